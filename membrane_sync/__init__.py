@@ -1,0 +1,1 @@
+"""Keeps a product's data in sync with the apps its customers use, on Dagster."""

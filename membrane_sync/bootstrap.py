@@ -1,0 +1,141 @@
+"""The one place that joins the parts: which adapter stands behind which port.
+
+with open_runtime(root).connect("acme_kinto") as parties:
+    report = run_sync(sync, parties)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from membrane_sync.clients.api import HttpApi
+from membrane_sync.errors import MembraneError, NotFound, ProjectError
+from membrane_sync.ports import ConnectionRecord, RunRecord
+from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.references import check, errors
+from membrane_sync.records import Report
+from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.file_lock import held
+from membrane_sync.stores.sql_destination import SqlDestination
+from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.vault import AesVault, vault_key
+from membrane_sync.sync.run import Parties
+
+
+def find_root(start: Path) -> Path:
+    """The project that `start` is in: the nearest folder upwards with connectors/ and mappings/."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / "connectors").is_dir() and (folder / "mappings").is_dir():
+            return folder
+    raise NotFound(
+        f"{start} is in no project: no folder upwards has connectors/ and mappings/",
+        hint="make one with: membrane init DIRECTORY",
+    )
+
+
+def open_runtime(root: Path) -> Runtime:
+    """The project at `root` with its stores; nothing is opened before it's used.
+
+    Raises ProjectError, with all problems, if the declarations can't run.
+    """
+    project = Project.load(root)
+    problems = errors(check(project))
+    if problems:
+        raise ProjectError(problems)
+    return Runtime(project)
+
+
+class Runtime:
+    """A checked project with its stores."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.settings = project.settings
+
+    @cached_property
+    def ledger(self) -> SqlLedger:
+        """Connections, credentials and runs."""
+        key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
+        return SqlLedger(self.settings.ledger_url, AesVault(key))
+
+    def lake_path(self, connection: str) -> Path:
+        """The connection's lake file, which may not exist yet."""
+        return self.settings.data_dir / "lake" / f"{connection}.duckdb"
+
+    def lake(self, connection: ConnectionRecord) -> DuckDbLake:
+        """The connection's lake; close it after use."""
+        syncs = self.syncs(connection)
+        return DuckDbLake(
+            self.lake_path(connection.key),
+            schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
+            wait_seconds=self.settings.lock_wait_seconds,
+        )
+
+    def syncs(self, connection: ConnectionRecord) -> list[ResolvedSync]:
+        """Every sync that this connection takes part in, as it sees them."""
+        return self.project.syncs(connection.integration, connection.key)
+
+    def sync(self, key: str, connection: ConnectionRecord) -> ResolvedSync:
+        """One sync as the connection sees it; raises NotFound where it takes no part."""
+        sync = self.project.sync(key, connection.integration, connection.key)
+        if sync is None:
+            known = ", ".join(s.sync.key for s in self.syncs(connection)) or "none"
+            raise NotFound(
+                f"sync {key!r} is not for integration {connection.integration!r}, or is disabled",
+                hint=f"connection {connection.key!r} takes part in: {known}",
+            )
+        return sync
+
+    @contextmanager
+    def connect(
+        self, key: str, sync: ResolvedSync | None = None, *, what: str = "sync"
+    ) -> Iterator[Parties]:
+        """Everything one run of a connection needs, held so that no other run overlaps.
+
+        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection.
+        """
+        connection = self.ledger.connection(key)
+        lock = self.settings.data_dir / "locks" / f"{key}.lock"
+        with held(lock, what, self.settings.lock_wait_seconds):
+            integration = self.project.integration(connection.integration)
+            connector = self.project.connector(connection.integration)
+            api = HttpApi(connector, connection, integration.parameters)
+            lake = self.lake(connection)
+            destination = SqlDestination(self.database(sync))
+            try:
+                yield Parties(connection, api, lake, destination)
+            finally:
+                destination.close()
+                lake.close()
+                api.close()
+
+    def database(self, sync: ResolvedSync | None) -> str:
+        """URL of the product's database that a sync delivers to."""
+        table = sync.schema.table if sync and sync.schema else None
+        return self.settings.databases[table.database if table else "app"]
+
+    @contextmanager
+    def recorded(self, run_id: str, sync: str, connection: str) -> Iterator[Report]:
+        """Write to the ledger that a run began, and how it ended; gives the report to fill."""
+        report = Report(sync=sync, connection=connection)
+        run = RunRecord(run_id, connection, sync, datetime.now(UTC))
+        self.ledger.record_run(run)
+        error = "it was interrupted"
+        try:
+            yield report
+            error = ""
+        except MembraneError as failure:
+            error = failure.message
+            raise
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+            raise
+        finally:
+            finished = RunRecord(
+                run_id, connection, sync, run.started_at, datetime.now(UTC), report, error
+            )
+            self.ledger.record_run(finished)

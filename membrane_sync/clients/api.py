@@ -1,0 +1,243 @@
+"""The external app over HTTP: authentication, patience, and plain words for what goes wrong.
+
+Waits and repeats for rate limits (`Retry-After` in seconds or as a date), server errors and broken
+connections, with exponential backoff and jitter, up to a deadline. Credentials only ever go to the
+connector's own host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
+
+from membrane_sync.clients.authentication import auth_flow
+from membrane_sync.elements.connector import Connector
+from membrane_sync.elements.request import ErrorRule
+from membrane_sync.errors import (
+    AppUnavailable,
+    Fatal,
+    MembraneError,
+    NotAuthorized,
+    RateLimited,
+    Retryable,
+    UnexpectedAnswer,
+)
+from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.ports import ConnectionRecord
+from membrane_sync.records import Answer, Call
+
+ATTEMPTS = 6
+DEADLINE_SECONDS = 300.0
+LONGEST_WAIT_SECONDS = 60.0
+AGENT = "membrane-sync"
+
+
+class HttpApi:
+    """Implements `ports.Api` for one connection."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        connection: ConnectionRecord,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self.requests = 0
+        self._connector = connector
+        self._connection = connection.key
+        scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
+        self._base = _base_url(connector, scope)
+        self._query = _evaluated(connector.query, scope)
+        self._client = httpx.Client(
+            auth=auth_flow(connector.authentication, connection.credentials, scope),
+            headers={"User-Agent": AGENT, "Accept": "application/json"}
+            | {name: str(v) for name, v in _evaluated(connector.headers, scope).items()},
+            timeout=connector.timeout_seconds,
+            transport=transport,
+        )
+        self._sleep = {"sleep": sleep} if sleep is not None else {}
+
+    def close(self) -> None:
+        self._client.close()
+
+    def send(self, call: Call) -> Answer:
+        url = self._url(call.url)
+        retrying: Retrying = Retrying(
+            retry=retry_if_exception_type(Retryable),
+            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(DEADLINE_SECONDS),
+            wait=_wait,
+            reraise=True,
+            **self._sleep,  # type: ignore[arg-type]
+        )
+        return retrying(self._send_once, call, url)
+
+    def _send_once(self, call: Call, url: httpx.URL) -> Answer:
+        self.requests += 1
+        absolute = call.url.startswith(("http://", "https://"))
+        query = {} if absolute else {**self._query, **call.query}
+        try:
+            response = self._client.request(
+                call.method,
+                url.copy_merge_params({k: _query_value(v) for k, v in query.items()}),
+                headers=dict(call.headers),
+                json=call.body,
+            )
+        except httpx.TimeoutException:
+            raise AppUnavailable(self._said(call, "gave no answer in time")) from None
+        except httpx.HTTPError as error:
+            raise AppUnavailable(
+                self._said(call, f"can't be reached: {error}"),
+                hint="is the address right, and the app running?",
+            ) from None
+        answer = _answer(response)
+        self._refuse_errors(call, answer)
+        return answer
+
+    def _url(self, path: str) -> httpx.URL:
+        """The absolute URL; a URL the app gives must be the app's own, as it gets credentials."""
+        if not path.startswith(("http://", "https://")):
+            return httpx.URL(f"{str(self._base).rstrip('/')}/{path.lstrip('/')}")
+        url = httpx.URL(path)
+        if (url.scheme, url.host, url.port) != (
+            self._base.scheme,
+            self._base.host,
+            self._base.port,
+        ):
+            raise UnexpectedAnswer(
+                f"{self._connector.key}: the app points to another host ({url.host}); credentials "
+                "are not sent there"
+            )
+        return url
+
+    def _refuse_errors(self, call: Call, answer: Answer) -> None:
+        for rule in self._connector.errors:
+            if _matches(rule, answer):
+                if rule.action == "ignore":
+                    return
+                self._raise_rule(rule, call, answer)
+        if answer.status < 300:
+            return
+        said = self._said(call, f"answered {answer.status}{_reason(answer.body)}")
+        if answer.status in (401, 403):
+            raise NotAuthorized(said, hint=f"connect {self._connection!r} again: membrane connect")
+        if answer.status == 429:
+            raise RateLimited(said, retry_after=retry_after(answer.headers))
+        if answer.status >= 500 or answer.status == 408:
+            wait = retry_after(answer.headers)
+            raise RateLimited(said, retry_after=wait) if wait else AppUnavailable(said)
+        raise UnexpectedAnswer(said, hint="compare the collection's YAML with the app's API")
+
+    def _raise_rule(self, rule: ErrorRule, call: Call, answer: Answer) -> None:
+        reason = rule.message or f"answered {answer.status}{_reason(answer.body)}"
+        said = self._said(call, reason)
+        if rule.action == "retry":
+            raise RateLimited(said, retry_after=retry_after(answer.headers))
+        raise UnexpectedAnswer(said)
+
+    def _said(self, call: Call, what: str) -> str:
+        """A message about a call: its path, never its query, which may hold secrets or values."""
+        path = httpx.URL(call.url).path
+        return f"{self._connector.key}: {call.method} {path} {what}"
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds to wait by `Retry-After`, which is a number of seconds or an HTTP date (RFC 9110)."""
+    text = headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+_backoff = wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_SECONDS, jitter=0.5)
+
+
+def _wait(state: RetryCallState) -> float:
+    """As long as the app asks for, and never no time at all; else longer each time."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, RateLimited) else None
+    backoff = _backoff(state)
+    return backoff if asked is None else max(asked, 0.1) + min(backoff, 0.5)
+
+
+def _matches(rule: ErrorRule, answer: Answer) -> bool:
+    if rule.status and answer.status not in rule.status:
+        return False
+    if any(answer.headers.get(name.lower()) != value for name, value in rule.header.items()):
+        return False
+    if rule.when is None:
+        return True
+    scope = {"status": answer.status, "headers": answer.headers, "body": answer.body}
+    value = evaluate(rule.when, scope)
+    return value is not MISSING and bool(value)
+
+
+def _answer(response: httpx.Response) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    body: Any = response.text
+    if response.content and "json" in headers.get("content-type", "json"):
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            if response.is_success:
+                raise AppUnavailable(
+                    "the app's answer is not whole JSON; it may be cut off"
+                ) from None
+    return Answer(response.status_code, headers, body, str(response.url.path))
+
+
+def _reason(body: Any) -> str:
+    """The app's own words, if it has any; nothing else of a body goes into messages."""
+    if isinstance(body, Mapping):
+        for name in ("message", "error", "detail", "errors"):
+            words = body.get(name)
+            if isinstance(words, str) and words:
+                return f": {words[:200]}"
+    return ""
+
+
+def _base_url(connector: Connector, scope: Mapping[str, Any]) -> httpx.URL:
+    value = evaluate(connector.base_url, scope)
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise Fatal(
+            f"connector {connector.key!r}: base_url gives {value!r}, not a URL",
+            hint="give the connection the input that base_url uses: membrane connect --set",
+        )
+    return httpx.URL(value)
+
+
+def _evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+    value = evaluate(dict(template), scope)
+    return {} if value is MISSING else dict(value)
+
+
+def _query_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+__all__ = ["HttpApi", "MembraneError", "retry_after"]

@@ -1,0 +1,23 @@
+"""Data source: a stable pointer to a collection, so that the rest needn't know which.
+
+Read by `sync/pull.py`, kept by `sync/store.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from membrane_sync.elements.base import Element
+
+
+class DataSource(Element):
+    """Which collection, directly or by unified data model, and how often it's read."""
+
+    collection_key: str | None = Field(default=None, description="A data collection by its key")
+    collection_parameters: dict[str, Any] = Field(default_factory=dict)
+    udm: str | None = Field(default=None, description="Or the connector's one for this model")
+    pull_updates_interval_seconds: int = Field(default=300, ge=60)
+    full_sync_interval_seconds: int = Field(default=10_800, ge=60)
+    contract: Literal["evolve", "freeze", "discard"] = "evolve"

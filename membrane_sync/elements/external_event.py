@@ -1,0 +1,28 @@
+"""External event: something changed over there, and how to hear of it.
+
+Its behaviour comes with the events verbs; until then it's declared and checked.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from membrane_sync.elements.base import Element, Formula, Schema
+from membrane_sync.elements.request import Request
+
+
+class ExternalEvent(Element):
+    """An event of the connector itself, not of one collection."""
+
+    type: Literal["webhook", "global_webhook"] = "webhook"
+    payload_schema: Schema = Field(default_factory=dict)
+    parameters_schema: Schema = Field(default_factory=dict)
+    subscribe: Request | None = None
+    unsubscribe: Request | None = None
+    refresh: Request | None = None
+    refresh_before_seconds: float = Field(default=3600, gt=0)
+    handle: Formula = Field(default=None, description="The events, over $.body and $.headers")
+    global_webhook: str | None = None
+    selector: Formula = Field(default=None, description="Finds this connection's events")

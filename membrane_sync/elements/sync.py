@@ -1,0 +1,59 @@
+"""Sync: source, mapping, link table, direction, schedule and policies; it becomes jobs and assets.
+
+Carried out by `sync/run.py`, and by the assets of `orchestration/`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from membrane_sync.elements.base import Element, RefersTo, Spec
+
+ConflictPolicy = Literal["app_wins", "external_wins", "newest_wins", "manual"]
+
+
+class Schedule(Spec):
+    """When the sync runs: a cron expression, or every so many minutes."""
+
+    cron: str | None = None
+    every_minutes: int | None = Field(default=None, ge=1, le=59)
+    timezone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Schedule:
+        if (self.cron is None) == (self.every_minutes is None):
+            raise ValueError("a schedule needs either cron or every_minutes")
+        return self
+
+
+class Conflicts(Spec):
+    """Who wins when both sides changed the same field since they last agreed."""
+
+    policy: ConflictPolicy = "newest_wins"
+    fields: dict[str, ConflictPolicy] = Field(default_factory=dict)
+
+
+class Sync(Element):
+    """One kind of record kept in sync for every connection of every integration that offers it."""
+
+    field_mapping: Annotated[str, RefersTo("field_mapping")]
+    data_source: Annotated[str, RefersTo("data_source")] | None = Field(
+        default=None, description="By default the field mapping's"
+    )
+    data_link_table: Annotated[str, RefersTo("data_link_table")]
+    direction: Literal["import", "export", "both"] = "import"
+    integrations: list[Annotated[str, RefersTo("integration")]] | None = Field(
+        default=None, description="By default each whose connector offers the collection"
+    )
+    schedule: Schedule | None = None
+    match: list[str] = Field(
+        default_factory=list,
+        description="Fields by which a new external record finds a row the product already has",
+    )
+    delete: Literal["hard", "soft", "ignore"] = Field(
+        default="hard", description="What a deletion over there does to the product's row"
+    )
+    conflicts: Conflicts = Field(default_factory=Conflicts)
+    enabled: bool = True

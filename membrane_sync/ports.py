@@ -1,0 +1,229 @@
+"""All that the core needs from outside, on one page.
+
+`clients/` and `stores/` implement these; `bootstrap.py` alone knows which stands behind which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.records import (
+    Answer,
+    Batch,
+    Call,
+    Change,
+    DeadLetter,
+    Delivery,
+    Link,
+    LinkKey,
+    MappedCounts,
+    MappedRecord,
+    Offset,
+    Report,
+    StoreCounts,
+)
+
+
+class Api(Protocol):
+    """The external app, as one connection reaches it."""
+
+    requests: int
+    """How many requests were sent, repeats included."""
+
+    def send(self, call: Call) -> Answer:
+        """Send a call and return the app's 2xx answer; waits out rate limits and hiccups.
+
+        Raises NotAuthorized, RateLimited, AppUnavailable or UnexpectedAnswer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the sockets."""
+        ...
+
+
+class Lake(Protocol):
+    """One connection's records, cursors, mapped records, links and dead letters.
+
+    Each method that writes is one transaction: all of it is there after a crash, or none.
+    """
+
+    def cursor(self, stream: str) -> Any:
+        """The stored cursor of a stream; None before its first sync."""
+        ...
+
+    def store(self, batch: Batch) -> StoreCounts:
+        """Write a page's records, their changes, its dead letters and its cursor."""
+        ...
+
+    def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
+        """Delete what a complete full scan didn't see; raises Fatal if that's over `max_share`."""
+        ...
+
+    def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
+        """The next entries of the change feed, oldest first, with the records' present payload."""
+        ...
+
+    def offset(self, consumer: str) -> Offset:
+        """How far a consumer has come; seq 0 at first."""
+        ...
+
+    def keep_mapped(
+        self,
+        sync: str,
+        records: Sequence[MappedRecord],
+        dead_letters: Sequence[DeadLetter],
+        offset: Offset,
+        schema: Mapping[str, Any],
+    ) -> MappedCounts:
+        """Write mapped records that differ from what is there, dead letters and the offset."""
+        ...
+
+    def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
+        """The next mapped records by seq, deleted ones included."""
+        ...
+
+    def links(self, key: LinkKey, external_ids: Sequence[str]) -> Mapping[str, Link]:
+        """The links of these external records."""
+        ...
+
+    def linked_apps(self, key: LinkKey, app_ids: Sequence[str]) -> Mapping[str, str]:
+        """The external id that each of these app ids is linked to."""
+        ...
+
+    def keep_links(
+        self,
+        key: LinkKey,
+        links: Sequence[Link],
+        unlink: Sequence[str],
+        dead_letters: Sequence[DeadLetter],
+        offset: Offset,
+        handled: Sequence[str],
+    ) -> None:
+        """Write and remove links, dead letters and the offset; `handled` are the ids in question."""
+        ...
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose rows are written: fills the tenant and connection columns."""
+
+    tenant: str
+    connection: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a destination did with a batch: ids it took, and what it refused, by external id."""
+
+    written: Sequence[str] = ()
+    removed: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Destination(Protocol):
+    """A database of the product."""
+
+    def prepare(self, schema: DataSchema) -> None:
+        """Make sure the table is there and has the schema's columns, or raise DestinationError."""
+        ...
+
+    def match(
+        self,
+        schema: DataSchema,
+        owner: Owner,
+        fields: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> Sequence[str | None]:
+        """For each row, the key of the one existing row equal in all `fields`, or None."""
+        ...
+
+    def write(
+        self,
+        schema: DataSchema,
+        owner: Owner,
+        deliveries: Sequence[Delivery],
+        *,
+        soft: bool = False,
+    ) -> Outcome:
+        """Upsert and delete by key in one transaction; a row it refuses doesn't hold up the rest."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConnectionRecord:
+    """A connection as the ledger knows it; `credentials` are decrypted and never shown."""
+
+    key: str
+    integration: str
+    tenant: str
+    name: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    connected_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One sync of one connection, finished or not; `error` is empty if it went well."""
+
+    id: str
+    connection: str
+    sync: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    report: Report | None = None
+    error: str = ""
+
+
+class Ledger(Protocol):
+    """Connections, their encrypted credentials, and runs."""
+
+    def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
+        """All connections, in order of key, without credentials."""
+        ...
+
+    def connection(self, key: str) -> ConnectionRecord:
+        """One connection with its credentials; raises NotConnected or SecretError."""
+        ...
+
+    def connect(self, record: ConnectionRecord) -> None:
+        """Create the connection, or replace its credentials and input."""
+        ...
+
+    def disconnect(self, key: str) -> None:
+        """Forget the connection and its credentials; raises NotConnected."""
+        ...
+
+    def record_run(self, run: RunRecord) -> None:
+        """Write a run's beginning, and the same run again at its end."""
+        ...
+
+    def last_runs(self) -> Sequence[RunRecord]:
+        """The newest run of each connection and sync."""
+        ...
+
+
+class Vault(Protocol):
+    """Keeps secrets unreadable at rest."""
+
+    def seal(self, secrets: Mapping[str, Any], owner: str) -> str:
+        """Encrypt; the text can only be opened for the same owner."""
+        ...
+
+    def open(self, sealed: str, owner: str) -> dict[str, Any]:
+        """Decrypt; raises SecretError for another key or owner."""
+        ...
+
+
+class Locks(Protocol):
+    """Keeps two runs of one connection apart."""
+
+    def hold(self, connection: str, what: str) -> AbstractContextManager[None]:
+        """Hold the connection; waits a bounded time, then LockTimeout names the holder."""
+        ...

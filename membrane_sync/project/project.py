@@ -1,0 +1,223 @@
+"""The project: every declaration, resolved for whom you ask.
+
+`project.get("field_mapping", "contacts", integration="kinto", connection="acme")` gives the element
+as that connection sees it. Elements name each other by key; only here do keys become objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from membrane_sync.elements import CONNECTOR_KINDS, KINDS, Element
+from membrane_sync.elements.connection import Connection
+from membrane_sync.elements.connector import Connector
+from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.elements.data_link_table import DataLinkTable
+from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.data_source import DataSource
+from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.elements.integration import Integration
+from membrane_sync.elements.sync import Sync
+from membrane_sync.errors import NotFound
+from membrane_sync.project.layers import resolve
+from membrane_sync.project.loader import (
+    CONNECTION,
+    CONNECTOR,
+    INTEGRATION,
+    UNIVERSAL,
+    Address,
+    Documents,
+    load_documents,
+)
+from membrane_sync.project.located import Block
+from membrane_sync.project.settings import Settings, load_settings
+from membrane_sync.project.validation import validated
+
+E = TypeVar("E", bound=Element)
+
+
+@dataclass(frozen=True)
+class ResolvedSync:
+    """One sync as one integration, or one connection, sees it: every key become an element."""
+
+    sync: Sync
+    integration: Integration
+    connector: Connector
+    source: DataSource
+    collection: DataCollection
+    mapping: FieldMapping
+    schema: DataSchema | None
+    links: DataLinkTable
+
+    @property
+    def stream(self) -> str:
+        """Name of the collection's records in the lake; parameters make a stream of their own."""
+        parameters = self.source.collection_parameters
+        if not parameters:
+            return self.collection.key
+        text = json.dumps(parameters, sort_keys=True)
+        return f"{self.collection.key}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @property
+    def version(self) -> str:
+        """Hash of what shapes the mapped records: another hash means mapping everything again."""
+        shape = [
+            self.mapping.model_dump(mode="json", exclude={"description", "name", "meta"}),
+            self.schema.schema_ if self.schema else {},
+        ]
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Project:
+    """All declarations below `root`; resolving is done on demand and remembered."""
+
+    def __init__(self, root: Path, documents: Documents, settings: Settings) -> None:
+        self.root = root
+        self.documents = documents
+        self.settings = settings
+        self._elements: dict[tuple[str, str, str, str], Element] = {}
+
+    @classmethod
+    def load(cls, root: Path) -> Project:
+        """Read all files; problems wait in `documents.problems` for `references.check`."""
+        return cls(root, load_documents(root), load_settings(root))
+
+    def block(
+        self, kind: str, key: str, *, integration: str = "", connection: str = ""
+    ) -> Block | None:
+        """The merged layers of an element with their marks, or None if no layer has it."""
+        layers = [
+            block
+            for address in self._addresses(kind, key, integration, connection)
+            if (block := self.documents.blocks.get(address)) is not None
+        ]
+        return resolve(layers) if layers else None
+
+    def find(
+        self, kind: str, key: str, *, integration: str = "", connection: str = ""
+    ) -> Element | None:
+        """The element, or None if no layer has it; raises `validation.Invalid`."""
+        address = (kind, key, integration, connection)
+        if address not in self._elements:
+            block = self.block(kind, key, integration=integration, connection=connection)
+            if block is None:
+                return None
+            self._elements[address] = validated(kind, block)
+        return self._elements[address]
+
+    def get(self, model: type[E], key: str, *, integration: str = "", connection: str = "") -> E:
+        """The element; raises NotFound where no layer has it."""
+        kind = _KIND_OF[model]
+        element = self.find(kind, key, integration=integration, connection=connection)
+        if element is None:
+            known = ", ".join(self.keys(kind, integration, connection)) or "none"
+            raise NotFound(f"there is no {kind} {key!r}", hint=f"declared are: {known}")
+        return cast(E, element)
+
+    def keys(self, kind: str, integration: str = "", connection: str = "") -> list[str]:
+        """Keys of this kind that any of the layers in question declares."""
+        scopes = {
+            address.layer: address.scope
+            for address in self._addresses(kind, "", integration, connection)
+        }
+        blocks = self.documents.blocks
+        return sorted({a.key for a in blocks if a.kind == kind and scopes.get(a.layer) == a.scope})
+
+    @cached_property
+    def integrations(self) -> list[str]:
+        """Keys of the integrations, in order."""
+        return sorted(a.scope for a in self.documents.blocks if a.kind == "integration")
+
+    @cached_property
+    def connections(self) -> list[str]:
+        """Keys of the connections that files speak of; the ledger knows which are connected."""
+        return sorted({a.scope for a in self.documents.blocks if a.layer == CONNECTION})
+
+    def integration(self, key: str) -> Integration:
+        """The integration; its connector is its own key unless the file says otherwise."""
+        return self.get(Integration, key, integration=key)
+
+    def connector(self, integration: str) -> Connector:
+        """The connector behind an integration."""
+        key = self.integration(integration).connector
+        return self.get(Connector, key, integration=integration)
+
+    def collection_of(self, integration: str, source: DataSource) -> DataCollection | None:
+        """The collection a source points at in this integration's app, None if it offers none."""
+        connector = self.connector(integration)
+        key = source.collection_key
+        if key is None and source.udm is not None:
+            unified = connector.unified_data_models.get(source.udm)
+            if unified is not None:
+                first = unified.collection_mappings[:1]
+                key = unified.default_collection or (first[0].key if first else None)
+        if key is None:
+            return None
+        found = self.find("data_collection", key, integration=integration)
+        return cast("DataCollection | None", found)
+
+    def syncs(self, integration: str, connection: str = "") -> list[ResolvedSync]:
+        """Every enabled sync that this integration's app can serve, in order of key."""
+        resolved = (
+            self.sync(key, integration, connection)
+            for key in self.keys("sync", integration, connection)
+        )
+        return [sync for sync in resolved if sync is not None]
+
+    def sync(self, key: str, integration: str, connection: str = "") -> ResolvedSync | None:
+        """One sync as this connection sees it; None if disabled, or not offered by the app."""
+        layer = {"integration": integration, "connection": connection}
+        sync = self.get(Sync, key, **layer)
+        if not sync.enabled or (sync.integrations and integration not in sync.integrations):
+            return None
+        mapping = self.get(FieldMapping, sync.field_mapping, **layer)
+        source_key = sync.data_source or mapping.data_source
+        if source_key is None:
+            raise NotFound(
+                f"sync {key!r} has no data source",
+                hint="give it, or its field mapping, data_source",
+            )
+        source = self.get(DataSource, source_key, **layer)
+        collection = self.collection_of(integration, source)
+        if collection is None or collection.list_ is None:
+            return None
+        return ResolvedSync(
+            sync=sync,
+            integration=self.integration(integration),
+            connector=self.connector(integration),
+            source=source,
+            collection=collection,
+            mapping=mapping,
+            schema=self.get(DataSchema, mapping.data_schema, **layer)
+            if mapping.data_schema
+            else None,
+            links=self.get(DataLinkTable, sync.data_link_table, **layer),
+        )
+
+    def connection(self, key: str) -> Connection | None:
+        """What files say of a connection; None if they say nothing."""
+        block = self.documents.blocks.get(Address(CONNECTION, key, "connection", key))
+        return cast(Connection, validated("connection", block)) if block is not None else None
+
+    def _addresses(self, kind: str, key: str, integration: str, connection: str) -> list[Address]:
+        """Where the layers of an element may be, lowest first."""
+        if kind in ("integration", "connection"):
+            return [Address(kind, key, kind, key)]
+        if kind in ("connector", *CONNECTOR_KINDS):
+            head = Address(INTEGRATION, integration, "integration", integration)
+            app = str(self.documents.blocks.get(head, {}).get("connector", integration))
+            return [Address(CONNECTOR, app, kind, key)]
+        places = ((UNIVERSAL, ""), (INTEGRATION, integration), (CONNECTION, connection))
+        return [
+            Address(layer, scope, kind, key)
+            for layer, scope in places
+            if scope or layer == UNIVERSAL
+        ]
+
+
+_KIND_OF: dict[Any, str] = {model: kind for kind, model in KINDS.items()}

@@ -1,0 +1,94 @@
+"""What may be declared and is not carried out by this version yet, said before it's missed.
+
+A declaration that would be ignored in silence loses data; so what a sync relies on is an error, and
+elements that only wait for their verbs are warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from membrane_sync.elements import Element
+from membrane_sync.elements.connector import Connector
+from membrane_sync.elements.data_collection import DataCollection, ListMethod
+from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.elements.sync import Sync
+
+Path = tuple[Any, ...]
+
+WAITING_KINDS = ("action", "flow", "internal_event", "external_event", "global_webhook")
+"""Kinds that are checked and not yet carried out."""
+
+RUNNABLE_AUTHENTICATION = ("none", "basic", "bearer", "api_key")
+
+
+def unsupported(element: Element) -> Iterator[tuple[Path, str]]:
+    """Path and message of everything in the element that a sync relies on and can't have yet."""
+    if isinstance(element, Connector):
+        yield from _connector(element)
+    elif isinstance(element, DataCollection):
+        yield from _collection(element)
+    elif isinstance(element, Sync) and element.direction != "import":
+        yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
+    elif isinstance(element, DataSchema) and element.function:
+        yield ("function",), "a schema by function is not supported yet; write it as schema"
+    elif isinstance(element, FieldMapping):
+        for name in ("unified_import_value", "unified_export_value"):
+            if getattr(element, name) is not None:
+                yield (name,), f"{name} is not supported yet; write import_value"
+
+
+def _connector(connector: Connector) -> Iterator[tuple[Path, str]]:
+    kind = connector.authentication.type
+    if kind not in RUNNABLE_AUTHENTICATION:
+        runnable = ", ".join(RUNNABLE_AUTHENTICATION)
+        yield ("authentication", "type"), f"{kind!r} is not supported yet; use one of {runnable}"
+    if connector.authentication.options:
+        yield ("authentication", "options"), "a choice of authentications is not supported yet"
+    if connector.rate_limits:
+        yield ("rate_limits",), "declared rate limits are not kept yet; Retry-After is"
+    yield from _error_rules(("errors",), connector.errors)
+
+
+def _error_rules(path: Path, rules: list[Any]) -> Iterator[tuple[Path, str]]:
+    for index, rule in enumerate(rules):
+        if rule.action in ("refresh", "defunct", "skip"):
+            yield (*path, index, "action"), f"action {rule.action!r} is not supported yet"
+
+
+def _collection(collection: DataCollection) -> Iterator[tuple[Path, str]]:
+    if collection.extends:
+        yield ("extends",), "extends is not supported yet; write the collection out"
+    if collection.custom_fields:
+        yield ("custom_fields",), "custom fields are not supported yet"
+    if collection.deletes.endpoint:
+        yield ("deletes", "endpoint"), "an endpoint of deleted records is not supported yet"
+    if collection.list_:
+        for path, message in _list(collection.list_):
+            yield ("list", *path), message
+
+
+def _list(method: ListMethod) -> Iterator[tuple[Path, str]]:
+    if method.graphql or method.function:
+        yield (), "only calls with a path are supported yet"
+    if method.parent:
+        yield ("parent",), "lists below a parent are not supported yet"
+    if method.conditional:
+        yield ("conditional",), "conditional requests are not supported yet"
+    if method.pagination.type == "graphql":
+        yield ("pagination", "type"), "GraphQL connections are not supported yet"
+    if method.pagination.result_cap:
+        yield ("pagination", "result_cap"), "a result cap is not supported yet"
+    yield from _error_rules(("errors",), method.errors)
+    cursor = method.cursor
+    if cursor is not None:
+        if cursor.window_seconds:
+            yield ("cursor", "window_seconds"), "windows are not supported yet"
+        if cursor.filtered_by != "app":
+            yield ("cursor", "filtered_by"), "filtering on our side is not supported yet"
+        if cursor.delta_token is not None:
+            yield ("cursor", "delta_token"), "delta tokens are not supported yet"
+        if cursor.format is not None:
+            yield ("cursor", "format"), "a format is not supported yet; shape $.cursor by formula"

@@ -1,0 +1,216 @@
+"""The plain values the verbs hand to one another; nothing here does any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Record = Mapping[str, Any]
+"""One record as the external app sent it."""
+
+ChangeKind = Literal["created", "updated", "deleted"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to the external app, described and not yet sent.
+
+    `url` is a path below the connector's base URL, or an absolute URL which the app itself gave.
+    """
+
+    method: str
+    url: str
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the external app answered; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The records of one answer, in the app's order, and whether the app has more of them."""
+
+    records: Sequence[Record]
+    last: bool
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """One record on its way into the lake; `payload` is its JSON text, `hash` of its content."""
+
+    external_id: str
+    payload: str
+    hash: str
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One record, or one field of it, that a verb could not take; the rest went on.
+
+    `value` is kept in the lake, for the one who mends it; it never goes to logs or Dagster.
+    """
+
+    verb: str
+    element: str
+    external_id: str
+    field: str
+    reason: str
+    value: str = ""
+    formula: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One page of a pull: what the lake commits in one transaction, cursor included.
+
+    `cursor` None leaves the stored cursor where it is. `scan` names the full scan this page is part
+    of, so that its records are marked as seen.
+    """
+
+    stream: str
+    records: Sequence[RawRecord]
+    cursor: Any = None
+    run_id: str = ""
+    scan: str = ""
+    dead_letters: Sequence[DeadLetter] = ()
+
+
+@dataclass(frozen=True)
+class StoreCounts:
+    """What one stored batch changed in the lake, in records."""
+
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    def __add__(self, other: StoreCounts) -> StoreCounts:
+        return StoreCounts(
+            self.created + other.created,
+            self.updated + other.updated,
+            self.deleted + other.deleted,
+            self.unchanged + other.unchanged,
+            self.failed + other.failed,
+        )
+
+    @property
+    def written(self) -> int:
+        """Rows written: created, updated and deleted together."""
+        return self.created + self.updated + self.deleted
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry of the change feed with the record's present payload; None if it's deleted."""
+
+    seq: int
+    external_id: str
+    kind: ChangeKind
+    payload: str | None
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How far a reader of a feed has come; `version` is a hash of what it does with the entries."""
+
+    consumer: str
+    seq: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class MappedRecord:
+    """One mapped record; `value` is JSON text in the shape of the data schema, None if deleted."""
+
+    external_id: str
+    value: str | None
+    hash: str
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class MappedCounts:
+    """What one mapped batch changed, in records."""
+
+    mapped: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+
+
+@dataclass(frozen=True)
+class Link:
+    """One external record and the product's record that it corresponds to."""
+
+    external_id: str
+    app_id: str
+    external_hash: str = ""
+    app_hash: str = ""
+    base: str | None = None
+    direction: str = "import"
+
+
+@dataclass(frozen=True)
+class LinkKey:
+    """Which links are meant: the table, and the instance of it on this connection."""
+
+    table: str
+    instance_key: str = "default"
+    direction: str = "import"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One record for the product's database: `app_id` is its key there, `values` its columns.
+
+    `values` None asks for the row's deletion.
+    """
+
+    external_id: str
+    app_id: str
+    values: Mapping[str, Any] | None
+    hash: str = ""
+    seq: int = 0
+
+
+@dataclass
+class Report:
+    """What one sync did, in records; the numbers people see in the CLI and in Dagster."""
+
+    sync: str = ""
+    integration: str = ""
+    connection: str = ""
+    requests: int = 0
+    pages: int = 0
+    pulled: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    mapped: int = 0
+    linked: int = 0
+    unlinked: int = 0
+    delivered: int = 0
+    removed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    cursor_from: str = ""
+    cursor_to: str = ""
+
+    @property
+    def written(self) -> int:
+        """Rows written anywhere: in the lake, or in the product's database."""
+        return (
+            self.created + self.updated + self.deleted + self.mapped + self.delivered + self.removed
+        )

@@ -1,0 +1,209 @@
+"""The ledger: connections with their sealed credentials, and runs; SQLite, or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+from membrane_sync.errors import AppUnavailable, Fatal, NotConnected
+from membrane_sync.ports import ConnectionRecord, RunRecord, Vault
+from membrane_sync.records import Report
+
+VERSION = 1
+"""Version of the tables; a ledger of a newer version is refused."""
+
+_metadata = sa.MetaData()
+
+_version = sa.Table(
+    "membrane_version", _metadata, sa.Column("version", sa.Integer, primary_key=True)
+)
+
+_connections = sa.Table(
+    "membrane_connections",
+    _metadata,
+    sa.Column("key", sa.String(100), primary_key=True),
+    sa.Column("integration", sa.String(100), nullable=False, index=True),
+    sa.Column("tenant", sa.String(255), nullable=False, index=True),
+    sa.Column("name", sa.String(255), nullable=False, default=""),
+    sa.Column("input", sa.JSON, nullable=False),
+    sa.Column("credentials", sa.Text, nullable=False),
+    sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
+)
+
+_runs = sa.Table(
+    "membrane_runs",
+    _metadata,
+    sa.Column("id", sa.String(100), primary_key=True),
+    sa.Column("sync", sa.String(100), primary_key=True),
+    sa.Column("connection", sa.String(100), primary_key=True),
+    sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    sa.Column("finished_at", sa.DateTime(timezone=True)),
+    sa.Column("report", sa.JSON),
+    sa.Column("error", sa.Text, nullable=False, default=""),
+)
+
+
+class SqlLedger:
+    """Implements `ports.Ledger` through SQLAlchemy."""
+
+    def __init__(self, url: str, vault: Vault) -> None:
+        self._engine = _engine(url)
+        self._vault = vault
+        self._ready = False
+
+    def close(self) -> None:
+        """Give back the database connections."""
+        self._engine.dispose()
+
+    def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
+        query = sa.select(_connections).order_by(_connections.c.key)
+        if integration:
+            query = query.where(_connections.c.integration == integration)
+        with self._begin() as transaction:
+            return [_connection_record(row) for row in transaction.execute(query)]
+
+    def connection(self, key: str) -> ConnectionRecord:
+        query = sa.select(_connections).where(_connections.c.key == key)
+        with self._begin() as transaction:
+            row = transaction.execute(query).one_or_none()
+        if row is None:
+            raise NotConnected(
+                f"there is no connection {key!r}",
+                hint="see `membrane status` for those there are, or make it: membrane connect",
+            )
+        return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
+
+    def connect(self, record: ConnectionRecord) -> None:
+        values = {
+            "integration": record.integration,
+            "tenant": record.tenant,
+            "name": record.name,
+            "input": dict(record.input),
+            "credentials": self._vault.seal(record.credentials, record.key),
+            "connected_at": record.connected_at or datetime.now(UTC),
+        }
+        here = _connections.c.key == record.key
+        with self._begin() as transaction:
+            if not transaction.execute(sa.update(_connections).where(here).values(values)).rowcount:
+                transaction.execute(sa.insert(_connections).values(key=record.key, **values))
+
+    def disconnect(self, key: str) -> None:
+        with self._begin() as transaction:
+            gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
+        if not gone.rowcount:
+            raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
+
+    def record_run(self, run: RunRecord) -> None:
+        values: dict[str, Any] = {
+            "started_at": run.started_at,
+            "finished_at": run.finished_at,
+            "report": asdict(run.report) if run.report else None,
+            "error": run.error,
+        }
+        names = {"id": run.id, "sync": run.sync, "connection": run.connection}
+        here = sa.and_(*(_runs.c[name] == value for name, value in names.items()))
+        with self._begin() as transaction:
+            if not transaction.execute(sa.update(_runs).where(here).values(values)).rowcount:
+                transaction.execute(sa.insert(_runs).values(**names, **values))
+
+    def last_runs(self) -> Sequence[RunRecord]:
+        newest = (
+            sa.select(_runs.c.connection, _runs.c.sync, sa.func.max(_runs.c.started_at).label("at"))
+            .group_by(_runs.c.connection, _runs.c.sync)
+            .subquery()
+        )
+        query = sa.select(_runs).join(
+            newest,
+            sa.and_(
+                _runs.c.connection == newest.c.connection,
+                _runs.c.sync == newest.c.sync,
+                _runs.c.started_at == newest.c.at,
+            ),
+        )
+        with self._begin() as transaction:
+            return [_run_record(row) for row in transaction.execute(query)]
+
+    def _begin(self) -> Any:
+        if not self._ready:
+            self._lay_out()
+        return self._engine.begin()
+
+    def _lay_out(self) -> None:
+        """Create the tables; another process may be doing the same, so once more if it fails."""
+        try:
+            self._create()
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            try:
+                self._create()
+            except (IntegrityError, OperationalError, ProgrammingError):
+                raise AppUnavailable(
+                    f"the ledger at {self._engine.url.render_as_string()} can't be reached: "
+                    f"{_first_line(error)}",
+                    hint="is the database running, and MEMBRANE_LEDGER_URL right?",
+                ) from None
+        self._ready = True
+
+    def _create(self) -> None:
+        with self._engine.begin() as transaction:
+            _metadata.create_all(transaction)
+            found = transaction.execute(sa.select(_version.c.version)).scalar_one_or_none()
+            if found is None:
+                transaction.execute(sa.insert(_version).values(version=VERSION))
+            elif found > VERSION:
+                raise Fatal(
+                    f"the ledger was written by a newer version (tables of version {found})",
+                    hint="install the newer membrane-sync",
+                )
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, connect_args={"timeout": 30})
+
+    @sa.event.listens_for(engine, "connect")
+    def _wal(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+    return engine
+
+
+def _connection_record(row: Any) -> ConnectionRecord:
+    return ConnectionRecord(
+        key=row.key,
+        integration=row.integration,
+        tenant=row.tenant,
+        name=row.name,
+        input=row.input,
+        connected_at=_aware(row.connected_at),
+    )
+
+
+def _run_record(row: Any) -> RunRecord:
+    return RunRecord(
+        id=row.id,
+        connection=row.connection,
+        sync=row.sync,
+        started_at=_aware(row.started_at) or datetime.now(UTC),
+        finished_at=_aware(row.finished_at),
+        report=Report(**row.report) if row.report else None,
+        error=row.error,
+    )
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """SQLite gives times back without their zone, which is UTC."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

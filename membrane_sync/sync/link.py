@@ -1,0 +1,126 @@
+"""4 link: which record of the product is this external record?"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from membrane_sync.elements.data_link_table import DataLinkTable
+from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.sync import Sync
+from membrane_sync.ports import Destination, Lake, Owner
+from membrane_sync.records import DeadLetter, Delivery, Link, LinkKey, MappedRecord
+
+NAMESPACE = uuid.UUID("6f1c2f1e-2f0e-5b7a-9a53-1d6f3f1f0c11")
+"""Namespace of the ids given to new records (RFC 9562, version 5)."""
+
+
+def link(
+    lake: Lake,
+    destination: Destination,
+    sync: Sync,
+    table: DataLinkTable,
+    schema: DataSchema,
+    owner: Owner,
+    records: Sequence[MappedRecord],
+) -> tuple[list[Delivery], list[DeadLetter]]:
+    """A delivery for each mapped record, with the key of the product's record it corresponds to.
+
+    In this order: the link it already has; the key that the mapping itself gives; the one existing
+    row equal in the sync's match fields; else a new id. New ids derive from connection and external
+    id, so that a crash between writing the row and writing its link can't make a second row.
+    """
+    key = LinkKey(table.key)
+    links = lake.links(key, [record.external_id for record in records])
+    values = {r.external_id: json.loads(r.value) for r in records if r.value is not None}
+    new = [i for i in values if i not in links]
+    found = _matched(destination, sync, schema, owner, {i: values[i] for i in new})
+    app_ids = {i: link.app_id for i, link in links.items()}
+    for external_id in new:
+        app_ids[external_id] = (
+            _given_key(schema, values[external_id])
+            or found.get(external_id)
+            or new_id(owner.connection, table.key, external_id)
+        )
+    taken = _taken(lake, key, {i: app_ids[i] for i in new}) if table.one_to_one else {}
+    dead = [_taken_letter(sync, i, app_ids[i], other) for i, other in taken.items()]
+    return _deliveries(records, values, app_ids, set(taken)), dead
+
+
+def new_id(connection: str, table: str, external_id: str) -> str:
+    """The id of a new record: always the same for the same external record."""
+    return str(uuid.uuid5(NAMESPACE, json.dumps([connection, table, external_id])))
+
+
+def links_of(deliveries: Sequence[Delivery], written: Sequence[str]) -> list[Link]:
+    """The links to remember for what the destination took."""
+    taken = set(written)
+    return [
+        Link(d.external_id, d.app_id, external_hash=d.hash, app_hash=d.hash)
+        for d in deliveries
+        if d.values is not None and d.external_id in taken
+    ]
+
+
+def _deliveries(
+    records: Sequence[MappedRecord],
+    values: Mapping[str, Any],
+    app_ids: Mapping[str, str],
+    refused: set[str],
+) -> list[Delivery]:
+    deliveries = []
+    for record in records:
+        app_id = app_ids.get(record.external_id)
+        if app_id is not None and record.external_id not in refused:
+            value = values.get(record.external_id)
+            delivery = Delivery(record.external_id, app_id, value, record.hash, record.seq)
+            deliveries.append(delivery)
+    return deliveries
+
+
+def _given_key(schema: DataSchema, value: Mapping[str, Any]) -> str | None:
+    assert schema.table is not None
+    given = value.get(schema.table.key)
+    return None if given is None or given == "" else str(given)
+
+
+def _matched(
+    destination: Destination,
+    sync: Sync,
+    schema: DataSchema,
+    owner: Owner,
+    values: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str]:
+    """Existing rows that are equal in the match fields; a row is given to one record only."""
+    if not sync.match or not values:
+        return {}
+    ids = list(values)
+    keys = destination.match(schema, owner, sync.match, [values[i] for i in ids])
+    found: dict[str, str] = {}
+    given: set[str] = set()
+    for external_id, app_id in zip(ids, keys, strict=True):
+        if app_id is not None and app_id not in given:
+            given.add(app_id)
+            found[external_id] = app_id
+    return found
+
+
+def _taken(lake: Lake, key: LinkKey, wanted: Mapping[str, str]) -> dict[str, str]:
+    """External ids whose record of the product already belongs to another external record."""
+    owners = dict(lake.linked_apps(key, list(wanted.values())))
+    taken: dict[str, str] = {}
+    for external_id, app_id in wanted.items():
+        owner = owners.setdefault(app_id, external_id)
+        if owner != external_id:
+            taken[external_id] = owner
+    return taken
+
+
+def _taken_letter(sync: Sync, external_id: str, app_id: str, other: str) -> DeadLetter:
+    reason = (
+        f"record {app_id} of the product is already linked to external record {other}, and the "
+        "link table is one_to_one"
+    )
+    return DeadLetter("link", sync.key, external_id, "", reason, app_id)

@@ -1,0 +1,186 @@
+"""The next page, by every style of pagination: what to add to the first call.
+
+A pager is a generator of turns: it gets a page's records and the answer's scope, and yields how to
+ask for the next one, or ends. A short page never ends it, since apps clamp page sizes silently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from membrane_sync.elements.data_collection import Pagination
+from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.formulas import MISSING, evaluate
+
+PageRead = tuple[list[Any], Mapping[str, Any]]
+"""A page's records, and the scope of its answer: `$.body`, `$.headers`, `$.status`."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What distinguishes the call for one page: query, body, or a URL that the app gave."""
+
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    url: str | None = None
+
+
+Pager = Generator[Turn, PageRead, None]
+
+
+def turns(pagination: Pagination) -> Pager:
+    """The turns of a pagination; raises UnexpectedAnswer where the app sends us in a circle."""
+    return _PAGERS[pagination.type](pagination)
+
+
+def _none(pagination: Pagination) -> Pager:
+    yield _turn(pagination)
+
+
+def _cursor(pagination: Pagination) -> Pager:
+    """An opaque token out of the last answer."""
+    seen: set[str] = set()
+    token: Any = None
+    while True:
+        records, scope = yield _turn(pagination, token)
+        token = _next(pagination, scope, seen)
+        if token is None or _says_end(pagination, scope, len(records)):
+            return
+
+
+def _next_url(pagination: Pagination) -> Pager:
+    """A URL which the app itself gives for the next page."""
+    seen: set[str] = set()
+    _, scope = yield _turn(pagination)
+    while (url := _next(pagination, scope, seen)) is not None:
+        _, scope = yield Turn(url=str(url))
+
+
+def _link_header(pagination: Pagination) -> Pager:
+    """The URL of `rel="next"` in the Link header (RFC 8288)."""
+    seen: set[str] = set()
+    _, scope = yield _turn(pagination)
+    while (url := next_link(str(scope["headers"].get("link", "")))) is not None:
+        _refuse_circle(url, seen)
+        _, scope = yield Turn(url=url)
+
+
+def _page(pagination: Pagination) -> Pager:
+    number = pagination.first_page
+    read = 0
+    previous: list[Any] = []
+    while True:
+        records, scope = yield _turn(pagination, number)
+        read += len(records)
+        _refuse_same_page(pagination, records, previous)
+        total = _number(pagination.total_pages, scope)
+        if total is not None and number - pagination.first_page + 1 >= total:
+            return
+        if not records or _says_end(pagination, scope, read):
+            return
+        previous, number = records, number + 1
+
+
+def _offset(pagination: Pagination) -> Pager:
+    """The offset moves by what came, not by what was asked for."""
+    offset = 0
+    previous: list[Any] = []
+    while True:
+        records, scope = yield _turn(pagination, offset)
+        _refuse_same_page(pagination, records, previous)
+        offset += len(records)
+        if not records or _says_end(pagination, scope, offset):
+            return
+        previous = records
+
+
+def _keyset(pagination: Pagination) -> Pager:
+    """`after the last id`: the parameter takes a value out of the last record (`next`, or id)."""
+    last: Any = None
+    previous: list[Any] = []
+    formula = pagination.next if pagination.next is not None else {"$var": "$.id"}
+    while True:
+        records, scope = yield _turn(pagination, last)
+        _refuse_same_page(pagination, records, previous)
+        if not records or _says_end(pagination, scope, 0):
+            return
+        last = evaluate(formula, records[-1])
+        if last is MISSING or last is None:
+            raise UnexpectedAnswer("keyset pagination: the page's last record has no id")
+        previous = records
+
+
+_PAGERS: dict[str, Callable[[Pagination], Pager]] = {
+    "none": _none,
+    "cursor": _cursor,
+    "next_url": _next_url,
+    "link_header": _link_header,
+    "page": _page,
+    "offset": _offset,
+    "keyset": _keyset,
+}
+
+
+def next_link(header: str) -> str | None:
+    """The target of `rel="next"` in a Link header, None without one."""
+    for target, parameters in re.findall(r"<([^>]*)>((?:\s*;[^,<]*)*)", header):
+        if re.search(r';\s*rel\s*=\s*"?[^";]*\bnext\b', parameters):
+            return str(target)
+    return None
+
+
+def _turn(pagination: Pagination, value: Any = None) -> Turn:
+    extra: dict[str, Any] = {}
+    if pagination.page_size_parameter:
+        extra[pagination.page_size_parameter] = pagination.page_size
+    if value is not None and pagination.parameter:
+        extra[pagination.parameter] = value
+    return Turn(body=extra) if pagination.location == "body" else Turn(query=extra)
+
+
+def _next(pagination: Pagination, scope: Mapping[str, Any], seen: set[str]) -> Any:
+    token = evaluate(pagination.next, scope)
+    if token is MISSING or token is None or token in ("", False):
+        return None
+    _refuse_circle(str(token), seen)
+    return token
+
+
+def _refuse_circle(token: str, seen: set[str]) -> None:
+    if token in seen:
+        raise UnexpectedAnswer(
+            "the app gave the same next page twice; reading on would never end",
+            hint="compare `pagination.next` in the collection's YAML with what the app answers",
+        )
+    seen.add(token)
+
+
+def _refuse_same_page(pagination: Pagination, records: list[Any], previous: list[Any]) -> None:
+    if records and records == previous:
+        raise UnexpectedAnswer(
+            f"the app answered the same page twice; it seems to ignore {pagination.parameter!r}",
+            hint="compare `pagination` in the collection's YAML with the app's documentation",
+        )
+
+
+def _says_end(pagination: Pagination, scope: Mapping[str, Any], read: int) -> bool:
+    if pagination.has_more is not None:
+        more = evaluate(pagination.has_more, scope)
+        return more is MISSING or more is None or more is False
+    total = _number(pagination.total_records, scope)
+    return total is not None and read >= total
+
+
+def _number(formula: Any, scope: Mapping[str, Any]) -> int | None:
+    if formula is None:
+        return None
+    value = evaluate(formula, scope)
+    if value is MISSING or value is None:
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise Fatal(f"a total of the pagination is {value!r}, not a number") from None

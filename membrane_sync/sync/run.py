@@ -1,0 +1,142 @@
+"""The five verbs in the order data flows: pull → store → map → link → push.
+
+Each stage can run alone, in a process of its own, and takes up where the last one left off; that's
+how the assets of `orchestration/` call them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from membrane_sync.errors import DestinationError
+from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
+from membrane_sync.project.project import ResolvedSync
+from membrane_sync.records import Report
+from membrane_sync.sync.map import map_stream
+from membrane_sync.sync.pull import Mode, Reading, pull
+from membrane_sync.sync.push import link_and_push
+from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
+
+
+@dataclass(frozen=True)
+class Parties:
+    """Who takes part in a sync: the connection, its app, its lake, and the product's database."""
+
+    connection: ConnectionRecord
+    api: Api
+    lake: Lake
+    destination: Destination
+
+    @property
+    def owner(self) -> Owner:
+        """Whose rows are written in the product's database."""
+        return Owner(self.connection.tenant, self.connection.key)
+
+
+def silent(verb: str, report: Report) -> None:
+    """Progress for those who don't look."""
+
+
+def run_sync(
+    sync: ResolvedSync,
+    parties: Parties,
+    *,
+    mode: Mode = "incremental",
+    run_id: str = "",
+    progress: Progress = silent,
+) -> Report:
+    """Sync one connection from end to end, and report what happened."""
+    report = new_report(sync, parties)
+    started = monotonic()
+    pull_and_store(sync, parties, report, mode=mode, run_id=run_id, progress=progress)
+    map_records(sync, parties, report, progress=progress)
+    deliver_records(sync, parties, report, progress=progress)
+    report.seconds = monotonic() - started
+    return report
+
+
+def new_report(sync: ResolvedSync, parties: Parties) -> Report:
+    """An empty report with its names."""
+    return Report(sync.sync.key, sync.integration.key, parties.connection.key)
+
+
+def pull_and_store(
+    sync: ResolvedSync,
+    parties: Parties,
+    report: Report,
+    *,
+    mode: Mode = "incremental",
+    run_id: str = "",
+    progress: Progress = silent,
+) -> None:
+    """1 and 2: bring the app's changed records, or with mode `full` all of them, into the lake."""
+    stored = parties.lake.cursor(sync.stream)
+    report.cursor_from = report.cursor_to = "" if stored is None else str(stored)
+    full = mode == "full" or _has_no_cursor(sync)
+    scan = new_scan() if full and sync.collection.deletes.full_scan else ""
+    reading = Reading(
+        collection=sync.collection,
+        stream=sync.stream,
+        scope=_scope(sync, parties.connection),
+        cursor=stored,
+        full=full,
+        run_id=run_id or uuid.uuid4().hex,
+        scan=scan,
+    )
+    before = parties.api.requests
+    store(pull(reading, parties.api), parties.lake, report, progress)
+    if scan:
+        share = sync.collection.deletes.max_share
+        finish_scan(parties.lake, sync.stream, scan, share, report)
+    report.requests += parties.api.requests - before
+
+
+def map_records(
+    sync: ResolvedSync, parties: Parties, report: Report, *, progress: Progress = silent
+) -> None:
+    """3: map what changed in the lake."""
+    map_stream(
+        parties.lake,
+        sync.sync.key,
+        sync.stream,
+        sync.mapping,
+        sync.schema,
+        sync.version,
+        report,
+        progress,
+    )
+
+
+def deliver_records(
+    sync: ResolvedSync, parties: Parties, report: Report, *, progress: Progress = silent
+) -> None:
+    """4 and 5: link mapped records and write them to the product's database."""
+    if sync.schema is None:
+        raise DestinationError(
+            f"sync {sync.sync.key!r}: its field mapping names no data schema",
+            hint="add `data_schema` to the field mapping",
+        )
+    link_and_push(
+        parties.lake,
+        parties.destination,
+        sync.sync,
+        sync.links,
+        sync.schema,
+        parties.owner,
+        report,
+        progress,
+    )
+
+
+def _has_no_cursor(sync: ResolvedSync) -> bool:
+    return sync.collection.list_ is not None and sync.collection.list_.cursor is None
+
+
+def _scope(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:
+    return {
+        "input": dict(connection.input),
+        "parameters": {**sync.integration.parameters, **sync.source.collection_parameters},
+    }
