@@ -11,7 +11,7 @@ from membrane_sync.formulas.errors import FormulaError
 from membrane_sync.formulas.evaluator import MAX_DEPTH, OPERATORS, TOO_DEEP, operator_of
 from membrane_sync.formulas.filters import COMPARISONS, FILTERS
 from membrane_sync.formulas.locators import parse, steps_of, text_of
-from membrane_sync.formulas.values import MISSING, Step, Value, is_array, path_text
+from membrane_sync.formulas.values import Step, Value, is_array, path_text
 
 Path: TypeAlias = tuple[Step, ...]
 Found: TypeAlias = Iterator[tuple[Path, str]]
@@ -65,7 +65,7 @@ def variables(formula: Value) -> set[str]:
     read: set[str] = set()
     for part in _parts(formula):
         if part.depth > MAX_DEPTH:
-            raise FormulaError(path_text(part.path), "", MISSING, TOO_DEEP)
+            raise FormulaError(path_text(part.path), "", None, TOO_DEEP)
         for locator in _locators_of(part.node):
             steps = _outside(steps_of(locator), part.items)
             read |= set() if steps is None else {text_of(steps)}

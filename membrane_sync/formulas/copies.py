@@ -49,10 +49,11 @@ def _resolve(result: Value, place: _Place) -> CopyFailure | None:
         return CopyFailure(place.steps, locator, "stands alone: there is no other field to copy")
     source = steps_of(locator)
     value = MISSING if source is None else read(result, source)
-    failed = any(isinstance(found.value, Copy) for found in _walk(value))
-    place.holder[place.steps[-1]] = MISSING if failed else value
-    reason = f"copies {locator}, which holds a copy itself"
-    return CopyFailure(place.steps, locator, reason) if failed else None
+    if any(isinstance(found.value, Copy) for found in _walk(value)):
+        # left in place, so that a copy of this one fails too
+        return CopyFailure(place.steps, locator, f"copies {locator}, which holds a copy itself")
+    place.holder[place.steps[-1]] = value
+    return None
 
 
 def _walk(result: Value) -> Iterator[_Place]:

@@ -11,8 +11,8 @@ class FormulaError(ValueError):
     """A formula could not give its value.
 
     `path` is the place of the failing formula in the template, such as `full_name.$concat[0]`
-    (empty for the template itself); `value` is what it failed on. The message carries no values,
-    so that it can be logged.
+    (empty for the template itself); `value` is what it failed on, always a JSON value. The message
+    carries no values of the record, so that it can be logged.
     """
 
     def __init__(self, path: str, operator: str, value: Value, reason: str) -> None:

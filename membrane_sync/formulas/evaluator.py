@@ -13,8 +13,8 @@ from membrane_sync.formulas.values import MISSING, Step, Value, path_text
 MAX_DEPTH: Final = 600
 """Levels a formula may nest: an operator, a list and an object count one each.
 
-Python's own limit on calls may stop some operators sooner, never below 200 of them within one
-another; either way the answer is a FormulaError.
+Operators also use up Python's own limit on nested calls, so some may stop sooner, though 200 of
+them within one another work. Either way the answer is a FormulaError.
 """
 
 TOO_DEEP: Final = f"nested more than {MAX_DEPTH} levels deep, or deeper than Python can follow"
@@ -169,13 +169,13 @@ class _Evaluation:
         try:
             return self._build(node, scope, where)
         except RecursionError:
-            raise FormulaError(str(where), "", MISSING, TOO_DEEP) from None
+            raise FormulaError(str(where), "", None, TOO_DEEP) from None
 
     def _build(self, node: Value, scope: Value, where: Where) -> Value:
         # One long function on purpose: every helper here would cost a call on each level,
         # and so halve how deep a formula can nest before Python's own limit.
         if where.depth > MAX_DEPTH:
-            raise FormulaError(str(where), "", MISSING, TOO_DEEP)
+            raise FormulaError(str(where), "", None, TOO_DEEP)
         if isinstance(node, dict):
             operator = operator_of(node)
             if operator is None:
@@ -224,10 +224,11 @@ def _copy_errors(template: dict[str, Value], fields: dict[str, Value]) -> list[F
     for failure in resolve_copies(fields):
         key: Value = failure.steps[0]
         fields.pop(key, None)
-        text = str(_copy_error(failure))
-        errors.append(FieldError(str(key), template[key], failure.locator, text))
+        error = _copy_error(failure)
+        errors.append(FieldError(str(key), template[key], error.value, str(error)))
     return errors
 
 
 def _copy_error(failure: CopyFailure) -> FormulaError:
-    return FormulaError(path_text(failure.steps), "$copy", failure.locator, failure.reason)
+    value = None if failure.locator is MISSING else failure.locator
+    return FormulaError(path_text(failure.steps), "$copy", value, failure.reason)
