@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from membrane_sync.elements.base import Formula, Schema, Spec, Template
+from membrane_sync.elements.base import Formula, Schema, Spec, Template, Unfit
 from membrane_sync.elements.request import Request
 
 AuthenticationType = Literal[
@@ -102,10 +102,18 @@ class Authentication(Spec):
 
     @model_validator(mode="after")
     def _complete(self) -> Authentication:
-        needed = {"basic": "username", "bearer": "token", "api_key": "token"}.get(self.type)
-        needed = needed or {"oauth2": "oauth2", "oauth1": "oauth1", "session": "session"}.get(
-            self.type
-        )
+        needed = _NEEDED.get(self.type)
         if needed and getattr(self, needed) is None and not self.options:
-            raise ValueError(f"authentication of type {self.type} needs the key {needed!r}")
+            message = f"authentication of type {self.type} needs the key {needed!r}"
+            raise Unfit((("type",), message))
         return self
+
+
+_NEEDED = {
+    "basic": "username",
+    "bearer": "token",
+    "api_key": "token",
+    "oauth2": "oauth2",
+    "oauth1": "oauth1",
+    "session": "session",
+}

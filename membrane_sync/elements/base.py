@@ -34,9 +34,17 @@ class IsSchema:
 
 @dataclass(frozen=True)
 class RefersTo:
-    """The value is the key of an element of this kind."""
+    """The value is the key of an element of this kind, or the name of a `database`."""
 
     kind: str
+
+
+class Unfit(ValueError):
+    """What a model's validator finds wrong, each with the path below the model it's about."""
+
+    def __init__(self, *found: tuple[tuple[str | int, ...], str]) -> None:
+        super().__init__("; ".join(message for _, message in found))
+        self.found = found
 
 
 Formula = Annotated[Any, IsFormula()]

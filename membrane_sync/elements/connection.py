@@ -1,7 +1,8 @@
 """Connection: one tenant's account in one app; also the name of the lowest layer.
 
-A connection is registered in the ledger (`membrane connect`); a file
-`mappings/connections/<key>/connection.yaml` is only needed to say something beside it.
+A connection is registered in the ledger (`membrane connect`). A file
+`mappings/connections/<key>/connection.yaml` is needed where the folder refines elements, since it
+says which integration's elements these are. Used by `project/`.
 """
 
 from __future__ import annotations

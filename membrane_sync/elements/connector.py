@@ -5,12 +5,12 @@ Carried out by `clients/api.py`; lives in `connectors/<app>/connector.yaml`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from membrane_sync.elements.authentication import Authentication
-from membrane_sync.elements.base import Element, Formula, Schema, Spec, Template
+from membrane_sync.elements.base import Element, Formula, RefersTo, Schema, Spec, Template
 from membrane_sync.elements.request import ErrorRule, Request
 
 
@@ -25,7 +25,7 @@ class RateLimit(Spec):
 class CollectionMapping(Spec):
     """How one collection speaks a unified data model."""
 
-    key: str
+    key: Annotated[str, RefersTo("data_collection")]
     parameters: dict[str, str | int | bool] = Field(default_factory=dict)
     fields_from_collection: Formula = None
     fields_to_collection: Formula = None
@@ -34,7 +34,7 @@ class CollectionMapping(Spec):
 class UnifiedMapping(Spec):
     """Which of the app's collections stand for one unified data model."""
 
-    default_collection: str | None = None
+    default_collection: Annotated[str, RefersTo("data_collection")] | None = None
     collection_mappings: list[CollectionMapping] = Field(default_factory=list)
 
 

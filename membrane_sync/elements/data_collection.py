@@ -5,11 +5,20 @@ Carried out by `sync/collection.py` and `sync/paging.py`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from membrane_sync.elements.base import Element, Formula, Locator, Schema, Spec, Template
+from membrane_sync.elements.base import (
+    Element,
+    Formula,
+    Locator,
+    RefersTo,
+    Schema,
+    Spec,
+    Template,
+    Unfit,
+)
 from membrane_sync.elements.request import Request
 
 PaginationType = Literal[
@@ -49,9 +58,10 @@ class Pagination(Spec):
         }.get(self.type, ())
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
-            raise ValueError(f"pagination of type {self.type} needs {' and '.join(missing)}")
+            message = f"pagination of type {self.type} needs {' and '.join(missing)}"
+            raise Unfit((("type",), message))
         if self.page_size_parameter and not self.page_size:
-            raise ValueError("page_size_parameter needs page_size")
+            raise Unfit((("page_size_parameter",), "page_size_parameter needs page_size"))
         return self
 
 
@@ -79,10 +89,11 @@ class Cursor(Spec):
     @model_validator(mode="after")
     def _no_loss_at_ties(self) -> Cursor:
         if not self.inclusive and not self.unique and not self.lag_seconds:
-            raise ValueError(
+            message = (
                 "an exclusive cursor whose values are not unique loses the records that share the "
                 "last value; add unique: true if that can't happen, or lag_seconds"
             )
+            raise Unfit((("inclusive",), message))
         return self
 
 
@@ -102,7 +113,7 @@ class Deletes(Spec):
 class DrillDown(Spec):
     """Lists that must be read for each record of a parent collection."""
 
-    collection: str
+    collection: Annotated[str, RefersTo("data_collection")]
     parameters: Template = Field(default_factory=dict)
     changed_parents_only: bool = False
 
@@ -147,7 +158,9 @@ class CollectionEvent(Spec):
     """How changes of this collection reach us without asking for all of it."""
 
     type: Literal["webhook", "connector_event", "pull_latest", "delta_pull", "full_scan"]
-    event: str | None = Field(default=None, description="connector_event: key of external event")
+    event: Annotated[str, RefersTo("external_event")] | None = Field(
+        default=None, description="connector_event: key of external event"
+    )
     subscribe: Request | None = None
     unsubscribe: Request | None = None
     refresh: Request | None = None
@@ -167,7 +180,7 @@ class CollectionEvents(Spec):
 class Extends(Spec):
     """Another collection of this connector to take everything from that isn't said here."""
 
-    collection: str
+    collection: Annotated[str, RefersTo("data_collection")]
     parameters: dict[str, str | int | bool] = Field(default_factory=dict)
 
 

@@ -5,9 +5,11 @@ Checked and coerced by `sync/map.py`; delivered by `sync/push.py`.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from membrane_sync.elements.base import Element, Schema, Spec
+from membrane_sync.elements.base import Element, RefersTo, Schema, Spec
 
 
 class Table(Spec):
@@ -22,7 +24,9 @@ class Table(Spec):
     deleted_column: str | None = Field(
         default=None, description="Time of deletion, for syncs that delete softly"
     )
-    database: str = Field(default="app", description="A database named in the project's settings")
+    database: Annotated[str, RefersTo("database")] = Field(
+        default="app", description="A database named in the project's settings"
+    )
     create: bool = Field(default=False, description="Create the table if it doesn't exist")
 
 

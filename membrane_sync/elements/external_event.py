@@ -5,11 +5,11 @@ Its behaviour comes with the events verbs; until then it's declared and checked.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from membrane_sync.elements.base import Element, Formula, Schema
+from membrane_sync.elements.base import Element, Formula, RefersTo, Schema
 from membrane_sync.elements.request import Request
 
 
@@ -24,5 +24,5 @@ class ExternalEvent(Element):
     refresh: Request | None = None
     refresh_before_seconds: float = Field(default=3600, gt=0)
     handle: Formula = Field(default=None, description="The events, over $.body and $.headers")
-    global_webhook: str | None = None
+    global_webhook: Annotated[str, RefersTo("global_webhook")] | None = None
     selector: Formula = Field(default=None, description="Finds this connection's events")

@@ -31,8 +31,8 @@ class FieldMapping(Element):
 
     @model_validator(mode="after")
     def _says_something(self) -> FieldMapping:
-        values = (self.import_value, self.unified_import_value, self.default_import_value)
-        values += (self.export_value, self.unified_export_value, self.default_export_value)
-        if all(value is None for value in values):
+        imports = (self.import_value, self.unified_import_value, self.default_import_value)
+        exports = (self.export_value, self.unified_export_value, self.default_export_value)
+        if all(value is None for value in (*imports, *exports)):
             raise ValueError("a field mapping needs import_value or export_value")
         return self

@@ -5,14 +5,18 @@ Its behaviour comes with actions and flows; until then it's declared and checked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from membrane_sync.elements.action import HttpRequest
-from membrane_sync.elements.base import Element, Formula, RefersTo, Schema, Spec
+from membrane_sync.elements.base import Element, Formula, RefersTo, Schema, Spec, Unfit
+from membrane_sync.elements.cycles import cycles
+from membrane_sync.elements.nearest import nearest
+from membrane_sync.elements.schedule import Cron
+
+Path = tuple[str | int, ...]
 
 NodeType = Literal[
     "api_trigger",
@@ -65,7 +69,7 @@ class NodeConfig(Spec):
     direction: Literal["import", "export", "both"] | None = None
     external_record_id: Formula = None
     app_record_id: Formula = None
-    cron: str | None = None
+    cron: Cron | None = None
     interval_minutes: int | None = Field(default=None, ge=1)
     filter: Formula = None
     input: Formula = None
@@ -104,17 +108,23 @@ class Flow(Element):
 
     @model_validator(mode="after")
     def _graph(self) -> Flow:
-        for key, node in self.nodes.items():
-            for link in node.links:
-                if link.key not in self.nodes:
-                    raise ValueError(f"node {key!r} links to {link.key!r}, which doesn't exist")
-        refuse_cycle({key: [link.key for link in node.links] for key, node in self.nodes.items()})
+        problems = [*self._dangling(), *self._cycles()]
+        if problems:
+            raise Unfit(*problems)
         return self
 
+    def _dangling(self) -> Iterator[tuple[Path, str]]:
+        for key, node in self.nodes.items():
+            for index, link in enumerate(node.links):
+                if link.key not in self.nodes:
+                    hint = nearest(link.key, self.nodes, "nodes are")
+                    message = f"node {key!r} links to {link.key!r}, which doesn't exist; {hint}"
+                    yield ("nodes", key, "links", index, "key"), message
 
-def refuse_cycle(graph: Mapping[str, list[str]]) -> None:
-    """Raise ValueError that names the nodes of a cycle, if the graph has one."""
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        raise ValueError(f"cycle: {' → '.join(reversed(error.args[1]))}") from None
+    def _cycles(self) -> Iterator[tuple[Path, str]]:
+        graph = {key: [link.key for link in node.links] for key, node in self.nodes.items()}
+        for cycle in cycles(graph):
+            first, second = cycle[:2]
+            index = graph[first].index(second)
+            message = f"the nodes' links form a cycle: {' → '.join(cycle)}"
+            yield ("nodes", first, "links", index, "key"), message

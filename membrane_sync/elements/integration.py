@@ -27,7 +27,7 @@ class Integration(Element):
     )
     connector_version: str | None = None
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="${NAME} takes an environment variable"
+        default_factory=dict, description="${NAME} takes an environment variable", repr=False
     )
     authentication_options: dict[str, AuthenticationChoice] = Field(default_factory=dict)
     oauth_callback_url: str | None = None

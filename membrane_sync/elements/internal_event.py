@@ -20,7 +20,7 @@ class Outbox(Spec):
     cursor_column: str = "id"
     tenant_column: str = "tenant"
     payload_column: str = "payload"
-    database: str = "app"
+    database: Annotated[str, RefersTo("database")] = "app"
 
 
 class InternalEvent(Element):

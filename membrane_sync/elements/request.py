@@ -6,13 +6,14 @@ about one record `$.id` and `$.fields`.
 
 from __future__ import annotations
 
-from string import Formatter
+import re
+from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
-from membrane_sync.elements.base import Formula, Spec, Template
+from membrane_sync.elements.base import Formula, Spec, Template, Unfit
 
 HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "REPORT", "PROPFIND"]
 
@@ -48,23 +49,36 @@ class Request(Spec):
         ways.append(self.graphql is not None and self.path is None)
         if sum(ways) != 1:
             raise ValueError("a call needs exactly one of path, graphql, function, not_supported")
-        names = set(self.path_parameters)
-        for name in _placeholders(self.path or ""):
-            if name not in names:
-                raise ValueError(f"path uses {{{name}}}, which path_parameters doesn't give")
+        try:
+            names = _placeholders(self.path or "")
+        except ValueError as error:
+            raise Unfit((("path",), str(error))) from None
+        missing = [name for name in names if name not in self.path_parameters]
+        if missing:
+            shown = " and ".join(f"{{{name}}}" for name in missing)
+            raise Unfit((("path",), f"path uses {shown}, which path_parameters doesn't give"))
         return self
 
 
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
 def _placeholders(path: str) -> list[str]:
-    try:
-        fields = [name for _, name, _, _ in Formatter().parse(path) if name is not None]
-    except ValueError as error:
-        raise ValueError(f"path {path!r} has an unclosed brace: {error}") from None
-    return fields
+    if set("{}") & set(_PLACEHOLDER.sub("", path)):
+        raise ValueError(f"path {path!r} has a brace that belongs to no {{name}}")
+    return _PLACEHOLDER.findall(path)
 
 
-def expand_path(path: str, values: dict[str, Any]) -> str:
-    """The path with each `{name}` replaced by its value, percent-encoded; 3 is `3`, not `3.0`."""
-    for name in _placeholders(path):
-        path = path.replace("{" + name + "}", quote(str(values[name]), safe=""))
-    return path
+def expand_path(path: str, values: Mapping[str, Any]) -> str:
+    """The path with each `{name}` replaced by its value, percent-encoded; 3.0 is `3`.
+
+    >>> expand_path("/lists/{id}/contacts", {"id": "a b/c"})
+    '/lists/a%20b%2Fc/contacts'
+    """
+    return _PLACEHOLDER.sub(lambda match: quote(_segment(values[match[1]]), safe=""), path)
+
+
+def _segment(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -7,25 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from membrane_sync.elements.base import Element, RefersTo, Spec
+from membrane_sync.elements.schedule import Schedule
 
 ConflictPolicy = Literal["app_wins", "external_wins", "newest_wins", "manual"]
-
-
-class Schedule(Spec):
-    """When the sync runs: a cron expression, or every so many minutes."""
-
-    cron: str | None = None
-    every_minutes: int | None = Field(default=None, ge=1, le=59)
-    timezone: str = "UTC"
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Schedule:
-        if (self.cron is None) == (self.every_minutes is None):
-            raise ValueError("a schedule needs either cron or every_minutes")
-        return self
 
 
 class Conflicts(Spec):

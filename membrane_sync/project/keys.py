@@ -10,33 +10,43 @@ from typing import Any
 from pydantic import BaseModel
 
 from membrane_sync.elements.base import part_of, yaml_keys, yaml_name
-from membrane_sync.project.located import Block, Items
+from membrane_sync.errors import Problem
+from membrane_sync.project.located import Block, Items, Mark
+from membrane_sync.project.yaml_file import YamlProblem
 
 
 def snake_keys(model: type[BaseModel], block: Block) -> Block:
-    """A copy of the block with snake_case keys and the same marks."""
+    """A copy of the block with snake_case keys and the same marks.
+
+    Raises YamlProblem where a key stands in both spellings.
+    """
     spellings = yaml_keys(model)
     annotations = {yaml_name(n): info.annotation for n, info in model.model_fields.items()}
     result = Block(block.mark)
     for key, value in block.items():
         name = spellings.get(key, key)
-        part, held = part_of(annotations[name]) if name in annotations else (None, "none")
-        result.put(name, _part(part, held, value), block.marks[key])
+        mark = block.marks[key]
+        if name in result:
+            raise YamlProblem(_twice(name, key, mark, result.marks[name]))
+        part, held = part_of(annotations.get(name))
+        result.put(name, value if part is None else _renamed(part, held, value), mark)
     return result
 
 
-def _part(part: type[BaseModel] | None, held: str, value: Any) -> Any:
-    if part is None:
-        return value
+def _renamed(part: type[BaseModel], held: str, value: Any) -> Any:
     if held == "one" and isinstance(value, Block):
         return snake_keys(part, value)
     if held == "list" and isinstance(value, Items):
-        renamed = [snake_keys(part, v) if isinstance(v, Block) else v for v in value]
-        return Items(value.mark, zip(renamed, value.marks, strict=True))
+        items = [_renamed(part, "one", item) for item in value]
+        return Items(value.mark, zip(items, value.marks, strict=True))
     if held == "map" and isinstance(value, Block):
         result = Block(value.mark)
         for key, item in value.items():
-            renamed_item = snake_keys(part, item) if isinstance(item, Block) else item
-            result.put(key, renamed_item, value.marks[key])
+            result.put(key, _renamed(part, "one", item), value.marks[key])
         return result
     return value
+
+
+def _twice(name: str, key: str, mark: Mark, first: Mark) -> Problem:
+    message = f"{key!r} is another spelling of {name!r}, which is already in line {first.line}"
+    return Problem(message, mark.file, mark.line)

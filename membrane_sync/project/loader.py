@@ -5,24 +5,25 @@ Nothing is validated here but the paths; `project.py` resolves and validates wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from membrane_sync.elements import CONNECTOR_KINDS, KINDS, LAYERED_KINDS, folder_of
+from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Problem
 from membrane_sync.project.keys import snake_keys
 from membrane_sync.project.located import Block, Mark
 from membrane_sync.project.yaml_file import YamlProblem, read_yaml
 
-UNIVERSAL, INTEGRATION, CONNECTION, CONNECTOR = (
-    "universal",
-    "integration",
-    "connection",
-    "connector",
-)
+UNIVERSAL, INTEGRATION, CONNECTION = "universal", "integration", "connection"
+CONNECTOR = "connector"
+"""The three layers, and what is said of an app whoever uses it."""
 
+MAPPED_KINDS = (*LAYERED_KINDS, "package")
+
+_ANY = "*"
 _YAML = (".yaml", ".yml")
 
 
@@ -40,131 +41,156 @@ class Address:
 class Documents:
     """All documents of a project by address, and what was wrong with the files."""
 
-    blocks: dict[Address, Block]
-    problems: list[Problem]
+    blocks: dict[Address, Block] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    unread: set[tuple[str, str]] = field(default_factory=set)
+    """Kind and key of what stands in files that couldn't be read or placed."""
+
+    def not_read(self, kind: str, key: str = _ANY) -> None:
+        """Remember that this element's file is already complained of."""
+        self.unread.add((_ANY, _ANY) if kind == "package" else (kind, key))
+
+    def may_hold(self, kind: str, key: str) -> bool:
+        """May the element stand in a file that couldn't be read? Then it isn't missing."""
+        return not self.unread.isdisjoint({(kind, key), (kind, _ANY), (_ANY, _ANY)})
 
 
 def load_documents(root: Path) -> Documents:
     """Read every YAML file of `connectors/` and `mappings/` below `root`."""
     loader = _Loader(root)
-    loader.connectors()
-    loader.mappings()
-    return Documents(loader.blocks, loader.problems)
+    loader.connectors(root / "connectors")
+    loader.mappings(root / "mappings")
+    return loader.documents
 
 
 class _Loader:
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.blocks: dict[Address, Block] = {}
-        self.problems: list[Problem] = []
+        self.documents = Documents()
 
-    def connectors(self) -> None:
-        for folder in _folders(self._root / "connectors"):
-            self._head(folder, CONNECTOR, "connector")
+    def connectors(self, base: Path) -> None:
+        self._no_files(base, f"{base.name}/<app>/connector.yaml")
+        for folder in _folders(base):
+            self._head(folder, CONNECTOR)
             self._elements(folder, CONNECTOR, folder.name, CONNECTOR_KINDS)
 
-    def mappings(self) -> None:
-        base = self._root / "mappings"
-        layers = {"universal", "integrations", "connections"}
+    def mappings(self, base: Path) -> None:
+        layers = {"universal": UNIVERSAL, "integrations": INTEGRATION, "connections": CONNECTION}
+        self._no_files(base, f"one of the folders {', '.join(layers)}")
         for folder in _folders(base):
-            if folder.name not in layers:
-                self._problem(folder, _unknown("folder", folder.name, sorted(layers)))
-        kinds = (*LAYERED_KINDS, "package")
-        if (base / "universal").is_dir():
-            self._elements(base / "universal", UNIVERSAL, "", kinds)
-        for layer in (INTEGRATION, CONNECTION):
-            for folder in _folders(base / f"{layer}s"):
-                self._head(folder, layer, layer)
-                self._elements(folder, layer, folder.name, kinds)
+            layer = layers.get(folder.name)
+            if layer is None:
+                self._misplaced(folder, _unknown_folder(folder.name, layers))
+            elif layer == UNIVERSAL:
+                self._elements(folder, UNIVERSAL, "", MAPPED_KINDS)
+            else:
+                self._scopes(folder, layer)
 
-    def _head(self, folder: Path, layer: str, kind: str) -> None:
-        path = next((p for e in _YAML if (p := folder / f"{kind}{e}").exists()), None)
-        if path is not None:
-            self._document(path, Address(layer, folder.name, kind, folder.name))
-        elif layer != CONNECTION:
+    def _scopes(self, base: Path, layer: str) -> None:
+        self._no_files(base, f"{base.name}/<{layer}>/{layer}.yaml")
+        for folder in _folders(base):
+            self._head(folder, layer)
+            self._elements(folder, layer, folder.name, MAPPED_KINDS)
+
+    def _head(self, folder: Path, kind: str) -> None:
+        """The file that says what the folder is; a connection's may be in the ledger alone."""
+        paths = [path for path in _yaml_files(folder) if path.stem == kind]
+        for path in paths:
+            self._document(path, Address(kind, folder.name, kind, folder.name))
+        if not paths and kind != CONNECTION:
             self._problem(folder, f"the folder has no {kind}.yaml")
+            self.documents.not_read(kind, folder.name)
 
     def _elements(self, base: Path, layer: str, scope: str, kinds: tuple[str, ...]) -> None:
         folders = {folder_of(kind): kind for kind in kinds}
-        heads = {f"{name}{ending}" for name in ("connector", layer) for ending in _YAML}
-        for entry in sorted(base.iterdir()):
-            if entry.is_dir() and not _hidden(entry):
-                kind = folders.get(entry.name)
-                if kind is None:
-                    self._problem(entry, _unknown("folder", entry.name, sorted(folders)))
-                    continue
-                for path in _yaml_files(entry):
-                    self._document(path, Address(layer, scope, kind, path.stem))
-            elif entry.suffix in _YAML and entry.name not in heads:
-                self._problem(entry, f"a file here must be in one of {', '.join(sorted(folders))}")
+        self._no_files(base, f"one of the folders {', '.join(sorted(folders))}", layer)
+        for folder in _folders(base):
+            kind = folders.get(folder.name)
+            if kind is None:
+                self._misplaced(folder, _unknown_folder(folder.name, folders))
+                continue
+            for path in _yaml_files(folder):
+                self._document(path, Address(layer, scope, kind, path.stem))
+            for inner in _folders(folder):
+                self._misplaced(inner, f"{folder.name} holds files, no folders")
 
     def _document(self, path: Path, address: Address) -> None:
         try:
             block = read_yaml(path, self._shown(path), address.layer)
+            self._add(address, snake_keys(KINDS[address.kind], block))
         except YamlProblem as error:
-            self.problems.append(error.problem)
-            return
-        if address.kind == "package":
-            self._package(block, address)
-        self._add(address, block)
+            self.documents.problems.extend(error.problems)
+            self.documents.not_read(address.kind, address.key)
 
-    def _package(self, block: Block, address: Address) -> None:
+    def _add(self, address: Address, block: Block) -> None:
+        first = self.documents.blocks.get(address)
+        if first is not None:
+            message = f"{address.kind} {address.key!r} is already defined in {first.mark}"
+            raise YamlProblem(_problem(message, block.mark))
+        written = block.get("key", address.key)
+        if written != address.key:
+            message = f"key {written!r} differs from the name {address.key!r} it's filed under"
+            self.documents.problems.append(_problem(message, block.marks["key"]))
+        block.put("key", address.key, block.marks.get("key", block.mark))
+        if address.kind == INTEGRATION and "connector" not in block:
+            block.put("connector", address.key, block.mark)
+        self.documents.blocks[address] = block
+        if address.kind == "package":
+            self._inline_elements(address, block)
+
+    def _inline_elements(self, package: Address, block: Block) -> None:
         for kind in LAYERED_KINDS:
             elements = block.get(folder_of(kind))
             if isinstance(elements, Block):
                 for key, element in elements.items():
-                    if element is None:
-                        element = Block(elements.marks[key])
-                    if isinstance(element, Block):
-                        inner = Address(address.layer, address.scope, kind, str(key))
-                        self._add(inner, element, elements.marks[key])
-                    else:
-                        mark = elements.marks[key]
-                        message = f"{kind} {key!r} must be a mapping"
-                        self.problems.append(Problem(message, mark.file, mark.line))
+                    address = Address(package.layer, package.scope, kind, key)
+                    self._inline(address, element, elements.marks[key])
+            elif elements is not None:
+                self.documents.not_read(kind)
 
-    def _add(self, address: Address, block: Block, mark: Mark | None = None) -> None:
-        block = snake_keys(KINDS[address.kind], block)
-        place = mark or block.mark
-        written = block.get("key", address.key)
-        if written != address.key:
-            where = block.marks["key"]
-            message = f"key {written!r} differs from the name {address.key!r} it's filed under"
-            self.problems.append(Problem(message, where.file, where.line))
-        if address in self.blocks:
-            first = self.blocks[address].mark
-            message = f"{address.kind} {address.key!r} is already defined in {first}"
-            self.problems.append(Problem(message, place.file, place.line))
+    def _inline(self, address: Address, element: Any, mark: Mark) -> None:
+        if element is not None and not isinstance(element, Block):
+            self.documents.not_read(address.kind, address.key)
             return
-        if "key" not in block:
-            block.put("key", address.key, place)
-        if address.kind == "integration" and "connector" not in block:
-            block.put("connector", address.key, place)
-        if mark is not None:
+        try:
+            block = snake_keys(KINDS[address.kind], element or Block(mark))
             block.mark = mark
-        self.blocks[address] = block
+            self._add(address, block)
+        except YamlProblem as error:
+            self.documents.problems.extend(error.problems)
+
+    def _no_files(self, base: Path, where: str, layer: str = "") -> None:
+        for path in _yaml_files(base):
+            if path.stem != layer or layer == UNIVERSAL:
+                self._misplaced(path, f"this file is in no place of its own; it belongs in {where}")
+
+    def _misplaced(self, path: Path, message: str) -> None:
+        self._problem(path, message)
+        self.documents.not_read("package")
 
     def _problem(self, path: Path, message: str) -> None:
-        self.problems.append(Problem(message, self._shown(path), 1))
+        self.documents.problems.append(Problem(message, self._shown(path), 1))
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
 
 def _folders(base: Path) -> Iterator[Path]:
-    if base.is_dir():
-        yield from (p for p in sorted(base.iterdir()) if p.is_dir() and not _hidden(p))
+    yield from (path for path in _entries(base) if path.is_dir())
 
 
-def _yaml_files(folder: Path) -> Iterator[Path]:
-    yield from (p for p in sorted(folder.iterdir()) if p.suffix in _YAML)
+def _yaml_files(base: Path) -> Iterator[Path]:
+    yield from (path for path in _entries(base) if path.is_file() and path.suffix in _YAML)
 
 
-def _hidden(path: Path) -> bool:
-    return path.name.startswith((".", "__"))
+def _entries(base: Path) -> list[Path]:
+    entries = sorted(base.iterdir()) if base.is_dir() else []
+    return [path for path in entries if not path.name.startswith((".", "__"))]
 
 
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    return f"unknown {what} {name!r}; {hint}"
+def _problem(message: str, mark: Mark) -> Problem:
+    return Problem(message, mark.file, mark.line)
+
+
+def _unknown_folder(name: str, known: Iterable[str]) -> str:
+    return f"unknown folder {name!r}; {nearest(name, known)}"

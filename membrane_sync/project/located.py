@@ -5,9 +5,14 @@ They are plain dicts and lists to everyone else; only messages and `membrane exp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from membrane_sync.errors import Problem
+
+Steps = tuple[Any, ...]
+"""Keys and indexes that lead to a value."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +53,43 @@ class Items(list[Any]):
             self.marks.append(place)
 
 
-def mark_at(value: Any, path: Iterable[Any]) -> Mark | None:
+def mark_at(block: Block, path: Iterable[Any]) -> Mark:
     """The mark of the value at `path`, or of its nearest ancestor that has one."""
-    found = getattr(value, "mark", None)
+    found: Mark = block.mark
+    value: Any = block
     for step in path:
-        if isinstance(value, Block) and step in value:
-            found = value.marks.get(step, found)
-            value = value[step]
-        elif isinstance(value, Items) and isinstance(step, int) and step < len(value):
-            found = value.marks[step]
-            value = value[step]
-        else:
+        if not leads(value, step):
             break
+        found, value = value.marks[step], value[step]
     return found
 
 
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterable[tuple[tuple[Any, ...], Any, Mark]]:
+def leads(value: Any, step: Any) -> bool:
+    """Is there something at this key of a mapping, or at this index of a list?"""
+    if isinstance(value, dict):
+        return step in value
+    return isinstance(value, list) and isinstance(step, int) and step < len(value)
+
+
+def problem_at(
+    block: Block, path: Iterable[Any], message: str, element: str, severity: str = "error"
+) -> Problem:
+    """A problem with the value at `path`, at the line where that value was written."""
+    mark = mark_at(block, path)
+    return Problem(message, mark.file, mark.line, element, severity)
+
+
+def leaves(value: Any, path: Steps = ()) -> Iterator[tuple[Steps, Any, Mark]]:
     """Every leaf with its path and mark; a formula is one leaf, as it is one value."""
-    if isinstance(value, Block) and value and not is_formula(value):
-        for key, item in value.items():
-            if isinstance(item, Block | Items) and item and not is_formula(item):
-                yield from leaves(item, (*path, key))
-            else:
-                yield (*path, key), item, value.marks[key]
-    elif isinstance(value, Items):
-        for index, item in enumerate(value):
-            if isinstance(item, Block | Items) and item and not is_formula(item):
-                yield from leaves(item, (*path, index))
-            else:
-                yield (*path, index), item, value.marks[index]
+    if isinstance(value, Block):
+        parts = [(key, item, value.marks[key]) for key, item in value.items()]
+    else:
+        parts = [(i, *pair) for i, pair in enumerate(zip(value, value.marks, strict=True))]
+    for step, item, mark in parts:
+        if isinstance(item, Block | Items) and item and not is_formula(item):
+            yield from leaves(item, (*path, step))
+        else:
+            yield (*path, step), item, mark
 
 
 def is_formula(value: Any) -> bool:

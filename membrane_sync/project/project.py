@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +24,10 @@ from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
+from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import NotFound
+from membrane_sync.project.environment import expanded
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import (
     CONNECTION,
@@ -35,7 +39,7 @@ from membrane_sync.project.loader import (
     load_documents,
 )
 from membrane_sync.project.located import Block
-from membrane_sync.project.settings import Settings, load_settings
+from membrane_sync.project.settings import Settings, read_settings
 from membrane_sync.project.validation import validated
 
 E = TypeVar("E", bound=Element)
@@ -76,16 +80,28 @@ class ResolvedSync:
 class Project:
     """All declarations below `root`; resolving is done on demand and remembered."""
 
-    def __init__(self, root: Path, documents: Documents, settings: Settings) -> None:
+    def __init__(
+        self,
+        root: Path,
+        documents: Documents,
+        settings: Settings,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.root = root
         self.documents = documents
         self.settings = settings
+        self.environ = os.environ if environ is None else environ
         self._elements: dict[tuple[str, str, str, str], Element] = {}
 
     @classmethod
-    def load(cls, root: Path) -> Project:
-        """Read all files; problems wait in `documents.problems` for `references.check`."""
-        return cls(root, load_documents(root), load_settings(root))
+    def load(cls, root: Path, environ: Mapping[str, str] | None = None) -> Project:
+        """Read all files and settings; problems wait in `documents` for `references.check`."""
+        documents = load_documents(root)
+        settings, problems = read_settings(root, environ)
+        if problems:
+            documents.problems.extend(problems)
+            documents.not_read("database")
+        return cls(root, documents, settings, environ)
 
     def block(
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
@@ -115,23 +131,23 @@ class Project:
         kind = _KIND_OF[model]
         element = self.find(kind, key, integration=integration, connection=connection)
         if element is None:
-            known = ", ".join(self.keys(kind, integration, connection)) or "none"
-            raise NotFound(f"there is no {kind} {key!r}", hint=f"declared are: {known}")
+            hint = nearest(key, self.keys(kind, integration, connection), "declared are")
+            raise NotFound(f"there is no {kind} {key!r}", hint=hint)
         return cast(E, element)
 
     def keys(self, kind: str, integration: str = "", connection: str = "") -> list[str]:
         """Keys of this kind that any of the layers in question declares."""
-        scopes = {
-            address.layer: address.scope
-            for address in self._addresses(kind, "", integration, connection)
-        }
-        blocks = self.documents.blocks
-        return sorted({a.key for a in blocks if a.kind == kind and scopes.get(a.layer) == a.scope})
+        if kind in ("integration", "connection"):
+            return sorted(a.key for a in self.documents.blocks if a.kind == kind)
+        places = self._addresses(kind, "", integration, connection)
+        scopes = {(address.layer, address.scope) for address in places}
+        found = (a for a in self.documents.blocks if a.kind == kind)
+        return sorted({a.key for a in found if (a.layer, a.scope) in scopes})
 
     @cached_property
     def integrations(self) -> list[str]:
         """Keys of the integrations, in order."""
-        return sorted(a.scope for a in self.documents.blocks if a.kind == "integration")
+        return self.keys("integration")
 
     @cached_property
     def connections(self) -> list[str]:
@@ -139,12 +155,14 @@ class Project:
         return sorted({a.scope for a in self.documents.blocks if a.layer == CONNECTION})
 
     def integration(self, key: str) -> Integration:
-        """The integration; its connector is its own key unless the file says otherwise."""
-        return self.get(Integration, key, integration=key)
+        """The integration, with the environment's variables in its parameters."""
+        element = self.get(Integration, key, integration=key)
+        parameters = expanded(element.parameters, self.environ)
+        return element.model_copy(update={"parameters": parameters})
 
     def connector(self, integration: str) -> Connector:
         """The connector behind an integration."""
-        key = self.integration(integration).connector
+        key = self.get(Integration, integration).connector
         return self.get(Connector, key, integration=integration)
 
     def collection_of(self, integration: str, source: DataSource) -> DataCollection | None:
@@ -173,7 +191,7 @@ class Project:
         """One sync as this connection sees it; None if disabled, or not offered by the app."""
         layer = {"integration": integration, "connection": connection}
         sync = self.get(Sync, key, **layer)
-        if not sync.enabled or (sync.integrations and integration not in sync.integrations):
+        if not takes_part(sync, integration):
             return None
         mapping = self.get(FieldMapping, sync.field_mapping, **layer)
         source_key = sync.data_source or mapping.data_source
@@ -184,8 +202,9 @@ class Project:
             )
         source = self.get(DataSource, source_key, **layer)
         collection = self.collection_of(integration, source)
-        if collection is None or collection.list_ is None:
+        if collection is None or collection.list_ is None or collection.list_.not_supported:
             return None
+        schema = mapping.data_schema
         return ResolvedSync(
             sync=sync,
             integration=self.integration(integration),
@@ -193,9 +212,7 @@ class Project:
             source=source,
             collection=collection,
             mapping=mapping,
-            schema=self.get(DataSchema, mapping.data_schema, **layer)
-            if mapping.data_schema
-            else None,
+            schema=self.get(DataSchema, schema, **layer) if schema else None,
             links=self.get(DataLinkTable, sync.data_link_table, **layer),
         )
 
@@ -210,7 +227,8 @@ class Project:
             return [Address(kind, key, kind, key)]
         if kind in ("connector", *CONNECTOR_KINDS):
             head = Address(INTEGRATION, integration, "integration", integration)
-            app = str(self.documents.blocks.get(head, {}).get("connector", integration))
+            block = self.documents.blocks.get(head)
+            app = integration if block is None else str(block["connector"])
             return [Address(CONNECTOR, app, kind, key)]
         places = ((UNIVERSAL, ""), (INTEGRATION, integration), (CONNECTION, connection))
         return [
@@ -218,6 +236,13 @@ class Project:
             for layer, scope in places
             if scope or layer == UNIVERSAL
         ]
+
+
+def takes_part(sync: Sync, integration: str) -> bool:
+    """Is the sync meant for this integration, whether its app offers the collection or not?"""
+    if not sync.enabled:
+        return False
+    return sync.integrations is None or integration in sync.integrations
 
 
 _KIND_OF: dict[Any, str] = {model: kind for kind, model in KINDS.items()}

@@ -1,8 +1,8 @@
 """Where a project keeps its data: `[tool.membrane_sync]` in pyproject.toml, or the environment.
 
-`${NAME}` in a value takes an environment variable. The environment wins over the file:
+`${NAME}` in the file takes an environment variable. The environment wins over the file:
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
-`MEMBRANE_LOCK_WAIT_SECONDS`.
+`MEMBRANE_LOCK_WAIT_SECONDS`. Relative paths, in SQLite URLs too, are below the project.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from membrane_sync.errors import Problem, ProjectError
+from membrane_sync.project.environment import expanded, unset
+from membrane_sync.project.located import Block, Mark, Steps, problem_at
+from membrane_sync.project.validation import validated_as
 
-_KNOWN = ("data_dir", "ledger_url", "databases", "lock_wait_seconds")
+FILE = "pyproject.toml"
+_TABLE = "tool.membrane_sync"
 
 
 @dataclass(frozen=True)
@@ -31,76 +37,122 @@ class Settings:
     lock_wait_seconds: float = 60.0
 
 
+class _Table(BaseModel):
+    """What `[tool.membrane_sync]` may say."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    data_dir: str = ".membrane"
+    ledger_url: str = ""
+    databases: dict[str, str] = Field(default_factory=dict)
+    lock_wait_seconds: float = Field(default=60.0, ge=0)
+
+
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of the project at `root`; raises ProjectError for an unknown or empty one."""
+    """The settings of the project at `root`; raises ProjectError with all that's wrong in them."""
+    settings, problems = read_settings(root, environ)
+    if problems:
+        raise ProjectError(problems)
+    return settings
+
+
+def read_settings(
+    root: Path, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, list[Problem]]:
+    """The settings as far as they can be read, and all that's wrong in them."""
     environment = os.environ if environ is None else environ
-    table = _table(root)
-    data_dir = root / _text(
-        environment.get("MEMBRANE_DATA_DIR") or table.get("data_dir", ""), environment
-    )
-    if data_dir == root:
-        data_dir = root / ".membrane"
-    ledger = environment.get("MEMBRANE_LEDGER_URL") or table.get("ledger_url", "")
+    problems: list[Problem] = []
+    try:
+        block = _document(root)
+        problems += [
+            problem_at(block, path, message, "settings")
+            for path, message in unset(block, environment)
+            if not environment.get(_variable(path))
+        ]
+        table = validated_as(_Table, expanded(block, environment), "settings")
+        settings = _settings(root.resolve(), table, environment)
+    except ProjectError as error:
+        problems += error.problems
+        settings = _settings(root.resolve(), _Table(), {})
+    return settings, problems
+
+
+def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings:
+    data_dir = root / (environ.get("MEMBRANE_DATA_DIR") or table.data_dir or ".membrane")
+    ledger = environ.get("MEMBRANE_LEDGER_URL") or table.ledger_url
+    databases = {"app": f"sqlite:///{data_dir / 'app.db'}", **table.databases}
+    for name, url in environ.items():
+        if name.startswith("MEMBRANE_DATABASE_") and url:
+            databases[name.removeprefix("MEMBRANE_DATABASE_").lower()] = url
     return Settings(
         data_dir=data_dir,
-        ledger_url=_text(ledger, environment) or f"sqlite:///{data_dir / 'ledger.db'}",
-        databases=_databases(root, data_dir, table.get("databases", {}), environment),
-        secret_key=environment.get("MEMBRANE_SECRET_KEY"),
-        lock_wait_seconds=float(
-            environment.get("MEMBRANE_LOCK_WAIT_SECONDS") or table.get("lock_wait_seconds", 60)
-        ),
+        ledger_url=_absolute(root, ledger or f"sqlite:///{data_dir / 'ledger.db'}"),
+        databases={name: _absolute(root, url) for name, url in databases.items()},
+        secret_key=environ.get("MEMBRANE_SECRET_KEY"),
+        lock_wait_seconds=_lock_wait(environ, table.lock_wait_seconds),
     )
 
 
-def _table(root: Path) -> dict[str, object]:  # type: ignore[type-arg,unused-ignore]
-    path = root / "pyproject.toml"
-    if not path.exists():
-        return {}
+def _variable(path: Steps) -> str:
+    """The environment variable that wins over this place in the file."""
+    names = ("database", *path[1:]) if path[0] == "databases" else path
+    return "_".join(("MEMBRANE", *names)).upper()
+
+
+def _lock_wait(environ: Mapping[str, str], declared: float) -> float:
+    name = "MEMBRANE_LOCK_WAIT_SECONDS"
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError([Problem(f"not TOML: {error}", "pyproject.toml", 1)]) from None
-    table = document.get("tool", {}).get("membrane_sync", {})
-    unknown = [name for name in table if name not in _KNOWN]
-    if unknown:
-        near = get_close_matches(unknown[0], _KNOWN, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_KNOWN)}"
-        message = f"[tool.membrane_sync] has the unknown key {unknown[0]!r}{hint}"
-        raise ProjectError([Problem(message, "pyproject.toml", _line_of(path, unknown[0]))])
-    return dict(table)
-
-
-def _line_of(path: Path, key: str) -> int:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip().startswith(key):
-            return number
-    return 1
-
-
-def _databases(
-    root: Path, data_dir: Path, declared: object, environment: Mapping[str, str]
-) -> dict[str, str]:
-    urls = dict(declared) if isinstance(declared, dict) else {}
-    for name, value in environment.items():
-        if name.startswith("MEMBRANE_DATABASE_") and value:
-            urls[name.removeprefix("MEMBRANE_DATABASE_").lower()] = value
-    resolved = {name: _text(url, environment) for name, url in urls.items()}
-    resolved.setdefault("app", f"sqlite:///{data_dir / 'app.db'}")
-    return {name: _absolute(root, url) for name, url in resolved.items()}
+        return float(environ.get(name) or declared)
+    except ValueError:
+        message = f"the environment variable {name} must be a number, is {environ[name]!r}"
+        raise ProjectError([Problem(message)]) from None
 
 
 def _absolute(root: Path, url: str) -> str:
     """SQLite paths are relative to the project, not to whoever runs the process."""
-    match = re.fullmatch(r"(sqlite(?:\+\w+)?:///)(?!/)([^?]+)(.*)", url)
-    return f"{match[1]}{root.resolve() / match[2]}{match[3]}" if match else url
+    match = re.fullmatch(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)([^?]+)(.*)", url)
+    return f"{match[1]}{root / match[2]}{match[3]}" if match else url
 
 
-def _text(value: object, environment: Mapping[str, str]) -> str:
-    def variable(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in environment:
-            message = f"[tool.membrane_sync] uses ${{{name}}}, which is not set in the environment"
-            raise ProjectError([Problem(message, "pyproject.toml", 1)])
-        return environment[name]
+def _document(root: Path) -> Block:
+    """The table of the file with the line of each key; empty if there's none."""
+    path = root / FILE
+    if not path.exists():
+        return Block(Mark(FILE, 1))
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text).get("tool", {}).get("membrane_sync", {})
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        problem = Problem(f"not TOML: {error}", FILE, int(line[1]) if line else 1)
+        raise ProjectError([problem]) from None
+    except UnicodeDecodeError as error:
+        raise ProjectError([Problem(f"not UTF-8 text: {error.reason}", FILE, 1)]) from None
+    return _marked(table, text, (_TABLE,))
 
-    return re.sub(r"\$\{(\w+)\}", variable, str(value))
+
+def _marked(table: Mapping[str, Any], text: str, path: tuple[str, ...]) -> Block:
+    lines = _key_lines(text)
+    block = Block(Mark(FILE, lines.get(path, 1)))
+    for key, value in table.items():
+        here = (*path, key)
+        inner = _marked(value, text, here) if isinstance(value, dict) else value
+        block.put(key, inner, Mark(FILE, lines.get(here, block.mark.line)))
+    return block
+
+
+def _key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """Line of each table and key below ours; TOML's parser keeps none."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[([^\[\]]+)\]", line)
+        key = re.match(r"\s*([\w\"'-]+)\s*=", line)
+        if header:
+            ours = f"{header[1]}.".startswith(f"{_TABLE}.")
+            inner = header[1].removeprefix(_TABLE).strip(".")
+            table = (_TABLE, *([inner] if inner else [])) if ours else ()
+            lines.setdefault(table, number)
+        elif key and table:
+            lines.setdefault((*table, key[1].strip("\"'")), number)
+    return lines

@@ -7,16 +7,16 @@ elements that only wait for their verbs are warnings.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from membrane_sync.elements import Element
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.elements.request import ErrorRule
 from membrane_sync.elements.sync import Sync
-
-Path = tuple[Any, ...]
+from membrane_sync.project.located import Steps
 
 WAITING_KINDS = ("action", "flow", "internal_event", "external_event", "global_webhook")
 """Kinds that are checked and not yet carried out."""
@@ -24,14 +24,16 @@ WAITING_KINDS = ("action", "flow", "internal_event", "external_event", "global_w
 RUNNABLE_AUTHENTICATION = ("none", "basic", "bearer", "api_key")
 
 
-def unsupported(element: Element) -> Iterator[tuple[Path, str]]:
-    """Path and message of everything in the element that a sync relies on and can't have yet."""
+def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
+    """Where and what: everything in the element that a sync relies on and can't have yet."""
     if isinstance(element, Connector):
         yield from _connector(element)
     elif isinstance(element, DataCollection):
         yield from _collection(element)
     elif isinstance(element, Sync) and element.direction != "import":
         yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
+    elif isinstance(element, DataSource) and element.contract != "evolve":
+        yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
     elif isinstance(element, DataSchema) and element.function:
         yield ("function",), "a schema by function is not supported yet; write it as schema"
     elif isinstance(element, FieldMapping):
@@ -40,7 +42,7 @@ def unsupported(element: Element) -> Iterator[tuple[Path, str]]:
                 yield (name,), f"{name} is not supported yet; write import_value"
 
 
-def _connector(connector: Connector) -> Iterator[tuple[Path, str]]:
+def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
     kind = connector.authentication.type
     if kind not in RUNNABLE_AUTHENTICATION:
         runnable = ", ".join(RUNNABLE_AUTHENTICATION)
@@ -52,13 +54,13 @@ def _connector(connector: Connector) -> Iterator[tuple[Path, str]]:
     yield from _error_rules(("errors",), connector.errors)
 
 
-def _error_rules(path: Path, rules: list[Any]) -> Iterator[tuple[Path, str]]:
+def _error_rules(path: Steps, rules: list[ErrorRule]) -> Iterator[tuple[Steps, str]]:
     for index, rule in enumerate(rules):
         if rule.action in ("refresh", "defunct", "skip"):
             yield (*path, index, "action"), f"action {rule.action!r} is not supported yet"
 
 
-def _collection(collection: DataCollection) -> Iterator[tuple[Path, str]]:
+def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
     if collection.extends:
         yield ("extends",), "extends is not supported yet; write the collection out"
     if collection.custom_fields:
@@ -70,9 +72,10 @@ def _collection(collection: DataCollection) -> Iterator[tuple[Path, str]]:
             yield ("list", *path), message
 
 
-def _list(method: ListMethod) -> Iterator[tuple[Path, str]]:
-    if method.graphql or method.function:
-        yield (), "only calls with a path are supported yet"
+def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
+    for name in ("graphql", "function"):
+        if getattr(method, name) is not None:
+            yield (name,), f"a call by {name} is not supported yet; use path"
     if method.parent:
         yield ("parent",), "lists below a parent are not supported yet"
     if method.conditional:

@@ -1,9 +1,12 @@
-"""Visit every value of an element that its model marks: formulas, locators, schemas, references."""
+"""Visit every value that its model marks: formulas, locators, schemas, references.
+
+It reads what the file says, so that one wrong key doesn't hide what's wrong beside it.
+"""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,6 +20,7 @@ from membrane_sync.elements.base import (
     part_of,
     yaml_name,
 )
+from membrane_sync.project.located import Steps
 
 Marker = IsFormula | IsLocator | IsSchema | RefersTo
 
@@ -25,51 +29,55 @@ Marker = IsFormula | IsLocator | IsSchema | RefersTo
 class Marked:
     """A value with what its model says it is; `path` is where it stands in the element."""
 
-    path: tuple[Any, ...]
+    path: Steps
     value: Any
     marker: Marker
 
 
-def marked_values(element: BaseModel, path: tuple[Any, ...] = ()) -> Iterator[Marked]:
+def marked_values(
+    model: type[BaseModel], block: Mapping[str, Any], path: Steps = ()
+) -> Iterator[Marked]:
     """Every marked value that is set, in the order of the model's fields."""
-    for name, info in type(element).model_fields.items():
-        value = getattr(element, name)
+    for name, info in model.model_fields.items():
+        key = yaml_name(name)
+        value = block.get(key)
         if value is None:
             continue
-        here = (*path, yaml_name(name))
-        part, _ = part_of(info.annotation)
+        part, held = part_of(info.annotation)
         if part is not None:
-            yield from _parts(value, here)
+            for steps, inner in _parts(held, value):
+                yield from marked_values(part, inner, (*path, key, *steps))
         for marker in (*info.metadata, *_markers(info.annotation)):
             if isinstance(marker, Marker):
-                yield from _values(value, here, marker)
+                yield from _values(value, (*path, key), marker)
 
 
-def _parts(value: Any, path: tuple[Any, ...]) -> Iterator[Marked]:
-    if isinstance(value, BaseModel):
-        yield from marked_values(value, path)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _parts(item, (*path, key))
-    elif isinstance(value, list):
+def _parts(held: str, value: Any) -> Iterator[tuple[Steps, Mapping[str, Any]]]:
+    found: list[tuple[Steps, Any]] = []
+    if held == "one":
+        found = [((), value)]
+    elif held == "list" and isinstance(value, list):
+        found = [((index,), item) for index, item in enumerate(value)]
+    elif held == "map" and isinstance(value, dict):
+        found = [((key,), item) for key, item in value.items()]
+    yield from ((steps, item) for steps, item in found if isinstance(item, dict))
+
+
+def _values(value: Any, path: Steps, marker: Marker) -> Iterator[Marked]:
+    """Values of another type than their marker's are left to the model, which refuses them."""
+    if isinstance(marker, RefersTo) and isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _parts(item, (*path, index))
-
-
-def _values(value: Any, path: tuple[Any, ...], marker: Marker) -> Iterator[Marked]:
-    if isinstance(value, list) and isinstance(marker, RefersTo):
-        for index, item in enumerate(value):
-            yield Marked((*path, index), item, marker)
-    elif isinstance(value, dict) and isinstance(marker, IsFormula) and _is_formula_map(value):
-        for key, item in value.items():
-            yield Marked((*path, key), item, marker)
-    else:
+            yield from _values(item, (*path, index), marker)
+    elif isinstance(value, _TYPES[type(marker)]):
         yield Marked(path, value, marker)
 
 
-def _is_formula_map(value: dict[Any, Any]) -> bool:
-    first = next(iter(value), None)
-    return not (isinstance(first, str) and first.startswith("$"))
+_TYPES: dict[type[Any], type[Any]] = {
+    IsFormula: object,
+    IsLocator: str,
+    IsSchema: dict,
+    RefersTo: str,
+}
 
 
 def _markers(annotation: Any) -> Iterator[Any]:

@@ -1,11 +1,14 @@
 """Read one YAML file into values with marks, and say precisely what's wrong with it.
 
-YAML 1.2's scalars: only true and false are booleans, so `on`, `yes` and `no` stay text, and dates
-stay text. A key that stands twice in one mapping is an error, where PyYAML would keep the last.
+The scalars are those of YAML 1.2: only true and false are booleans, so `on`, `yes` and `no` stay
+text; so do dates and `12:30`; and 010 is ten. A key that stands twice in one mapping is an error,
+where PyYAML would keep the last.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +18,49 @@ from membrane_sync.errors import Problem
 from membrane_sync.project.located import Block, Items, Mark
 
 _TAG = "tag:yaml.org,2002:"
-MAX_DEPTH = 500
+MAX_DEPTH = 200
+
+
+def _integer(text: str) -> int:
+    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+
+
+def _number(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_SCALARS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "null": (r"~|null|Null|NULL|", "~nN", lambda _: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789", _integer),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+        _number,
+    ),
+    "merge": (r"<<", "<", str),
+    "str": (r"(?!)", "", str),
+}
+"""Of each type: how its plain scalars look, what they begin with, and how they are read."""
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
     """The C loader (ten times faster), with fewer guesses about plain text."""
 
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _first in "yYnNoO":
-    _Loader.yaml_implicit_resolvers[_first] = [
-        resolver
-        for resolver in _Loader.yaml_implicit_resolvers.get(_first, [])
-        if resolver[0] != f"{_TAG}bool"
-    ]
+
+for _name, (_pattern, _first, _) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})\\Z"), [*_first])
+_Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"\Z"), [""])
 
 
 class YamlProblem(Exception):
-    """The file can't be read; `problem` says where and why."""
+    """The file can't be read; `problems` say where and why."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
 
 
 def read_yaml(path: Path, shown: str, layer: str = "") -> Block:
@@ -48,17 +69,24 @@ def read_yaml(path: Path, shown: str, layer: str = "") -> Block:
     Raises YamlProblem for text that isn't YAML, isn't a mapping, or repeats a key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
         raise YamlProblem(_syntax_problem(error, shown)) from None
     except UnicodeDecodeError as error:
-        raise YamlProblem(Problem(f"not UTF-8 text: {error}", shown, 1)) from None
+        raise YamlProblem(_encoding_problem(error, shown)) from None
+    except OSError as error:
+        raise YamlProblem(Problem(f"can't be read: {error.strerror}", shown, 1)) from None
+    except RecursionError:
+        raise YamlProblem(Problem("nested too deeply", shown, 1)) from None
     if node is None:
         return Block(Mark(shown, 1, layer))
-    value = _Builder(shown, layer).build(node, 0)
+    builder = _Builder(shown, layer)
+    value = builder.build(node)
+    if builder.problems:
+        raise YamlProblem(*builder.problems)
     if not isinstance(value, Block):
-        raise YamlProblem(Problem("the file must hold a mapping (key: value)", shown, 1))
+        message = "the file must hold a mapping (key: value)"
+        raise YamlProblem(Problem(message, shown, node.start_mark.line + 1))
     return value
 
 
@@ -69,44 +97,62 @@ def _syntax_problem(error: yaml.YAMLError, shown: str) -> Problem:
     return Problem(f"not YAML: {reason}", shown, line)
 
 
+def _encoding_problem(error: UnicodeDecodeError, shown: str) -> Problem:
+    line = error.object[: error.start].count(b"\n") + 1
+    return Problem(f"not UTF-8 text: {error.reason}", shown, line)
+
+
 class _Builder:
-    """Turns composed nodes into values, each with its mark."""
+    """Turns composed nodes into values, each with its mark, and collects what's wrong with them."""
 
     def __init__(self, shown: str, layer: str) -> None:
         self._shown = shown
         self._layer = layer
-        self._scalars = yaml.constructor.SafeConstructor()
+        self._within: list[yaml.Node] = []
+        self.problems: list[Problem] = []
 
-    def build(self, node: yaml.Node, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise YamlProblem(self._problem("nested too deeply, or an alias of itself", node))
-        if isinstance(node, yaml.MappingNode):
-            return self._block(node, depth)
-        if isinstance(node, yaml.SequenceNode):
-            pairs = ((self.build(item, depth + 1), self._mark(item)) for item in node.value)
-            return Items(self._mark(node), pairs)
-        try:
-            return self._scalars.construct_object(node)
-        except yaml.YAMLError:
-            raise YamlProblem(self._problem(f"unknown tag {node.tag}", node)) from None
+    def build(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if any(node is outer for outer in self._within):
+            return self._wrong("an alias that stands inside of what it repeats", node)
+        if len(self._within) == MAX_DEPTH:
+            return self._wrong("nested too deeply", node)
+        self._within.append(node)
+        value = self._block(node) if isinstance(node, yaml.MappingNode) else self._items(node)
+        self._within.pop()
+        return value
 
-    def _block(self, node: yaml.MappingNode, depth: int) -> Block:
+    def _items(self, node: yaml.Node) -> Items:
+        pairs = [(self.build(item), self._mark(item)) for item in node.value]
+        return Items(self._mark(node), pairs)
+
+    def _block(self, node: yaml.MappingNode) -> Block:
         block = Block(self._mark(node))
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise YamlProblem(self._problem("a key must be plain text", key_node))
-            if key_node.tag == f"{_TAG}merge":
-                raise YamlProblem(self._problem("merge keys (<<) are not supported", key_node))
-            key = self.build(key_node, depth + 1)
-            if key in block:
-                first = block.marks[key].line
-                message = f"duplicate key {key!r}; it's already in line {first}"
-                raise YamlProblem(self._problem(message, key_node))
-            block.put(key, self.build(value_node, depth + 1), self._mark(key_node))
+                self._wrong("a key must be plain text", key_node)
+            elif key_node.tag == f"{_TAG}merge":
+                self._wrong("merge keys (<<) are not supported", key_node)
+            elif key_node.value in block:
+                first = block.marks[key_node.value].line
+                message = f"duplicate key {key_node.value!r}; it's already in line {first}"
+                self._wrong(message, key_node)
+            else:
+                block.put(key_node.value, self.build(value_node), self._mark(key_node))
         return block
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        name = node.tag.removeprefix(_TAG)
+        if name not in _SCALARS:
+            return self._wrong(f"unknown tag {node.tag}", node)
+        try:
+            return _SCALARS[name][2](node.value)
+        except ValueError:
+            return self._wrong(f"{node.value[:40]!r} is no {name}", node)
 
     def _mark(self, node: yaml.Node) -> Mark:
         return Mark(self._shown, node.start_mark.line + 1, self._layer)
 
-    def _problem(self, message: str, node: yaml.Node) -> Problem:
-        return Problem(message, self._shown, node.start_mark.line + 1)
+    def _wrong(self, message: str, node: yaml.Node) -> None:
+        self.problems.append(Problem(message, self._shown, node.start_mark.line + 1))

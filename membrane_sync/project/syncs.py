@@ -1,0 +1,246 @@
+"""Do the elements of each sync fit together, for every integration and connection it's meant for?
+
+Messages name no integration where the same is wrong for all, so that each is said once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from membrane_sync.elements import KINDS, LAYERED_KINDS, Element
+from membrane_sync.elements.base import RefersTo
+from membrane_sync.elements.cycles import cycles
+from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.elements.nearest import nearest
+from membrane_sync.elements.sync import Sync
+from membrane_sync.errors import NotFound, Problem
+from membrane_sync.project import schemas
+from membrane_sync.project.located import Block, Steps, is_formula, problem_at
+from membrane_sync.project.project import Project, ResolvedSync, takes_part
+from membrane_sync.project.support import unsupported
+from membrane_sync.project.validation import Invalid
+from membrane_sync.project.views import View, views
+from membrane_sync.project.walk import marked_values
+
+
+def sync_problems(project: Project) -> Iterator[Problem]:
+    """What's wrong between elements that are right by themselves."""
+    offers: dict[str, list[_Offer]] = defaultdict(list)
+    for view in views(project):
+        yield from _schema_cycles(view)
+        yield from _unknown_fields(view)
+        for key in view.keys("sync") if view.integration else ():
+            offer = _Offer(view, key)
+            yield from offer.problems
+            if not view.connection:
+                offers[key].append(offer)
+    for key, asked in offers.items():
+        yield from _not_offered(key, asked)
+
+
+class _Offer:
+    """Whether one sync can run for one integration or connection, and what keeps it from that."""
+
+    def __init__(self, view: View, key: str) -> None:
+        self.view = view
+        self.key = key
+        self.problems: list[Problem] = []
+        self.refused = False
+        if any(view.project.documents.may_hold(*part) for part in _parts(view, key)):
+            return  # it can't be judged before its files are read
+        try:
+            sync = view.sync(key)
+        except Invalid as error:
+            self.problems = error.problems
+        except NotFound:
+            self.problems = list(_dangling(view, key))
+        else:
+            if sync is None:
+                self.refused = self._is_refused()
+            else:
+                self.problems = list(_misfits(view, sync))
+
+    def _is_refused(self) -> bool:
+        """Does it take part in the sync, while its app has no such collection?"""
+        sync = self.view.find("sync", self.key)
+        assert isinstance(sync, Sync)
+        return takes_part(sync, self.view.integration)
+
+    @property
+    def named(self) -> int | None:
+        """Where the sync's own list names the integration."""
+        listed = _block(self.view, "sync", self.key).get("integrations")
+        return listed.index(self.view.integration) if listed else None
+
+
+def _not_offered(key: str, asked: list[_Offer]) -> Iterator[Problem]:
+    """Integrations that the sync names must offer its collection; otherwise one of them all."""
+    taking = [offer for offer in asked if offer.refused]
+    for offer in taking:
+        if offer.named is not None:
+            integration = offer.view.integration
+            message = f"integration {integration!r} can't list {_wanted(offer)}"
+            block = _block(offer.view, "sync", key)
+            yield problem_at(block, ("integrations", offer.named), message, f"sync {key}")
+    if taking and taking == asked and all(offer.named is None for offer in asked):
+        source = _source(taking[0].view, key)
+        name = "collection_key" if source.get("collection_key") else "udm"
+        message = f"no integration can list {_wanted(*taking)}"
+        yield problem_at(source, (name,), message, f"data_source {source['key']}")
+
+
+def _wanted(*offers: _Offer) -> str:
+    source = _source(offers[0].view, offers[0].key)
+    key = source.get("collection_key")
+    if key is None:
+        return f"a collection for the unified data model {source.get('udm')!r}"
+    known = {name for offer in offers for name in offer.view.keys("data_collection")}
+    if key in known:
+        return f"collection {key!r}, which has no list method"
+    return f"a collection {key!r}; {nearest(key, known, 'declared are')}"
+
+
+def _parts(view: View, key: str) -> Iterator[tuple[str, str]]:
+    """Kind and key of all that the sync is made of, as far as names lead."""
+    yield "sync", key
+    sync = _block(view, "sync", key)
+    mapping: Mapping[str, Any] = view.block("field_mapping", sync.get("field_mapping")) or {}
+    source_key = sync.get("data_source") or mapping.get("data_source")
+    source: Mapping[str, Any] = view.block("data_source", source_key) or {}
+    yield "field_mapping", str(sync.get("field_mapping"))
+    yield "data_link_table", str(sync.get("data_link_table"))
+    yield "data_source", str(source_key)
+    yield "data_schema", str(mapping.get("data_schema"))
+    yield "data_collection", str(source.get("collection_key"))
+
+
+def _source(view: View, key: str) -> Block:
+    sync = _block(view, "sync", key)
+    mapping = _block(view, "field_mapping", sync.get("field_mapping"))
+    return _block(view, "data_source", sync.get("data_source") or mapping.get("data_source"))
+
+
+def _block(view: View, kind: str, key: object) -> Block:
+    block = view.block(kind, key)
+    assert block is not None, f"{kind} {key} was resolved before"
+    return block
+
+
+def _dangling(view: View, key: str) -> Iterator[Problem]:
+    """Names that other integrations know, and this one doesn't; the rest is said elsewhere."""
+    sync = _block(view, "sync", key)
+    mapping = view.block("field_mapping", sync.get("field_mapping"))
+    for kind, block in (("sync", sync), ("field_mapping", mapping)):
+        if block is not None:
+            yield from _unseen(view, kind, block)
+    if mapping is not None and not (sync.get("data_source") or mapping.get("data_source")):
+        message = "the sync has no data source: give it, or its field mapping, data_source"
+        yield problem_at(sync, ("field_mapping",), message, f"sync {key}")
+
+
+def _unseen(view: View, kind: str, block: Block) -> Iterator[Problem]:
+    everywhere = view.project.documents.blocks
+    for marked in marked_values(KINDS[kind], block):
+        if isinstance(marked.marker, RefersTo) and marked.marker.kind in LAYERED_KINDS:
+            wanted, key = marked.marker.kind, marked.value
+            scopes = sorted(a.scope for a in everywhere if (a.kind, a.key) == (wanted, key))
+            if scopes and key not in view.keys(wanted):
+                message = (
+                    f"integration {view.integration!r} has no {wanted} {key!r}; "
+                    f"it's declared for: {', '.join(scopes)}"
+                )
+                yield problem_at(block, marked.path, message, f"{kind} {block['key']}")
+
+
+def _misfits(view: View, sync: ResolvedSync) -> Iterator[Problem]:
+    """What a sync that its app can serve needs of its elements."""
+    mapping = sync.mapping
+    values = (mapping.import_value, mapping.default_import_value, mapping.unified_import_value)
+    if all(value is None for value in values):
+        message = f"sync {sync.sync.key!r} needs import_value in this field mapping"
+        yield _at(view, "field_mapping", mapping.key, ("import_value",), message)
+    if sync.schema is None:
+        message = f"sync {sync.sync.key!r} needs data_schema here, with a table to deliver to"
+        yield _at(view, "field_mapping", mapping.key, ("data_schema",), message)
+    elif sync.schema.table is None:
+        message = f"sync {sync.sync.key!r} needs a table in this data schema to deliver to"
+        yield _at(view, "data_schema", sync.schema.key, ("table",), message)
+    else:
+        yield from _table_misfits(view, sync.sync, sync.schema)
+    yield from _unsupported(view, sync)
+
+
+def _table_misfits(view: View, sync: Sync, schema: DataSchema) -> Iterator[Problem]:
+    assert schema.table is not None
+    if sync.delete == "soft" and schema.table.deleted_column is None:
+        message = f"delete: soft needs a deleted_column in the table of data schema {schema.key!r}"
+        yield _at(view, "sync", sync.key, ("delete",), message)
+    known = schemas.fields(schema.schema_)
+    for index, field in enumerate(sync.match if known else ()):
+        if field not in known:
+            hint = nearest(field, known, "it has")
+            message = f"match field {field!r} is not in data schema {schema.key!r}; {hint}"
+            yield _at(view, "sync", sync.key, ("match", index), message)
+
+
+def _unsupported(view: View, sync: ResolvedSync) -> Iterator[Problem]:
+    """What the sync relies on and this version doesn't do."""
+    parts: dict[str, Element | None] = {
+        "connector": sync.connector,
+        "data_collection": sync.collection,
+        "data_source": sync.source,
+        "field_mapping": sync.mapping,
+        "data_schema": sync.schema,
+        "sync": sync.sync,
+    }
+    for kind, element in parts.items():
+        if element is not None:
+            for path, message in unsupported(element):
+                yield _at(view, kind, element.key, path, message)
+
+
+def _at(view: View, kind: str, key: str, path: Steps, message: str) -> Problem:
+    return problem_at(_block(view, kind, key), path, message, f"{kind} {key}")
+
+
+def _unknown_fields(view: View) -> Iterator[Problem]:
+    """Fields that a mapping gives and its schema doesn't have: they'd be left out in silence."""
+    for key in view.keys("field_mapping"):
+        try:
+            mapping = view.find("field_mapping", key)
+            assert isinstance(mapping, FieldMapping)
+            schema = view.find("data_schema", mapping.data_schema) if mapping.data_schema else None
+        except Invalid:
+            continue  # said where the element is checked by itself
+        shape = schema.schema_ if isinstance(schema, DataSchema) else mapping.app_schema
+        name = f"data schema {schema.key!r}" if schema is not None else "app_schema"
+        for value in ("import_value", "default_import_value"):
+            for path, hint in _surplus(getattr(mapping, value), shape):
+                message = f"field {'.'.join(path)!r} is not in {name}; {hint}"
+                yield _at(view, "field_mapping", key, (value, *path), message)
+
+
+def _surplus(value: Any, schema: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Paths of the fields that the schema doesn't know; formulas may give anything."""
+    known = schemas.fields(schema)
+    if not known or not isinstance(value, dict) or is_formula(value):
+        return
+    for name, inner in value.items():
+        if name not in known:
+            yield (name,), nearest(name, known, "it has")
+        else:
+            yield from (((name, *path), hint) for path, hint in _surplus(inner, known[name]))
+
+
+def _schema_cycles(view: View) -> Iterator[Problem]:
+    graph: dict[str, dict[str, Steps]] = {}
+    for key in view.keys("data_schema"):
+        block = _block(view, "data_schema", key)
+        graph[key] = {named: path for path, named in schemas.references(block.get("schema"))}
+    for cycle in cycles({key: list(named) for key, named in graph.items()}):
+        path = ("schema", *graph[cycle[0]][cycle[1]])
+        message = f"data schemas refer to each other in a cycle: {' → '.join(cycle)}"
+        yield _at(view, "data_schema", cycle[0], path, message)
