@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,13 @@ from membrane_sync.ports import ConnectionRecord, RunRecord
 from membrane_sync.project.project import Project, ResolvedSync
 from membrane_sync.project.references import check, errors
 from membrane_sync.records import Report
+from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.file_lock import held
 from membrane_sync.stores.sql_destination import SqlDestination
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault, vault_key
+from membrane_sync.sync.collection import render
 from membrane_sync.sync.run import Parties
 
 
@@ -47,6 +50,31 @@ def open_runtime(root: Path) -> Runtime:
     if problems:
         raise ProjectError(problems)
     return Runtime(project)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one sync of one connection stands; `result` says in words how its last run went."""
+
+    connection: str
+    tenant: str
+    integration: str
+    sync: str
+    records: int
+    links: int
+    dead_letters: int
+    last_sync: datetime | None
+    result: str
+
+
+def _result(run: RunRecord | None) -> str:
+    if run is None:
+        return ""
+    if run.finished_at is None:
+        return "running, or ended without a word"
+    if run.error or run.report is None:
+        return f"failed: {run.error.splitlines()[0]}"
+    return f"{run.report.written} rows written" if run.report.written else "nothing changed"
 
 
 class Runtime:
@@ -113,6 +141,57 @@ class Runtime:
                 lake.close()
                 api.close()
 
+    def prove(self, connection: ConnectionRecord) -> None:
+        """Call the app's `test` request with the connection's credentials, if it declares one.
+
+        Raises NotAuthorized, or whatever else the app has against it.
+        """
+        connector = self.project.connector(connection.integration)
+        parameters = self.project.integration(connection.integration).parameters
+        api = HttpApi(connector, connection, parameters)
+        try:
+            if connector.test is not None:
+                scope = {"input": dict(connection.input), "parameters": parameters}
+                api.send(render(connector.test, scope))
+        finally:
+            api.close()
+
+    def overview(self) -> list[Standing]:
+        """How each sync of each connection stands, in order of their keys."""
+        last = {(run.connection, run.sync): run for run in self.ledger.last_runs()}
+        return [
+            self._standing(connection, sync, last.get((connection.key, sync.sync.key)))
+            for connection in self.ledger.connections()
+            for sync in self.syncs(connection)
+        ]
+
+    def _standing(
+        self, connection: ConnectionRecord, sync: ResolvedSync, run: RunRecord | None
+    ) -> Standing:
+        lake = self.lake(connection)
+        try:
+            stream, key = quoted(sync.stream), sync.sync.key
+            return Standing(
+                connection=connection.key,
+                tenant=connection.tenant,
+                integration=connection.integration,
+                sync=key,
+                records=lake.count(
+                    f"SELECT count(*) FROM records.{stream} WHERE _deleted_at IS NULL"
+                ),
+                links=lake.count(
+                    f"SELECT count(*) FROM links WHERE link_table = {literal(sync.links.key)}"
+                ),
+                dead_letters=lake.count(
+                    f"SELECT count(*) FROM dead_letters WHERE element IN "
+                    f"({literal(key)}, {literal(sync.stream)})"
+                ),
+                last_sync=run.finished_at or run.started_at if run else None,
+                result=_result(run),
+            )
+        finally:
+            lake.close()
+
     def database(self, sync: ResolvedSync | None) -> str:
         """URL of the product's database that a sync delivers to."""
         table = sync.schema.table if sync and sync.schema else None
@@ -120,10 +199,20 @@ class Runtime:
 
     @contextmanager
     def recorded(self, run_id: str, sync: str, connection: str) -> Iterator[Report]:
-        """Write to the ledger that a run began, and how it ended; gives the report to fill."""
-        report = Report(sync=sync, connection=connection)
-        run = RunRecord(run_id, connection, sync, datetime.now(UTC))
-        self.ledger.record_run(run)
+        """Write to the ledger that a run began, and how it ended; gives the report to fill.
+
+        The stages of one run, in processes of their own, add to the same report.
+        """
+        run = next(
+            (
+                run
+                for run in self.ledger.last_runs()
+                if (run.id, run.sync, run.connection) == (run_id, sync, connection)
+            ),
+            RunRecord(run_id, connection, sync, datetime.now(UTC)),
+        )
+        report = run.report or Report(sync=sync, connection=connection)
+        self.ledger.record_run(replace(run, finished_at=None, error=""))
         error = "it was interrupted"
         try:
             yield report

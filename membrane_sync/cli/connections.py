@@ -1,0 +1,153 @@
+"""Commands about connections: connect, disconnect, status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
+from membrane_sync.cli.output import console, failures, print_json, print_table
+from membrane_sync.errors import Fatal
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(connect)
+    app.command()(disconnect)
+    app.command()(status)
+
+
+def connect(
+    integration: Annotated[str, typer.Argument(help="The integration, as kinto.")],
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="The customer's key.")],
+    key: Annotated[str, typer.Option(help="Key of the connection; <tenant>_<integration>.")] = "",
+    values: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Input, as --set url=https://…")
+    ] = None,
+    credentials: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--credential", help="As password=env:NAME (from the environment) or password=-(stdin)."
+        ),
+    ] = None,
+    test: Annotated[bool, typer.Option(help="Call the app to prove the credentials.")] = True,
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Connect a customer's account, or give a connection new credentials.
+
+    What's missing is asked for; secrets are not echoed, and are stored encrypted.
+    """
+    from membrane_sync.bootstrap import find_root, open_runtime
+    from membrane_sync.cli.credentials import gather
+    from membrane_sync.ports import ConnectionRecord
+
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        connector = runtime.project.connector(runtime.project.integration(integration).key)
+        record = ConnectionRecord(
+            key=key or f"{tenant}_{integration}",
+            integration=integration,
+            tenant=tenant,
+            input=gather(connector.input_schema, _pairs(values or [])),
+            credentials=gather(
+                connector.authentication.input_schema, _secrets(credentials or []), secret=True
+            ),
+        )
+        if test:
+            runtime.prove(record)
+        runtime.ledger.connect(record)
+    if as_json:
+        print_json({"connection": record.key, "integration": integration, "tenant": tenant})
+        return
+    proof = "its credentials work" if test and connector.test else "not tested"
+    console.print(f"[green]✓[/] connected [bold]{escape(record.key)}[/]: {proof}")
+    console.print(f"Next: membrane sync --connection {escape(record.key)}", highlight=False)
+
+
+def disconnect(
+    connection: Annotated[str, typer.Argument(help="Key of the connection.")],
+    project: ProjectOption = HERE,
+) -> None:
+    """Forget a connection and its credentials; its lake file stays."""
+    from membrane_sync.bootstrap import find_root, open_runtime
+
+    with failures():
+        runtime = open_runtime(find_root(project))
+        runtime.ledger.disconnect(connection)
+    console.print(f"[green]✓[/] disconnected {escape(connection)}")
+    console.print(f"Its records are still in {escape(str(runtime.lake_path(connection)))}")
+
+
+def status(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
+    """Show connections, what each has, and how its last sync went."""
+    from membrane_sync.bootstrap import find_root, open_runtime
+
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        rows = runtime.overview()
+    if as_json:
+        print_json([vars(row) for row in rows])
+        return
+    if not rows:
+        apps = ", ".join(runtime.project.integrations) or "none"
+        console.print(f"No connection yet. Integrations: {escape(apps)}")
+        console.print("Next: membrane connect INTEGRATION --tenant TENANT", highlight=False)
+        return
+    columns = [
+        "connection",
+        "tenant",
+        "sync",
+        "records",
+        "links",
+        "dead letters",
+        "last sync",
+        "result",
+    ]
+    print_table(
+        "", columns, [_row(row) for row in rows], right=["records", "links", "dead letters"]
+    )
+
+
+def _row(row: Any) -> Sequence[Any]:
+    return (
+        row.connection,
+        row.tenant,
+        row.sync,
+        row.records,
+        row.links,
+        row.dead_letters,
+        row.last_sync or "never",
+        row.result,
+    )
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise Fatal(f"{text!r} is not name=value", hint="write it as --set url=https://…")
+        pairs[name] = value
+    return pairs
+
+
+def _secrets(texts: Sequence[str]) -> Mapping[str, str]:
+    """Credentials by name; `env:NAME` and `-` keep them out of the shell's history."""
+    return {name: _secret(name, value) for name, value in _pairs(texts).items()}
+
+
+def _secret(name: str, value: str) -> str:
+    if value == "-":
+        return sys.stdin.readline().rstrip("\n")
+    if value.startswith("env:"):
+        found = os.environ.get(value[4:])
+        if found is None:
+            raise Fatal(f"credential {name!r}: {value[4:]} is not set in the environment")
+        return found
+    return value

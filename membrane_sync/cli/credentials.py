@@ -1,0 +1,57 @@
+"""Ask for what a connection needs, by the connector's input schema."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+
+from membrane_sync.errors import Fatal
+
+
+def gather(
+    schema: Mapping[str, Any], given: Mapping[str, str], *, secret: bool = False
+) -> dict[str, Any]:
+    """The given values in the schema's types, and the missing required ones asked for.
+
+    Raises Fatal for a value the schema doesn't know, and for one that's missing where nobody can
+    be asked.
+    """
+    fields = schema.get("properties", {})
+    for name in given:
+        if name not in fields:
+            near = get_close_matches(name, fields, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(fields)}"
+            raise Fatal(f"{name!r} is not asked for by the connector", hint=hint)
+    values = dict(given)
+    for name in schema.get("required", []):
+        if name not in values:
+            values[name] = _ask(name, fields.get(name, {}), secret=secret)
+    return {name: _typed(name, value, fields.get(name, {})) for name, value in values.items()}
+
+
+def _ask(name: str, field: Mapping[str, Any], *, secret: bool) -> str:
+    if not sys.stdin.isatty():
+        option = "--credential" if secret else "--set"
+        raise Fatal(f"{name!r} is missing", hint=f"give it as {option} {name}=…")
+    text = field.get("title") or field.get("description") or name
+    hidden = secret and field.get("isSensitive", name not in ("username", "user", "email"))
+    return str(typer.prompt(text, hide_input=hidden))
+
+
+def _typed(name: str, value: str, field: Mapping[str, Any]) -> Any:
+    try:
+        if field.get("type") == "integer":
+            return int(value)
+        if field.get("type") == "number":
+            return float(value)
+    except ValueError:
+        raise Fatal(f"{name!r} should be a {field['type']}, is {value!r}") from None
+    if field.get("type") == "boolean":
+        if value.lower() not in ("true", "false"):
+            raise Fatal(f"{name!r} should be true or false, is {value!r}")
+        return value.lower() == "true"
+    return value

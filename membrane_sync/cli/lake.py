@@ -1,0 +1,154 @@
+"""Commands that look into a connection's lake: records, links, dead-letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from membrane_sync.bootstrap import find_root, open_runtime
+from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
+from membrane_sync.cli.output import console, failures, print_json, print_records, print_table
+from membrane_sync.errors import NotFound
+from membrane_sync.stores.duckdb_lake import DuckDbLake
+
+ConnectionArgument = Annotated[
+    str, typer.Option("--connection", "-c", help="Key of the connection.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many rows to show.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(records)
+    app.command()(links)
+    app.command("dead-letters")(dead_letters)
+
+
+def records(
+    stream: Annotated[str, typer.Argument(help="The collection; a list of them if left out.")] = "",
+    connection: ConnectionArgument = ...,  # type: ignore[assignment]
+    sql: Annotated[
+        str, typer.Option(help="A query instead, over records.…, mapped.…, links and changes.")
+    ] = "",
+    limit: LimitOption = 10,
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the lake holds of a connection."""
+    with failures(as_json), _lake(project, connection) as lake:
+        if sql:
+            rows = lake.select(sql).to_pylist()
+        elif stream:
+            rows = _records(lake, stream, limit)
+        else:
+            _show_streams(lake, connection, as_json)
+            return
+    if as_json:
+        print_json(rows)
+    else:
+        print_records(rows)
+
+
+def links(
+    table: Annotated[str, typer.Argument(help="The data link table; all if left out.")] = "",
+    connection: ConnectionArgument = ...,  # type: ignore[assignment]
+    limit: LimitOption = 10,
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which external record is which record of the product."""
+    with failures(as_json), _lake(project, connection) as lake:
+        rows = lake.select(
+            "SELECT link_table, external_id, app_id, direction, linked_at, synced_at FROM links "
+            "WHERE ? = '' OR link_table = ? ORDER BY link_table, external_id LIMIT ?",
+            [table, table, limit],
+        ).to_pylist()
+        total = lake.count("SELECT count(*) FROM links")
+    if as_json:
+        print_json(rows)
+        return
+    print_records(rows)
+    console.print(f"{len(rows):,} of {total:,} links")
+
+
+def dead_letters(
+    connection: ConnectionArgument = ...,  # type: ignore[assignment]
+    limit: LimitOption = 20,
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the records that failed: which verb, which field, the value, and why.
+
+    A dead letter goes by itself when its record comes through the next time.
+    """
+    with failures(as_json), _lake(project, connection) as lake:
+        rows = lake.select(
+            "SELECT verb, element, external_id, field, reason, value, formula, failed_at "
+            "FROM dead_letters ORDER BY failed_at DESC LIMIT ?",
+            [limit],
+        ).to_pylist()
+        total = lake.count("SELECT count(*) FROM dead_letters")
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        console.print("[green]no dead letters[/]")
+        return
+    columns = ["verb", "element", "external_id", "field", "reason", "value"]
+    print_table("", columns, [[row[column] for column in columns] for row in rows])
+    console.print(f"{len(rows):,} of {total:,} dead letters")
+
+
+@contextmanager
+def _lake(project: Path, connection: str) -> Iterator[DuckDbLake]:
+    runtime = open_runtime(find_root(project))
+    lake = runtime.lake(runtime.ledger.connection(connection))
+    try:
+        yield lake
+    finally:
+        lake.close()
+
+
+def _records(lake: DuckDbLake, stream: str, limit: int) -> Sequence[dict[str, Any]]:
+    known = lake.streams()
+    if stream not in known:
+        raise NotFound(
+            f"the lake has no collection {stream!r}",
+            hint=f"it has: {', '.join(known) or 'none yet'}",
+        )
+    quoted = '"' + stream.replace('"', '""') + '"'
+    table = lake.select(
+        f"SELECT * EXCLUDE (_payload, _hash, _run_id) FROM records.{quoted} "
+        f"ORDER BY _changed_at DESC, _external_id LIMIT ?",
+        [limit],
+    )
+    return list(table.to_pylist())
+
+
+def _show_streams(lake: DuckDbLake, connection: str, as_json: bool) -> None:
+    rows = [
+        {
+            "collection": stream,
+            "records": lake.count(
+                f'SELECT count(*) FROM records."{stream}" WHERE _deleted_at IS NULL'
+            ),
+            "deleted": lake.count(f'SELECT count(_deleted_at) FROM records."{stream}"'),
+        }
+        for stream in lake.streams()
+    ]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(
+            f"Lake of {connection}",
+            ["collection", "records", "deleted"],
+            [row.values() for row in rows],  # type: ignore[misc]
+            right=["records", "deleted"],
+        )
+        console.print(f"Look at one: membrane records COLLECTION -c {connection}", highlight=False)
+    else:
+        console.print(f"Empty. Next: membrane sync --connection {connection}", highlight=False)

@@ -1,0 +1,166 @@
+"""How commands speak: tables for people, JSON for scripts, one exit code for each kind of failure.
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | it can't be done, and trying again changes nothing |
+| 2 | the command was used wrongly |
+| 3 | the project's declarations are wrong: `membrane check` |
+| 4 | try again later: the app or a lock was not to be had; nothing was lost |
+| 5 | done, but some records failed: `membrane dead-letters` |
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from membrane_sync.errors import MembraneError, ProjectError, Retryable
+
+PIPE_WIDTH = 120
+"""Columns to use where the output is no terminal."""
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+console = _console()
+errors = _console(stderr=True)
+
+
+class Exit(IntEnum):
+    """What the process answers its caller."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    PROJECT = 3
+    LATER = 4
+    SOME_FAILED = 5
+
+
+@contextmanager
+def failures(as_json: bool = False) -> Iterator[None]:
+    """Our errors as a message and an exit code; anything else is a defect and shows its trace."""
+    try:
+        yield
+    except MembraneError as error:
+        fail(error, as_json=as_json)
+
+
+def fail(error: MembraneError, *, as_json: bool = False) -> NoReturn:
+    """Say what went wrong and what to do, and leave with the code for it."""
+    if as_json:
+        said = {"code": error.code, "message": error.message, "hint": error.hint}
+        print_json({"error": said})
+    elif isinstance(error, ProjectError):
+        show_problems(error)
+    else:
+        errors.print(f"[red bold]Error:[/] {escape(error.message)}", highlight=False)
+        if error.hint:
+            errors.print(f"[yellow]→[/] {escape(error.hint)}", highlight=False)
+    raise typer.Exit(exit_code(error))
+
+
+def exit_code(error: MembraneError) -> Exit:
+    """The exit code for an error."""
+    if isinstance(error, ProjectError):
+        return Exit.PROJECT
+    return Exit.LATER if isinstance(error, Retryable) else Exit.FAILED
+
+
+def show_problems(error: ProjectError) -> None:
+    """Each problem on a line that editors and terminals can jump to."""
+    for problem in error.problems:
+        place = f"{problem.file}:{problem.line}: " if problem.file else ""
+        colour = "red" if problem.severity == "error" else "yellow"
+        line = f"[bold]{escape(place)}[/][{colour}]{problem.severity}[/]: {escape(problem.message)}"
+        errors.print(line, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output, and nothing else there."""
+    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """A table; `right` names the columns of numbers, `whole` those that are never shortened."""
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for column in columns:
+        number = column in right
+        table.add_column(
+            column, justify="right" if number else "left", no_wrap=number or column in whole
+        )
+    for row in rows:
+        table.add_row(
+            *(_number(v) if c in right else _cell(v) for c, v in zip(columns, row, strict=True))
+        )
+    console.print(table)
+
+
+WIDEST = 8
+"""Records with more columns are shown one below the other, a line a column."""
+
+
+def print_records(records: Sequence[Mapping[str, Any]]) -> None:
+    """Records as a table, columns in the order of the first; wide ones one below the other."""
+    if not records:
+        console.print("no records")
+        return
+    columns = list(records[0])
+    if len(columns) <= WIDEST:
+        rows = [[record.get(column) for column in columns] for record in records]
+        print_table("", columns, rows)
+        return
+    for number, record in enumerate(records, 1):
+        console.rule(f"record {number}", align="left")
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for column in columns:
+            table.add_row(f"[bold]{escape(column)}[/]", _cell(record.get(column)))
+        console.print(table)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    nested = isinstance(value, dict | list)
+    text = json.dumps(value, default=_plain, ensure_ascii=False) if nested else str(value)
+    return escape(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,211 @@
+"""Commands that move data: sync, pull."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from time import monotonic
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from membrane_sync.bootstrap import Runtime, find_root, open_runtime
+from membrane_sync.cli.options import HERE, ConnectionOption, JsonOption, ProjectOption
+from membrane_sync.cli.output import Exit, console, errors, failures, print_json, print_table
+from membrane_sync.errors import MembraneError, NotFound, Retryable
+from membrane_sync.ports import ConnectionRecord
+from membrane_sync.project.project import ResolvedSync
+from membrane_sync.records import Report
+from membrane_sync.sync.run import deliver_records, map_records, pull_and_store
+
+Work = tuple[ConnectionRecord, ResolvedSync]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(sync)
+    app.command()(pull)
+
+
+SyncArgument = Annotated[str, typer.Argument(help="Key of the sync; all of them if left out.")]
+FullOption = Annotated[
+    bool, typer.Option("--full", help="Read everything, which also finds deletions.")
+]
+
+
+def sync(
+    key: SyncArgument = "",
+    connection: ConnectionOption = None,
+    full: FullOption = False,
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring what changed from the apps into the product: pull, store, map, link, push."""
+    _run(key, connection, full, project, as_json, only_pull=False)
+
+
+def pull(
+    key: SyncArgument = "",
+    connection: ConnectionOption = None,
+    full: FullOption = False,
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring what changed from the apps into the lake, and no further."""
+    _run(key, connection, full, project, as_json, only_pull=True)
+
+
+def _run(
+    key: str,
+    connection: str | None,
+    full: bool,
+    project: object,
+    as_json: bool,
+    *,
+    only_pull: bool,
+) -> None:
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))  # type: ignore[arg-type]
+        work = _work(runtime, key, connection)
+    reports: list[Report] = []
+    failed: list[MembraneError] = []
+    with _progress(as_json) as progress:
+        for record, declared in work:
+            try:
+                reports.append(_one(runtime, record, declared, full, only_pull, progress))
+            except MembraneError as error:
+                failed.append(error)
+                reports.append(Report(declared.sync.key, record.integration, record.key))
+    if as_json:
+        print_json(
+            {
+                "reports": [asdict(report) for report in reports],
+                "errors": [{"code": e.code, "message": e.message, "hint": e.hint} for e in failed],
+            }
+        )
+    else:
+        show_reports(reports)
+        for failure in failed:
+            errors.print(f"[red bold]Error:[/] {escape(str(failure))}", highlight=False)
+    raise typer.Exit(_exit(reports, failed))
+
+
+def _exit(reports: Sequence[Report], failed: Sequence[MembraneError]) -> Exit:
+    if failed:
+        later = all(isinstance(error, Retryable) for error in failed)
+        return Exit.LATER if later else Exit.FAILED
+    return Exit.SOME_FAILED if any(report.failed for report in reports) else Exit.DONE
+
+
+def _work(runtime: Runtime, key: str, connection: str | None) -> list[Work]:
+    """Which syncs of which connections are meant; raises NotFound if it's none."""
+    if connection:
+        records: Sequence[ConnectionRecord] = [runtime.ledger.connection(connection)]
+    else:
+        records = runtime.ledger.connections()
+    if not records:
+        raise NotFound("there is no connection yet", hint="make one: membrane connect")
+    if key and connection:
+        return [(records[0], runtime.sync(key, records[0]))]
+    work = [
+        (record, declared)
+        for record in records
+        for declared in runtime.syncs(record)
+        if not key or declared.sync.key == key
+    ]
+    if not work:
+        declared_keys = ", ".join(runtime.project.keys("sync")) or "none"
+        raise NotFound(f"no connection takes part in sync {key!r}", hint=f"syncs: {declared_keys}")
+    return work
+
+
+def _one(
+    runtime: Runtime,
+    record: ConnectionRecord,
+    declared: ResolvedSync,
+    full: bool,
+    only_pull: bool,
+    progress: Progress,
+) -> Report:
+    run_id = uuid.uuid4().hex
+    name = f"{record.key} {declared.sync.key}"
+    task = progress.add_task(name, total=None, doing="waiting for the connection")
+
+    def show(verb: str, report: Report) -> None:
+        numbers = f"{verb}: {report.pulled:,} pulled, {report.mapped:,} mapped"
+        progress.update(task, doing=f"{numbers}, {report.delivered:,} delivered")
+
+    started = monotonic()
+    try:
+        with (
+            runtime.recorded(run_id, declared.sync.key, record.key) as report,
+            runtime.connect(record.key, declared, what="membrane sync") as parties,
+        ):
+            report.integration = record.integration
+            mode = "full" if full else "incremental"
+            pull_and_store(declared, parties, report, mode=mode, run_id=run_id, progress=show)  # type: ignore[arg-type]
+            if not only_pull:
+                map_records(declared, parties, report, progress=show)
+                deliver_records(declared, parties, report, progress=show)
+            report.seconds = monotonic() - started
+    finally:
+        progress.update(task, total=1, completed=1)
+    return report
+
+
+def show_reports(reports: Sequence[Report]) -> None:
+    """What each sync did, in a table, and in words where nothing had to be done.
+
+    Numbers that are zero everywhere are left out, but for the few that everyone looks for.
+    """
+    numbers = [name for name in _NUMBERS if _is_shown(name, reports)]
+    rows = [
+        [report.connection, report.sync, *(getattr(report, name) for name in numbers)]
+        for report in reports
+    ]
+    names = ["connection", "sync"]
+    print_table("", [*names, *numbers], rows, right=numbers, whole=names)
+    requests = sum(report.requests for report in reports)
+    failed = sum(report.failed for report in reports)
+    if requests and not failed and not any(report.written for report in reports):
+        s = "s" * (requests != 1)
+        console.print(f"[green]Nothing changed[/]: {requests} request{s}, 0 rows written.")
+    if failed:
+        console.print(f"[yellow]{failed:,} failed[/]: see them with membrane dead-letters")
+
+
+_ALWAYS = ("requests", "pulled", "mapped", "linked", "delivered", "seconds")
+_NUMBERS = (
+    "requests",
+    "pulled",
+    "created",
+    "updated",
+    "deleted",
+    "unchanged",
+    "mapped",
+    "linked",
+    "delivered",
+    "removed",
+    "failed",
+    "seconds",
+)
+
+
+def _is_shown(number: str, reports: Sequence[Report]) -> bool:
+    return number in _ALWAYS or any(getattr(report, number) for report in reports)
+
+
+def _progress(quiet: bool) -> Progress:
+    return Progress(
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[doing]}"),
+        TimeElapsedColumn(),
+        console=errors,
+        disable=quiet,
+        transient=False,
+    )

@@ -1,0 +1,1 @@
+"""The demo: real apps on loopback, two customers, and what a sync does for them."""

@@ -1,0 +1,298 @@
+"""The commands as a person or a script meets them: words, JSON and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from membrane_sync.apps.kinto import Account, Kinto
+from membrane_sync.cli.main import app
+from membrane_sync.cli.output import Exit
+from membrane_sync.cli.scaffold import scaffold
+
+PASSWORD = "planted-secret-4711"
+
+
+class Cli:
+    """Runs commands in one project."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runner = CliRunner()
+
+    def __call__(self, *arguments: str, **environment: str) -> Result:
+        options = {"MEMBRANE_PROJECT": str(self.root), **environment}
+        return self.runner.invoke(app, list(arguments), env=options)
+
+    def json(self, *arguments: str) -> Any:
+        result = self(*arguments, "--json")
+        assert result.exit_code == Exit.DONE, result.output
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    scaffold(tmp_path / "crm")
+    return Cli(tmp_path / "crm")
+
+
+@pytest.fixture
+def account(kinto: Kinto, tmp_path: Path) -> Account:
+    name = f"cli{abs(hash(tmp_path)) % 10**8}"
+    account = kinto.create_account(name, PASSWORD)
+    kinto.create_bucket(account, name)
+    for collection in ("contacts", "companies"):
+        kinto.create_collection(account, name, collection)
+    people = [{"id": f"p{n}", "email": f"p{n}@x.example", "first_name": "Ada"} for n in range(30)]
+    kinto.write(account, name, "contacts", people)
+    return account
+
+
+@pytest.fixture
+def connected(cli: Cli, kinto: Kinto, account: Account) -> Cli:
+    result = connect(cli, kinto, account)
+    assert result.exit_code == Exit.DONE, result.output
+    return cli
+
+
+def connect(cli: Cli, kinto: Kinto, account: Account, password: str = PASSWORD) -> Result:
+    return cli(
+        "connect",
+        "kinto",
+        "--tenant=acme",
+        f"--set=url={kinto.url}",
+        f"--set=bucket={account.user}",
+        f"--credential=username={account.user}",
+        "--credential=password=env:KINTO_PASSWORD",
+        KINTO_PASSWORD=password,
+    )
+
+
+def test_init_makes_a_project_that_is_correct(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "shop")
+    result = cli("init", str(cli.root))
+    assert result.exit_code == Exit.DONE
+    assert "mappings/universal/packages/contacts.yaml" in result.stdout
+    assert cli("check").exit_code == Exit.DONE
+
+
+def test_init_leaves_a_folder_that_is_in_use_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    result = Cli(tmp_path)("init", str(tmp_path))
+    assert result.exit_code == Exit.FAILED
+    assert "not empty" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_check_names_file_and_line(cli: Cli) -> None:
+    file = cli.root / "mappings" / "universal" / "syncs" / "people.yaml"
+    file.parent.mkdir()
+    file.write_text("field_mapping: contcats\ndata_link_table: contacts\n")
+    result = cli("check")
+    assert result.exit_code == Exit.PROJECT
+    assert "mappings/universal/syncs/people.yaml:1" in result.stderr
+    assert "did you mean 'contacts'?" in result.stderr
+    problems = json.loads(cli("check", "--json").stdout)["problems"]
+    assert [(p["file"], p["line"]) for p in problems] == [
+        ("mappings/universal/syncs/people.yaml", 1)
+    ]
+
+
+def test_a_broken_project_stops_every_command_that_runs(cli: Cli) -> None:
+    (cli.root / "mappings" / "universal" / "packages" / "contacts.yaml").write_text("syncs: [1]\n")
+    for command in (["sync"], ["status"], ["records", "-c", "x"], ["dev"]):
+        assert cli(*command).exit_code == Exit.PROJECT, command
+
+
+def test_outside_of_a_project(tmp_path: Path) -> None:
+    result = Cli(tmp_path)("check")
+    assert result.exit_code == Exit.FAILED
+    assert "membrane init" in result.stderr
+
+
+def test_explain_shows_where_each_value_is_from(cli: Cli) -> None:
+    folder = cli.root / "mappings" / "connections" / "acme_kinto"
+    (folder / "field_mappings").mkdir(parents=True)
+    (folder / "connection.yaml").write_text("integration: kinto\ntenant: acme\n")
+    (folder / "field_mappings" / "contacts.yaml").write_text(
+        "import_value:\n  city: {$var: $.address.town}\n"
+    )
+    leaves = cli.json("explain", "field_mapping", "contacts", "--connection", "acme_kinto")
+    by_path = {leaf["path"]: leaf for leaf in leaves}
+    assert by_path["import_value.city"]["layer"] == "connection"
+    assert by_path["import_value.city"]["value"] == {"$var": "$.address.town"}
+    assert by_path["import_value.city"]["file"].endswith("acme_kinto/field_mappings/contacts.yaml")
+    assert by_path["import_value.city"]["line"] == 2
+    assert by_path["import_value.email"]["layer"] == "universal"
+    table = cli("explain", "field_mapping", "contacts", "--connection", "acme_kinto")
+    assert "import_value.city" in table.stdout
+    assert cli("explain", "field_mapping", "contcats").exit_code == Exit.FAILED
+
+
+def test_schema_of_one_and_of_all_kinds(cli: Cli, tmp_path: Path) -> None:
+    schema = json.loads(cli("schema", "field_mapping").stdout)
+    assert "import_value" in schema["$defs"]["FieldMapping"]["properties"]
+    result = cli("schema", "--output", str(tmp_path / "schemas"))
+    assert result.exit_code == Exit.DONE
+    assert (tmp_path / "schemas" / "data_collection.schema.json").exists()
+    assert cli("schema", "feild_mapping").exit_code == Exit.FAILED
+
+
+def test_connect_proves_the_credentials_first(cli: Cli, kinto: Kinto, account: Account) -> None:
+    result = connect(cli, kinto, account, password="wrong-" + PASSWORD)
+    assert result.exit_code == Exit.FAILED
+    assert "401" in result.stderr
+    assert PASSWORD not in result.output
+    assert "No connection yet" in cli("status").stdout
+    assert connect(cli, kinto, account).exit_code == Exit.DONE
+
+
+def test_connect_says_what_is_missing_or_misspelt(cli: Cli) -> None:
+    result = cli("connect", "kinto", "--tenant=acme", "--set=ulr=http://x")
+    assert result.exit_code == Exit.FAILED
+    assert "did you mean 'url'?" in result.stderr
+    result = cli("connect", "kinto", "--tenant=acme", "--set=url=http://x")
+    assert result.exit_code == Exit.FAILED
+    assert "--set bucket=" in result.stderr
+    assert cli("connect", "kinot", "--tenant=acme").exit_code == Exit.FAILED
+    assert cli("connect", "kinto").exit_code == Exit.USAGE
+
+
+def test_credentials_are_not_stored_in_the_clear(connected: Cli) -> None:
+    found = [
+        path
+        for path in (connected.root / ".membrane").rglob("*")
+        if path.is_file() and PASSWORD.encode() in path.read_bytes()
+    ]
+    assert found == []
+
+
+def test_sync_then_nothing_changed(connected: Cli) -> None:
+    first = connected("sync")
+    assert first.exit_code == Exit.DONE, first.output
+    assert "30" in first.stdout
+    second = connected("sync")
+    assert second.exit_code == Exit.DONE
+    assert "Nothing changed: 2 requests, 0 rows written." in second.stdout
+    reports = connected.json("sync")["reports"]
+    assert {report["sync"]: report["requests"] for report in reports} == {
+        "companies": 1,
+        "contacts": 1,
+    }
+
+
+def test_pull_goes_no_further_than_the_lake(connected: Cli) -> None:
+    [report] = connected.json("pull", "contacts", "--connection=acme_kinto")["reports"]
+    assert (report["pulled"], report["created"], report["mapped"]) == (30, 30, 0)
+    [report] = connected.json("sync", "contacts", "--connection=acme_kinto")["reports"]
+    assert (report["pulled"], report["mapped"], report["delivered"]) == (0, 30, 30)
+
+
+def test_full_reads_everything_again(connected: Cli) -> None:
+    connected("sync", "contacts")
+    [report] = connected.json("sync", "contacts", "--full")["reports"]
+    assert (report["pulled"], report["unchanged"], report["delivered"]) == (30, 30, 0)
+
+
+def test_status_records_links(connected: Cli) -> None:
+    connected("sync")
+    rows = {row["sync"]: row for row in connected.json("status")}
+    assert rows["contacts"]["records"] == 30
+    assert rows["contacts"]["links"] == 30
+    assert rows["contacts"]["result"] == "60 rows written" or rows["contacts"]["last_sync"]
+    assert "acme_kinto" in connected("status").stdout
+    streams = connected.json("records", "--connection=acme_kinto")
+    assert {"collection": "contacts", "records": 30, "deleted": 0} in streams
+    shown = connected.json("records", "contacts", "--connection=acme_kinto", "--limit=3")
+    assert len(shown) == 3
+    assert shown[0]["email"].endswith("@x.example")
+    query = "SELECT count(*) AS n FROM mapped.contacts"
+    assert connected.json("records", "-c", "acme_kinto", "--sql", query) == [{"n": 30}]
+    links = connected.json("links", "contacts", "--connection=acme_kinto", "--limit=2")
+    assert len(links) == 2
+    assert links[0]["external_id"] == "p0"
+    assert "30 links" in connected("links", "-c", "acme_kinto").stdout
+
+
+def test_records_can_only_be_looked_at(connected: Cli) -> None:
+    connected("sync", "contacts")
+    result = connected("records", "-c", "acme_kinto", "--sql", "DELETE FROM records.contacts")
+    assert result.exit_code != Exit.DONE
+    [row] = connected.json(
+        "records", "-c", "acme_kinto", "--sql", "SELECT count(*) AS n FROM records.contacts"
+    )
+    assert row == {"n": 30}
+
+
+def test_dead_letters_and_their_exit_code(connected: Cli, kinto: Kinto, account: Account) -> None:
+    kinto.write(account, account.user, "contacts", [{"id": "bad", "first_name": "No email"}])
+    result = connected("sync", "contacts")
+    assert result.exit_code == Exit.SOME_FAILED
+    assert "1 failed" in result.stdout
+    [letter] = connected.json("dead-letters", "--connection=acme_kinto")
+    assert (letter["external_id"], letter["field"], letter["verb"]) == ("bad", "email", "map")
+    assert "required" in letter["reason"]
+    assert "required" in connected("dead-letters", "-c", "acme_kinto").stdout
+    kinto.write(account, account.user, "contacts", [{"id": "bad", "email": "now@x.example"}])
+    assert connected("sync", "contacts").exit_code == Exit.DONE
+    assert connected.json("dead-letters", "--connection=acme_kinto") == []
+
+
+def test_unknown_names_say_which_there_are(connected: Cli) -> None:
+    assert "acme_kinto" in connected("status").stdout
+    for command in (
+        ["sync", "contcats"],
+        ["sync", "--connection=acme_kitno"],
+        ["records", "contcats", "-c", "acme_kinto"],
+        ["links", "-c", "nobody"],
+    ):
+        result = connected(*command)
+        assert result.exit_code == Exit.FAILED, command
+        assert "→" in result.stderr, command
+    error = json.loads(connected("sync", "contcats", "--json").stdout)["error"]
+    assert error["code"] == "not_found"
+
+
+def test_an_app_that_is_down_means_later(connected: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("membrane_sync.clients.api.ATTEMPTS", 1)
+    record_input = f"--set=url=http://127.0.0.1:9/v1"  # noqa: F541
+    result = connected(
+        "connect",
+        "kinto",
+        "--tenant=gone",
+        "--no-test",
+        record_input,
+        "--set=bucket=b",
+        "--credential=username=u",
+        "--credential=password=p",
+    )
+    assert result.exit_code == Exit.DONE
+    result = connected("sync", "contacts", "--connection=gone_kinto")
+    assert result.exit_code == Exit.LATER
+    assert "can't be reached" in result.stderr
+
+
+def test_one_failing_connection_does_not_hold_up_the_others(
+    connected: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_an_app_that_is_down_means_later(connected, monkeypatch)
+    result = connected("sync", "contacts", "--json")
+    reports = {r["connection"]: r for r in json.loads(result.stdout)["reports"]}
+    assert reports["acme_kinto"]["delivered"] == 30
+    assert result.exit_code == Exit.LATER
+
+
+def test_disconnect_forgets_the_credentials(connected: Cli) -> None:
+    assert connected("disconnect", "acme_kinto").exit_code == Exit.DONE
+    assert "No connection yet" in connected("status").stdout
+    assert connected("disconnect", "acme_kinto").exit_code == Exit.FAILED
+
+
+def test_help_starts_fast_enough_to_be_used() -> None:
+    code = "import sys; from membrane_sync.cli.main import app; print('dagster' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
