@@ -18,9 +18,10 @@ dependencies = ["membrane-sync"]
 [tool.membrane_sync]
 data_dir = ".membrane"
 
-[tool.membrane_sync.databases]
-# The product's own database: any SQLite or PostgreSQL URL. ${{NAME}} takes an environment variable.
-app = "sqlite:///.membrane/app.db"
+# The product's own database is SQLite in data_dir, unless said otherwise; ${{NAME}} takes an
+# environment variable:
+# [tool.membrane_sync.databases]
+# app = "${{DATABASE_URL}}"
 
 [tool.dagster]
 module_name = "definitions"

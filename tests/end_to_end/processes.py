@@ -1,0 +1,104 @@
+"""Syncs in processes of their own, which can be stopped on the way and killed.
+
+They come from a server that has everything imported, so that starting one takes no time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self
+
+from membrane_sync.records import Report
+from membrane_sync.sync import map as map_verb
+from membrane_sync.sync import push as push_verb
+from membrane_sync.sync import store as store_verb
+from tests.end_to_end.helpers import Workspace
+
+PATIENCE = 60.0
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__])
+
+
+class SyncProcess:
+    """One sync of one connection; with `pause` it holds the connection until `go_on`.
+
+    `small_steps` makes it commit every 500 to 1,000 records.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        connection: str,
+        *,
+        pause: bool = False,
+        small_steps: bool = False,
+    ) -> None:
+        self._channel, theirs = _context.Pipe()
+        self._process = _context.Process(
+            target=_sync, args=(workspace.root, connection, theirs, pause, small_steps)
+        )
+        self._process.start()
+        theirs.close()
+        self.began: float = self._receive()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def wait_for_steps(self, count: int) -> None:
+        """Wait until it has reported progress so often, or ended; after one it has a page."""
+        for _ in range(count):
+            if self._receive() is not None:
+                return
+
+    def go_on(self) -> None:
+        self._channel.send("go on")
+
+    def kill(self) -> bool:
+        """End it as `kill -9` does; False if it had ended by itself."""
+        self._process.kill()
+        self._process.join(PATIENCE)
+        return self._process.exitcode == -9
+
+    def finish(self) -> tuple[Report, list[float]]:
+        """What it reported, and when it surely held the connection: before and after each step."""
+        while (done := self._receive()) is None:
+            pass
+        self._process.join(PATIENCE)
+        report, moments = done
+        return report, moments
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._channel.close()
+
+    def _receive(self) -> Any:
+        assert self._channel.poll(PATIENCE), "the process says nothing"
+        return self._channel.recv()
+
+
+def _sync(root: Path, connection: str, channel: Connection, pause: bool, small_steps: bool) -> None:
+    """Say when it begins, None at each step, and at the end the report and all moments."""
+    if small_steps:
+        store_verb.FLUSH_ROWS, map_verb.BATCH, push_verb.BATCH = 1_000, 1_000, 500
+    moments: list[float] = []
+
+    def progress(_verb: str, _report: Report) -> None:
+        moments.append(time.monotonic())
+        channel.send(None)
+        if pause and len(moments) == 1:
+            channel.recv()
+        moments.append(time.monotonic())
+
+    workspace = Workspace(root)
+    channel.send(time.monotonic())
+    report = workspace.sync(connection, progress=progress)
+    channel.send((report, moments))
