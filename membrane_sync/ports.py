@@ -62,7 +62,10 @@ class Lake(Protocol):
         ...
 
     def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
-        """Delete what a complete full scan didn't see; raises Fatal if that's over `max_share`."""
+        """Delete what a complete full scan didn't see; raises Fatal if that's over `max_share`.
+
+        A single record may always go, whatever its share.
+        """
         ...
 
     def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
@@ -105,7 +108,7 @@ class Lake(Protocol):
         offset: Offset,
         handled: Sequence[str],
     ) -> None:
-        """Write and remove links, dead letters and the offset; `handled` are the ids in question."""
+        """Write and remove links, dead letters and the offset; `handled` are the ids it's about."""
         ...
 
 
@@ -151,7 +154,10 @@ class Destination(Protocol):
         *,
         soft: bool = False,
     ) -> Outcome:
-        """Upsert and delete by key in one transaction; a row it refuses doesn't hold up the rest."""
+        """Delete, then upsert, by key, in one transaction; what it refuses holds up nothing else.
+
+        A row that belongs to another tenant is refused. Of one external id twice, the last counts.
+        """
         ...
 
 

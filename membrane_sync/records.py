@@ -17,6 +17,8 @@ class Call:
     """One request to the external app, described and not yet sent.
 
     `url` is a path below the connector's base URL, or an absolute URL which the app itself gave.
+    `errors` are the request's own rules (`elements.request.ErrorRule`), tried before the
+    connector's.
     """
 
     method: str
@@ -24,11 +26,12 @@ class Call:
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
+    errors: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the external app answered; header names are in lower case."""
+    """What the external app answered; header names are in lower case, `url` is without query."""
 
     status: int
     headers: Mapping[str, str]

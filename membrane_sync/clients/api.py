@@ -19,8 +19,9 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    stop_after_delay,
-    wait_exponential_jitter,
+    stop_before_delay,
+    wait_exponential,
+    wait_random,
 )
 
 from membrane_sync.clients.authentication import auth_flow
@@ -29,7 +30,6 @@ from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import (
     AppUnavailable,
     Fatal,
-    MembraneError,
     NotAuthorized,
     RateLimited,
     Retryable,
@@ -60,6 +60,7 @@ class HttpApi:
         self.requests = 0
         self._connector = connector
         self._connection = connection.key
+        self._secrets = _texts_in(connection.credentials)
         scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
         self._base = _base_url(connector, scope)
         self._query = _evaluated(connector.query, scope)
@@ -79,7 +80,7 @@ class HttpApi:
         url = self._url(call.url)
         retrying: Retrying = Retrying(
             retry=retry_if_exception_type(Retryable),
-            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(DEADLINE_SECONDS),
+            stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(DEADLINE_SECONDS),
             wait=_wait,
             reraise=True,
             **self._sleep,  # type: ignore[arg-type]
@@ -88,44 +89,60 @@ class HttpApi:
 
     def _send_once(self, call: Call, url: httpx.URL) -> Answer:
         self.requests += 1
-        absolute = call.url.startswith(("http://", "https://"))
-        query = {} if absolute else {**self._query, **call.query}
+        query = {} if _is_absolute(call.url) else {**self._query, **call.query}
+        if query:
+            url = url.copy_merge_params({k: _query_value(v) for k, v in query.items()})
         try:
             response = self._client.request(
-                call.method,
-                url.copy_merge_params({k: _query_value(v) for k, v in query.items()}),
-                headers=dict(call.headers),
-                json=call.body,
+                call.method, url, headers=dict(call.headers), json=call.body
             )
         except httpx.TimeoutException:
             raise AppUnavailable(self._said(call, "gave no answer in time")) from None
         except httpx.HTTPError as error:
+            # Of other errors the text may quote what was sent, secrets included.
+            reason = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
             raise AppUnavailable(
-                self._said(call, f"can't be reached: {error}"),
+                self._said(call, f"can't be reached: {reason}"),
                 hint="is the address right, and the app running?",
             ) from None
-        answer = _answer(response)
+        answer = self._answer(call, response)
         self._refuse_errors(call, answer)
         return answer
 
+    def _answer(self, call: Call, response: httpx.Response) -> Answer:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        body: Any = response.text
+        if response.content and "json" in headers.get("content-type", "json"):
+            try:
+                body = json.loads(response.content)
+            except ValueError:
+                if response.is_success:
+                    said = "answered JSON that isn't whole; it may be cut off"
+                    raise AppUnavailable(self._said(call, said)) from None
+        url = str(response.url.copy_with(query=None, fragment=None, username="", password=""))
+        return Answer(response.status_code, headers, body, url)
+
     def _url(self, path: str) -> httpx.URL:
         """The absolute URL; a URL the app gives must be the app's own, as it gets credentials."""
-        if not path.startswith(("http://", "https://")):
+        if not _is_absolute(path):
             return httpx.URL(f"{str(self._base).rstrip('/')}/{path.lstrip('/')}")
-        url = httpx.URL(path)
-        if (url.scheme, url.host, url.port) != (
-            self._base.scheme,
-            self._base.host,
-            self._base.port,
-        ):
+        try:
+            url = httpx.URL(path)
+        except httpx.InvalidURL:
             raise UnexpectedAnswer(
-                f"{self._connector.key}: the app points to another host ({url.host}); credentials "
-                "are not sent there"
+                f"{self._connector.key}: the app gave a next page that is no URL",
+                hint="compare `pagination.next` in the collection's YAML with what it answers",
+            ) from None
+        if _origin(url) != _origin(self._base) or url.userinfo:
+            raise UnexpectedAnswer(
+                f"{self._connector.key}: the app points to another host "
+                f"({url.scheme}://{url.host}); credentials are not sent there",
+                hint="if that's the app's real address, use it as base_url",
             )
         return url
 
     def _refuse_errors(self, call: Call, answer: Answer) -> None:
-        for rule in self._connector.errors:
+        for rule in (*call.errors, *self._connector.errors):
             if _matches(rule, answer):
                 if rule.action == "ignore":
                     return
@@ -140,6 +157,8 @@ class HttpApi:
         if answer.status >= 500 or answer.status == 408:
             wait = retry_after(answer.headers)
             raise RateLimited(said, retry_after=wait) if wait else AppUnavailable(said)
+        if answer.status < 400:
+            raise UnexpectedAnswer(said, hint="redirects aren't followed: use the address it names")
         raise UnexpectedAnswer(said, hint="compare the collection's YAML with the app's API")
 
     def _raise_rule(self, rule: ErrorRule, call: Call, answer: Answer) -> None:
@@ -151,8 +170,11 @@ class HttpApi:
 
     def _said(self, call: Call, what: str) -> str:
         """A message about a call: its path, never its query, which may hold secrets or values."""
-        path = httpx.URL(call.url).path
-        return f"{self._connector.key}: {call.method} {path} {what}"
+        path = call.url.partition("?")[0].partition("#")[0]
+        text = f"{self._connector.key}: {call.method} {path} {what}"
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -172,7 +194,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
 
 
-_backoff = wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_SECONDS, jitter=0.5)
+_backoff = wait_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.5)
 
 
 def _wait(state: RetryCallState) -> float:
@@ -191,22 +213,8 @@ def _matches(rule: ErrorRule, answer: Answer) -> bool:
     if rule.when is None:
         return True
     scope = {"status": answer.status, "headers": answer.headers, "body": answer.body}
-    value = evaluate(rule.when, scope)
+    value = evaluate(rule.when, scope, strict=False)
     return value is not MISSING and bool(value)
-
-
-def _answer(response: httpx.Response) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    body: Any = response.text
-    if response.content and "json" in headers.get("content-type", "json"):
-        try:
-            body = json.loads(response.content)
-        except ValueError:
-            if response.is_success:
-                raise AppUnavailable(
-                    "the app's answer is not whole JSON; it may be cut off"
-                ) from None
-    return Answer(response.status_code, headers, body, str(response.url.path))
 
 
 def _reason(body: Any) -> str:
@@ -240,4 +248,20 @@ def _query_value(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict) else value
 
 
-__all__ = ["HttpApi", "MembraneError", "retry_after"]
+def _is_absolute(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _texts_in(value: Any) -> list[str]:
+    """All texts of the credentials that are long enough to be secrets, the longest first."""
+    if isinstance(value, Mapping):
+        texts = [text for item in value.values() for text in _texts_in(item)]
+    elif isinstance(value, list | tuple):
+        texts = [text for item in value for text in _texts_in(item)]
+    else:
+        texts = [str(value)] if isinstance(value, str | int) and len(str(value)) >= 8 else []
+    return sorted(texts, key=len, reverse=True)

@@ -40,6 +40,11 @@ class _Token(httpx.Auth):
     """Sends one secret in a header, the query or a cookie."""
 
     def __init__(self, location: str, name: str, token: str) -> None:
+        if location != "query" and not (token.isascii() and token.isprintable()):
+            raise NotAuthorized(
+                f"the connection's token has a character that a {location} can't hold",
+                hint="connect again: a line break may have been copied along with it",
+            )
         self._location = location
         self._name = name
         self._token = token

@@ -1,18 +1,18 @@
 """Typed columns of a lake table out of a data schema, and the DuckDB SQL that fills them.
 
 The same nested structure serves the column's type and DuckDB's `from_json`, which parses a whole
-column of JSON text at once.
+column of JSON text at once. `from_json` turns what it can't take into NULL and rounds fractions, in
+silence; `misfit` finds those values again by comparing with the JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
-SYSTEM_PREFIX = "_"
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,26 @@ class Column:
     @property
     def pointer(self) -> str:
         """JSON pointer of the field in the payload (RFC 6901)."""
-        return "/" + self.field.replace("~", "~0").replace("/", "~1")
+        return _step(self.field)
 
 
 def columns_of(schema: Mapping[str, Any], reserved: Sequence[str]) -> list[Column]:
     """A column for each property; a name that we need ourselves gets a trailing underscore.
 
     DuckDB's column names ignore case, so a property that differs from another only in case gets a
-    number.
+    number. A property without a name has no column.
     """
     columns: list[Column] = []
     used = {name.lower() for name in reserved}
     for field, spec in schema.get("properties", {}).items():
-        name = f"{field}_" if field.lower() in used and field in reserved else field
+        name = f"{field}_" if field in reserved else field
         number = 2
         while name.lower() in used:
             name, number = f"{field}_{number}", number + 1
-        used.add(name.lower())
-        structure = _structure(spec)
-        columns.append(Column(field, name, _column_type(spec, structure), structure))
+        if field:
+            used.add(name.lower())
+            structure = _structure(spec)
+            columns.append(Column(field, name, _column_type(spec, structure), structure))
     return columns
 
 
@@ -61,29 +62,77 @@ def literal(text: str) -> str:
 
 def parsed(payload: str, columns: Sequence[Column]) -> str:
     """SQL that parses the JSON column `payload` into a struct with a field for each column."""
-    structure = {column.field: column.structure for column in columns}
-    return f"from_json({payload}, {literal(json.dumps(structure))})"
+    structure = {column.field: column.structure for column in _together(columns)}
+    return f"from_json({payload}, {literal(json.dumps(structure))})" if structure else "NULL"
 
 
-def value_of(struct: str, column: Column) -> str:
-    """SQL of one column's value; times are UTC without a zone, whatever zone they came in."""
-    inner = f"{struct}.{quoted(column.field)}"
-    if column.type == "TIMESTAMP":
-        return f"(TRY_CAST({inner} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
-    if column.type == "DATE":
-        return f"TRY_CAST({inner} AS DATE)"
-    return inner
+def values_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
+    """SQL of each column's value; times are UTC without a zone, whatever zone they came in."""
+    together = {column.name for column in _together(columns)}
+    return [
+        _cast(
+            f"{struct}.{quoted(column.field)}"
+            if column.name in together
+            else f"from_json({_at(payload, column.pointer)}, "
+            f"{literal(json.dumps(column.structure))})",
+            column.type,
+        )
+        for column in columns
+    ]
 
 
 def misfit(payload: str, value: str, column: Column) -> str:
     """SQL that is true where the payload has a value that the column couldn't take as it is."""
-    kind = f"json_type({payload}, {literal(column.pointer)})"
-    text = f"json_extract_string({payload}, {literal(column.pointer)})"
-    lost = f"({value} IS NULL AND {kind} IS NOT NULL AND {kind} <> 'NULL')"
-    if column.type == "BIGINT":
-        rounded = f"TRY_CAST({text} AS DOUBLE) IS DISTINCT FROM CAST({value} AS DOUBLE)"
-        return f"({lost} OR ({value} IS NOT NULL AND {rounded}))"
-    return lost
+    return " OR ".join(_losses(payload, column.pointer, value, column.structure)) or "false"
+
+
+def _together(columns: Sequence[Column]) -> list[Column]:
+    """Those that one struct can hold: its field names, too, ignore case."""
+    first: dict[str, Column] = {}
+    for column in columns:
+        first.setdefault(column.field.lower(), column)
+    return list(first.values())
+
+
+def _cast(value: str, kind: str) -> str:
+    if kind == "TIMESTAMP":
+        return f"(TRY_CAST({value} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
+    return f"TRY_CAST({value} AS DATE)" if kind == "DATE" else value
+
+
+def _losses(payload: str, pointer: str, value: str, structure: Any) -> Iterator[str]:
+    """Conditions, each true for one way in which a value is lost."""
+    kind = f"json_type({payload}, {literal(pointer)})"
+    if isinstance(structure, dict):
+        yield f"({kind} NOT IN ('OBJECT', 'NULL'))"
+        for name, inner in structure.items():
+            inner_value = f"{value}.{quoted(name)}"
+            yield from _losses(payload, pointer + _step(name), inner_value, inner)
+    elif isinstance(structure, list):
+        yield f"({kind} NOT IN ('ARRAY', 'NULL'))"
+        yield from _item_losses(_at(payload, pointer), value, structure[0])
+    else:
+        yield f"({value} IS NULL AND {kind} <> 'NULL')"
+        if structure == "BIGINT":
+            text = f"json_extract_string({payload}, {literal(pointer)})"
+            yield f"({value} IS NOT NULL AND TRY_CAST({text} AS DOUBLE) <> {value})"
+
+
+def _item_losses(array: str, value: str, item: str) -> Iterator[str]:
+    items = f"TRY_CAST({array} AS JSON[])"
+    nulls = f"len(list_filter({items}, lambda x: x IS NULL OR json_type(x) = 'NULL'))"
+    yield f"(len(list_filter({value}, lambda x: x IS NULL)) IS DISTINCT FROM {nulls})"
+    if item == "BIGINT":
+        number = "lambda x: TRY_CAST(json_extract_string(x, '$') AS DOUBLE)"
+        yield f"(list_transform({items}, {number}) IS DISTINCT FROM CAST({value} AS DOUBLE[]))"
+
+
+def _at(payload: str, pointer: str) -> str:
+    return f"json_extract({payload}, {literal(pointer)})"
+
+
+def _step(name: str) -> str:
+    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _column_type(spec: Mapping[str, Any], structure: Any) -> str:
@@ -99,11 +148,17 @@ def _structure(spec: Any) -> Any:
     if isinstance(kind, list):
         named = [name for name in kind if name != "null"]
         kind = named[0] if len(named) == 1 else None
-    if kind == "object" and spec.get("properties"):
+    if kind == "object" and _can_be_struct(spec.get("properties", {})):
         return {name: _structure(inner) for name, inner in spec["properties"].items()}
     if kind == "array" and spec.get("items"):
-        return [_structure(spec["items"])]
+        item = _structure(spec["items"])
+        return [item if isinstance(item, str) else "JSON"]
     return _TYPES.get(str(kind), "JSON")
+
+
+def _can_be_struct(properties: Mapping[str, Any]) -> bool:
+    names = {name.lower() for name in properties}
+    return bool(names) and "" not in names and len(names) == len(properties)
 
 
 def _type(structure: Any) -> str:

@@ -40,11 +40,12 @@ def held(path: Path, what: str, wait_seconds: float) -> Iterator[None]:
         _sign(path, what)
         yield
     finally:
+        _holder_file(path).unlink(missing_ok=True)
         lock.release()
 
 
 def _sign(path: Path, what: str) -> None:
-    """Write who holds the lock, to a file of its own: waiters truncate the lock file itself."""
+    """Write who holds the lock, beside it: the lock file itself belongs to the lock."""
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -55,14 +56,27 @@ def _sign(path: Path, what: str) -> None:
 
 
 def _holder(path: Path) -> str:
+    """Who signed last; not if it's dead, for then the lock is another's who hasn't signed yet."""
     try:
         holder = json.loads(_holder_file(path).read_text(encoding="utf-8"))
+        if holder["host"] == socket.gethostname() and not _alive(holder["pid"]):
+            return "another process"
         return (
             f"process {holder['pid']} on {holder['host']} "
             f"({holder['what']}, since {holder['since']})"
         )
     except (OSError, ValueError, KeyError):
         return "another process"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _holder_file(path: Path) -> Path:

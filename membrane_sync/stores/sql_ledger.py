@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError
 
 from membrane_sync.errors import AppUnavailable, Fatal, NotConnected
 from membrane_sync.ports import ConnectionRecord, RunRecord, Vault
 from membrane_sync.records import Report
+from membrane_sync.stores.sqlite_engine import sqlite_engine
 
 VERSION = 1
 """Version of the tables; a ledger of a newer version is refused."""
+
+_LAYOUT_LOCK = 7_239_204
+"""Number of PostgreSQL's advisory lock for creating the tables; any would do."""
 
 _metadata = sa.MetaData()
 
@@ -62,11 +66,13 @@ class SqlLedger:
         self._engine.dispose()
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
-        query = sa.select(_connections).order_by(_connections.c.key)
+        query = sa.select(_connections)
         if integration:
             query = query.where(_connections.c.integration == integration)
         with self._begin() as transaction:
-            return [_connection_record(row) for row in transaction.execute(query)]
+            found = [_connection_record(row) for row in transaction.execute(query)]
+        # Not by the database, whose order depends on its locale.
+        return sorted(found, key=lambda record: record.key)
 
     def connection(self, key: str) -> ConnectionRecord:
         query = sa.select(_connections).where(_connections.c.key == key)
@@ -127,30 +133,32 @@ class SqlLedger:
             ),
         )
         with self._begin() as transaction:
-            return [_run_record(row) for row in transaction.execute(query)]
+            runs = [_run_record(row) for row in transaction.execute(query)]
+        single = {(run.connection, run.sync): run for run in runs}
+        return [single[key] for key in sorted(single)]
 
-    def _begin(self) -> Any:
+    def _begin(self) -> AbstractContextManager[sa.Connection]:
         if not self._ready:
             self._lay_out()
-        return self._engine.begin()
+        return self._transaction()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as transaction:
+                yield transaction
+        except OperationalError as error:
+            raise AppUnavailable(
+                f"the ledger at {self._engine.url.render_as_string()} can't be reached: "
+                f"{_first_line(error)}",
+                hint="is the database running, and MEMBRANE_LEDGER_URL right?",
+            ) from None
 
     def _lay_out(self) -> None:
-        """Create the tables; another process may be doing the same, so once more if it fails."""
-        try:
-            self._create()
-        except (IntegrityError, OperationalError, ProgrammingError) as error:
-            try:
-                self._create()
-            except (IntegrityError, OperationalError, ProgrammingError):
-                raise AppUnavailable(
-                    f"the ledger at {self._engine.url.render_as_string()} can't be reached: "
-                    f"{_first_line(error)}",
-                    hint="is the database running, and MEMBRANE_LEDGER_URL right?",
-                ) from None
-        self._ready = True
-
-    def _create(self) -> None:
-        with self._engine.begin() as transaction:
+        with self._transaction() as transaction:
+            if transaction.dialect.name == "postgresql":
+                # Others may be creating the same tables: SQLite lets one in at a time anyway.
+                transaction.execute(sa.select(sa.func.pg_advisory_xact_lock(_LAYOUT_LOCK)))
             _metadata.create_all(transaction)
             found = transaction.execute(sa.select(_version.c.version)).scalar_one_or_none()
             if found is None:
@@ -160,21 +168,14 @@ class SqlLedger:
                     f"the ledger was written by a newer version (tables of version {found})",
                     hint="install the newer membrane-sync",
                 )
+        self._ready = True
 
 
 def _engine(url: str) -> sa.Engine:
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True)
-    if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": 30})
-
-    @sa.event.listens_for(engine, "connect")
-    def _wal(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-
-    return engine
+    if parsed.get_backend_name() == "sqlite":
+        return sqlite_engine(parsed, wal=True)
+    return sa.create_engine(parsed, pool_pre_ping=True)
 
 
 def _connection_record(row: Any) -> ConnectionRecord:

@@ -22,6 +22,7 @@ from membrane_sync.errors import SecretError
 
 _VERSION = "v1"
 _NONCE_BYTES = 12
+_SHORTEST_KEY = 16
 
 
 class AesVault:
@@ -40,9 +41,9 @@ class AesVault:
     def open(self, sealed: str, owner: str) -> dict[str, Any]:
         try:
             version, key_id, text = sealed.split(":", 2)
-            blob = base64.b64decode(text)
-            if version != _VERSION:
-                raise ValueError(version)
+            blob = base64.b64decode(text, validate=True)
+            if (version, key_id) != (_VERSION, self._key_id):
+                raise ValueError(key_id)
             nonce, cipher = blob[:_NONCE_BYTES], blob[_NONCE_BYTES:]
             return dict(json.loads(self._cipher.decrypt(nonce, cipher, owner.encode())))
         except (InvalidTag, ValueError):
@@ -55,18 +56,33 @@ class AesVault:
 def vault_key(configured: str | None, path: Path) -> bytes:
     """The key out of the setting, or else of the file, which is made if it isn't there."""
     if configured is not None:
-        if len(configured) < 16:
+        if len(configured) < _SHORTEST_KEY:
             raise SecretError(
-                "MEMBRANE_SECRET_KEY is shorter than 16 characters",
+                f"MEMBRANE_SECRET_KEY is shorter than {_SHORTEST_KEY} characters",
                 hint="make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
             )
         return configured.encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        key = random.token_urlsafe(32).encode()
-        file.write(key)
+    if not path.exists():
+        _make_key(path)
+    key = path.read_bytes().strip()
+    if len(key) < _SHORTEST_KEY:
+        raise SecretError(
+            f"{path.name} holds no key of {_SHORTEST_KEY} characters or more",
+            hint="put the key back that the credentials were stored with",
+        )
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Make the key file under another name first: whoever sees it must see all of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.{random.token_hex(4)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(random.token_urlsafe(32).encode())
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass  # another process was first, and its key is the one
+    finally:
+        unfinished.unlink()

@@ -1,8 +1,8 @@
 """Calls that read a collection, described and not sent.
 
-    calls = listing(collection, scope)
-    call = next(calls)                  # send it, then
-    call = calls.send(answer)           # StopIteration: the app has no more
+    steps = listing(collection, scope)
+    step = next(steps)                  # send step.call, then
+    step = steps.send(answer)           # StopIteration: the app has no more
 
 Formulas see `$.input`, `$.parameters` and `$.cursor`.
 """
@@ -10,11 +10,13 @@ Formulas see `$.input`, `$.parameters` and `$.cursor`.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urljoin
 
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.request import Request, expand_path
-from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.errors import AppUnavailable, Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.cursor import CursorOrder
@@ -22,21 +24,43 @@ from membrane_sync.sync.paging import Turn, turns
 
 Scope = Mapping[str, Any]
 
+MOST_READINGS = 20
+"""How often records that share a cursor value are read, at most, until two readings agree."""
 
-def listing(collection: DataCollection, scope: Scope) -> Generator[Call, Answer, None]:
+
+@dataclass(frozen=True)
+class Step:
+    """The next call; not `settled` if the cursor must not move with the page before it."""
+
+    call: Call
+    settled: bool = True
+
+
+def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Answer, None]:
     """Every call that lists the collection from `$.cursor` on, page by page.
 
     Numbered pages drift while others write: a record that moves between two pages is lost. So where
     the app sorts by the cursor, the next page is not asked for by number but from the cursor that
-    the last page ended with; numbers only turn within records that share one cursor value.
+    the last page ended with. Numbers only turn within records that share one cursor value, and
+    those are read until two readings agree: nothing can have left them in between. Raises
+    AppUnavailable if they never do.
     """
     method = _list_method(collection)
     restart = _restarts_by_cursor(method)
     cursor = scope.get("cursor")
+    before: set[str] = set()
+    readings = 0
+    settled = True
     while True:
-        cursor = yield from _window(collection, {**scope, "cursor": cursor}, restart)
-        if cursor is None:
+        window = yield from _window(collection, {**scope, "cursor": cursor}, restart, settled)
+        settled = window.numbered == before
+        if not settled and window.next_cursor is not None:
+            before, readings = window.numbered, readings + 1
+            _refuse_endless(collection, readings)
+        elif window.ended:
             return
+        else:
+            cursor, before, readings, settled = window.next_cursor, set(), 0, True
 
 
 def records_in(collection: DataCollection, answer: Answer) -> list[Any]:
@@ -70,35 +94,82 @@ def render(request: Request, scope: Scope) -> Call:
         query=_evaluated(request.query, scope),
         headers={name: str(value) for name, value in _evaluated(request.headers, scope).items()},
         body=None if body is MISSING else body,
+        errors=request.errors,
     )
 
 
+@dataclass
+class _Window:
+    """What was read from one cursor value on.
+
+    `next_cursor` is the value that the last page went on to, if it did; `numbered` is what came on
+    pages that only numbers told apart, as where records of one value fill a page or more.
+    """
+
+    next_cursor: Any = None
+    numbered: set[str] = field(default_factory=set)
+    ended: bool = False
+
+
 def _window(
-    collection: DataCollection, scope: Scope, restart: bool
-) -> Generator[Call, Answer, Any]:
-    """Calls from one cursor value on; returns the value to start again from, None at the end."""
+    collection: DataCollection, scope: Scope, restart: bool, settled: bool
+) -> Generator[Step, Answer, _Window]:
     method = _list_method(collection)
     base = render(method, scope)
     pager = turns(method.pagination)
     turn = next(pager)
+    window = _Window()
     while True:
-        answer = yield _turned(base, turn)
+        answer = yield Step(_turned(base, turn), settled)
+        settled = True
         records = records_in(collection, answer)
-        try:
-            turn = pager.send((records, _answer_scope(answer)))
-        except StopIteration:
-            return None
         if restart:
-            newest = _newest(method, records)
-            if newest is not None and newest != scope.get("cursor"):
-                return newest
+            _note(window, collection, records, scope.get("cursor"))
+        try:
+            turn = _absolute(pager.send((records, _answer_scope(answer))), answer)
+        except StopIteration:
+            window.ended = True
+            return window
+        if window.next_cursor is not None:
+            return window
+
+
+def _note(window: _Window, collection: DataCollection, records: list[Any], cursor: Any) -> None:
+    newest = _newest(_list_method(collection), records)
+    if newest is not None and newest != cursor:
+        window.next_cursor = newest
+    if window.numbered or window.next_cursor is None:
+        window.numbered |= _states(collection, records)
+
+
+def _refuse_endless(collection: DataCollection, readings: int) -> None:
+    if readings >= MOST_READINGS:
+        raise AppUnavailable(
+            f"collection {collection.key!r}: the records that share one cursor value came "
+            f"differently {readings} times; to go on would lose some of them",
+            hint="make the page larger, or let the app sort by a second field too",
+        )
+
+
+def _states(collection: DataCollection, records: list[Any]) -> set[str]:
+    """Which records these are, in which state as far as the cursor tells."""
+    method = _list_method(collection)
+    assert method.cursor is not None
+    order = CursorOrder(method.cursor)
+    ids = {"$var": collection.id}
+    return {f"{evaluate(ids, record)} at {order.value(record)}" for record in records}
+
+
+def _absolute(turn: Turn, answer: Answer) -> Turn:
+    """The turn with its URL made whole: apps may give one that is relative to their answer's."""
+    return turn if turn.url is None else replace(turn, url=urljoin(answer.url, turn.url))
 
 
 def _turned(base: Call, turn: Turn) -> Call:
     if turn.url is not None:
-        return Call(base.method, turn.url, {}, base.headers, base.body)
+        return replace(base, url=turn.url, query={})
     body = {**(base.body or {}), **turn.body} if turn.body else base.body
-    return Call(base.method, base.url, {**base.query, **turn.query}, base.headers, body)
+    return replace(base, query={**base.query, **turn.query}, body=body)
 
 
 def _restarts_by_cursor(method: ListMethod) -> bool:

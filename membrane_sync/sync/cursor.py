@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from membrane_sync.elements.data_collection import Cursor
-from membrane_sync.errors import UnexpectedAnswer
+from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 
-_UNITS_PER_SECOND = {"second": 1, "millisecond": 1_000, "microsecond": 1_000_000}
+_SECONDS_PER_UNIT = {
+    "day": 86_400,
+    "minute": 60,
+    "second": 1,
+    "millisecond": 0.001,
+    "microsecond": 0.000_001,
+}
 
 
 class CursorOrder:
@@ -41,14 +49,25 @@ class CursorOrder:
 
 
 def asked_from(cursor: Cursor, stored: Any) -> Any:
-    """The value to send for a stored one: earlier by the declared lag, in the same notation."""
+    """The value to send for a stored one: earlier by the declared lag, in the same notation.
+
+    For numbers, `granularity` says what one stands for; a second, if it doesn't. Raises Fatal where
+    the cursor is a text, of which nothing can be subtracted.
+    """
     if stored is None or not cursor.lag_seconds:
         return stored
     if cursor.type == "timestamp":
         return _earlier(str(stored), cursor.lag_seconds)
-    units = _UNITS_PER_SECOND.get(cursor.granularity or "second", 1)
-    lag = cursor.lag_seconds * units
-    return int(stored) - int(lag) if cursor.type == "integer" else float(stored) - lag
+    if cursor.type == "string":
+        raise Fatal(
+            f"cursor {cursor.field} is a string, so that lag_seconds can't be taken from it",
+            hint="take lag_seconds out, or declare the cursor as timestamp, integer or number",
+        )
+    lag = cursor.lag_seconds / _SECONDS_PER_UNIT[cursor.granularity or "second"]
+    if cursor.type == "number":
+        return float(stored) - lag
+    # To nine places: 0.1 s are 100 ms, and not 101 because of how fractions are kept.
+    return int(stored) - math.ceil(round(lag, 9))
 
 
 def safe_checkpoint(
@@ -78,14 +97,15 @@ def parse_time(text: str) -> datetime:
 def _earlier(text: str, seconds: float) -> str:
     """The time so many seconds before, written as `text` is: separator, precision and zone."""
     moment = parse_time(text) - timedelta(seconds=seconds)
-    digits = len(text.split(".", 1)[1].rstrip("Z").split("+")[0]) if "." in text else 0
-    written = moment.strftime("%Y-%m-%d" + ("T" if "T" in text else " ") + "%H:%M:%S")
-    if digits:
-        written += f".{moment.microsecond:06d}"[: digits + 1]
-    if text.endswith("Z"):
-        return f"{written}Z"
-    zoned = datetime.fromisoformat(text.strip()).tzinfo is not None
-    return written + moment.isoformat()[-6:] if zoned else written
+    date, time = f"{moment:%Y-%m-%d}", f"{moment:%H:%M:%S}"
+    written = re.fullmatch(r"[^T ]*(?:([T ])[\d:]*(?:[.,](\d+))?(Z|[+-][\d:]+)?)?", text.strip())
+    separator, fraction, zone = written.groups() if written else ("T", "000000", "Z")
+    if separator is None:
+        return date
+    if fraction:
+        time += f".{moment.microsecond:06d}"[: len(fraction) + 1]
+    offset = "" if zone is None else zone if zone == "Z" else moment.isoformat()[-6:]
+    return f"{date}{separator}{time}{offset}"
 
 
 def _integer(value: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from membrane_sync.elements.data_link_table import DataLinkTable
@@ -17,6 +18,15 @@ NAMESPACE = uuid.UUID("6f1c2f1e-2f0e-5b7a-9a53-1d6f3f1f0c11")
 """Namespace of the ids given to new records (RFC 9562, version 5)."""
 
 
+@dataclass(frozen=True)
+class Linked:
+    """What to deliver, which external ids of it had no link before, and what can't be linked."""
+
+    deliveries: Sequence[Delivery]
+    new: frozenset[str]
+    dead_letters: Sequence[DeadLetter]
+
+
 def link(
     lake: Lake,
     destination: Destination,
@@ -25,7 +35,7 @@ def link(
     schema: DataSchema,
     owner: Owner,
     records: Sequence[MappedRecord],
-) -> tuple[list[Delivery], list[DeadLetter]]:
+) -> Linked:
     """A delivery for each mapped record, with the key of the product's record it corresponds to.
 
     In this order: the link it already has; the key that the mapping itself gives; the one existing
@@ -44,14 +54,21 @@ def link(
             or found.get(external_id)
             or new_id(owner.connection, table.key, external_id)
         )
-    taken = _taken(lake, key, {i: app_ids[i] for i in new}) if table.one_to_one else {}
+    gone = {record.external_id for record in records if record.value is None}
+    taken = _taken(lake, key, {i: app_ids[i] for i in new}, gone) if table.one_to_one else {}
     dead = [_taken_letter(sync, i, app_ids[i], other) for i, other in taken.items()]
-    return _deliveries(records, values, app_ids, set(taken)), dead
+    deliveries = _deliveries(records, values, app_ids, set(taken))
+    return Linked(deliveries, frozenset(new) - taken.keys(), dead)
 
 
 def new_id(connection: str, table: str, external_id: str) -> str:
     """The id of a new record: always the same for the same external record."""
     return str(uuid.uuid5(NAMESPACE, json.dumps([connection, table, external_id])))
+
+
+def intended_links(linked: Linked) -> list[Link]:
+    """The new links, to be remembered before their rows are written."""
+    return [Link(d.external_id, d.app_id) for d in linked.deliveries if d.external_id in linked.new]
 
 
 def links_of(deliveries: Sequence[Delivery], written: Sequence[str]) -> list[Link]:
@@ -107,9 +124,13 @@ def _matched(
     return found
 
 
-def _taken(lake: Lake, key: LinkKey, wanted: Mapping[str, str]) -> dict[str, str]:
-    """External ids whose record of the product already belongs to another external record."""
-    owners = dict(lake.linked_apps(key, list(wanted.values())))
+def _taken(lake: Lake, key: LinkKey, wanted: Mapping[str, str], gone: set[str]) -> dict[str, str]:
+    """External ids whose record of the product already belongs to another external record.
+
+    Not to one that is gone: what was deleted and made anew over there takes the record over.
+    """
+    linked = lake.linked_apps(key, list(wanted.values()))
+    owners = {app_id: owner for app_id, owner in linked.items() if owner not in gone}
     taken: dict[str, str] = {}
     for external_id, app_id in wanted.items():
         owner = owners.setdefault(app_id, external_id)

@@ -62,11 +62,9 @@ def import_records(
             records.append(MappedRecord(change.external_id, None, ""))
             continue
         value, errors = import_record(mapping, schema, json.loads(change.payload))
-        if errors:
-            dead.extend(_dead_letter(sync, change.external_id, error) for error in errors)
-        else:
-            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-            records.append(MappedRecord(change.external_id, text, _digest(value)))
+        dead.extend(_dead_letter(sync, change.external_id, error) for error in errors)
+        if not errors:
+            records.append(MappedRecord(change.external_id, _json(value), _digest(value)))
     return records, dead
 
 
@@ -85,10 +83,14 @@ def import_record(
     if mapping.include_raw_fields:
         value = {**value, "raw_fields": dict(record)}
     try:
-        return shaped(value, schema.schema_ if schema else mapping.app_schema), []
+        fitted = shaped(value, schema.schema_ if schema else mapping.app_schema)
+        _json(fitted).encode()
     except ShapeError as error:
         formula = template.get(error.field) if isinstance(template, dict) else template
         return {}, [FieldError(error.field, formula, error.value, error.reason)]
+    except ValueError as error:
+        return {}, [FieldError("", template, MISSING, f"its value can't be kept as JSON: {error}")]
+    return fitted, []
 
 
 def _dead_letter(sync: str, external_id: str, error: FieldError) -> DeadLetter:
@@ -107,6 +109,12 @@ def _text(value: Any) -> str:
     return "" if value is MISSING else json.dumps(value, ensure_ascii=False, default=str)
 
 
+def _json(value: Any, *, sort_keys: bool = False) -> str:
+    return json.dumps(
+        value, sort_keys=sort_keys, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+
+
 def _digest(value: Any) -> str:
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    canonical = _json(value, sort_keys=True)
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()

@@ -15,6 +15,9 @@ from membrane_sync.elements.data_collection import Pagination
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 
+SAME_PAGES = 5
+"""So many equal pages in a row mean that the app doesn't turn them."""
+
 PageRead = tuple[list[Any], Mapping[str, Any]]
 """A page's records, and the scope of its answer: `$.body`, `$.headers`, `$.status`."""
 
@@ -44,10 +47,12 @@ def _cursor(pagination: Pagination) -> Pager:
     """An opaque token out of the last answer."""
     seen: set[str] = set()
     token: Any = None
+    read = 0
     while True:
         records, scope = yield _turn(pagination, token)
+        read += len(records)
         token = _next(pagination, scope, seen)
-        if token is None or _says_end(pagination, scope, len(records)):
+        if token is None or _says_end(pagination, scope, read):
             return
 
 
@@ -71,46 +76,46 @@ def _link_header(pagination: Pagination) -> Pager:
 def _page(pagination: Pagination) -> Pager:
     number = pagination.first_page
     read = 0
-    previous: list[Any] = []
+    repeats = _Repeats(pagination)
     while True:
         records, scope = yield _turn(pagination, number)
         read += len(records)
-        _refuse_same_page(pagination, records, previous)
+        repeats.refuse(records)
         total = _number(pagination.total_pages, scope)
         if total is not None and number - pagination.first_page + 1 >= total:
             return
         if not records or _says_end(pagination, scope, read):
             return
-        previous, number = records, number + 1
+        number += 1
 
 
 def _offset(pagination: Pagination) -> Pager:
     """The offset moves by what came, not by what was asked for."""
     offset = 0
-    previous: list[Any] = []
+    repeats = _Repeats(pagination)
     while True:
         records, scope = yield _turn(pagination, offset)
-        _refuse_same_page(pagination, records, previous)
+        repeats.refuse(records)
         offset += len(records)
         if not records or _says_end(pagination, scope, offset):
             return
-        previous = records
 
 
 def _keyset(pagination: Pagination) -> Pager:
     """`after the last id`: the parameter takes a value out of the last record (`next`, or id)."""
     last: Any = None
-    previous: list[Any] = []
+    read = 0
+    repeats = _Repeats(pagination)
     formula = pagination.next if pagination.next is not None else {"$var": "$.id"}
     while True:
         records, scope = yield _turn(pagination, last)
-        _refuse_same_page(pagination, records, previous)
-        if not records or _says_end(pagination, scope, 0):
+        repeats.refuse(records)
+        read += len(records)
+        if not records or _says_end(pagination, scope, read):
             return
         last = evaluate(formula, records[-1])
         if last is MISSING or last is None:
             raise UnexpectedAnswer("keyset pagination: the page's last record has no id")
-        previous = records
 
 
 _PAGERS: dict[str, Callable[[Pagination], Pager]] = {
@@ -124,11 +129,17 @@ _PAGERS: dict[str, Callable[[Pagination], Pager]] = {
 }
 
 
+# Commas and semicolons inside quotes don't end a link or a parameter.
+_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^\s=;,]+\s*(?:=\s*(?:"[^"]*"|[^\s";,]*))?)*)')
+_PARAMETER = re.compile(r';\s*([^\s=;,]+)\s*(?:=\s*(?:"([^"]*)"|([^\s";,]*)))?')
+
+
 def next_link(header: str) -> str | None:
     """The target of `rel="next"` in a Link header, None without one."""
-    for target, parameters in re.findall(r"<([^>]*)>((?:\s*;[^,<]*)*)", header):
-        if re.search(r';\s*rel\s*=\s*"?[^";]*\bnext\b', parameters):
-            return str(target)
+    for target, parameters in _LINK.findall(header):
+        for name, quoted, bare in _PARAMETER.findall(parameters):
+            if name.lower() == "rel" and "next" in (quoted or bare).lower().split():
+                return str(target)
     return None
 
 
@@ -158,18 +169,33 @@ def _refuse_circle(token: str, seen: set[str]) -> None:
     seen.add(token)
 
 
-def _refuse_same_page(pagination: Pagination, records: list[Any], previous: list[Any]) -> None:
-    if records and records == previous:
-        raise UnexpectedAnswer(
-            f"the app answered the same page twice; it seems to ignore {pagination.parameter!r}",
-            hint="compare `pagination` in the collection's YAML with the app's documentation",
-        )
+class _Repeats:
+    """Notices an app that ignores the parameter, and so answers the same page for ever.
+
+    Twice the same page can also be a list that grew in front of it while it was read.
+    """
+
+    def __init__(self, pagination: Pagination) -> None:
+        self._parameter = pagination.parameter
+        self._previous: list[Any] = []
+        self._times = 1
+
+    def refuse(self, records: list[Any]) -> None:
+        """Raise UnexpectedAnswer if this page has come too often."""
+        self._times = self._times + 1 if records and records == self._previous else 1
+        self._previous = records
+        if self._times >= SAME_PAGES:
+            raise UnexpectedAnswer(
+                f"the app answered the same page {self._times} times; it seems to ignore "
+                f"{self._parameter!r}",
+                hint="compare `pagination` in the collection's YAML with the app's documentation",
+            )
 
 
 def _says_end(pagination: Pagination, scope: Mapping[str, Any], read: int) -> bool:
     if pagination.has_more is not None:
         more = evaluate(pagination.has_more, scope)
-        return more is MISSING or more is None or more is False
+        return not more or more == "false"
     total = _number(pagination.total_records, scope)
     return total is not None and read >= total
 

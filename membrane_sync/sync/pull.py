@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from membrane_sync.elements.data_collection import Cursor, DataCollection
 from membrane_sync.errors import UnexpectedAnswer
-from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.ports import Api
-from membrane_sync.records import Batch, DeadLetter, RawRecord
-from membrane_sync.sync.collection import listing, records_in
+from membrane_sync.records import Answer, Batch, DeadLetter, RawRecord
+from membrane_sync.sync.collection import Step, listing, records_in
 from membrane_sync.sync.cursor import CursorOrder, asked_from, safe_checkpoint
 
 Mode = Literal["incremental", "full"]
@@ -52,29 +52,33 @@ def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
     """
     collection = reading.collection
     progress = _Progress(reading)
-    calls = listing(collection, {**reading.scope, "cursor": progress.asked_from()})
-    call = next(calls, None)
+    steps = listing(collection, {**reading.scope, "cursor": progress.asked_from()})
+    step = next(steps, None)
     previous: set[tuple[str, str]] = set()
-    while call is not None:
-        answer = api.send(call)
+    while step is not None:
+        answer = api.send(step.call)
         records = records_in(collection, answer)
-        try:
-            call = calls.send(answer)
-        except StopIteration:
-            call = None
+        step = _next(steps, answer)
         kept, dead = _raw_records(collection, records)
         fresh = [raw for raw in kept if (raw.external_id, raw.hash) not in previous]
         previous = {(raw.external_id, raw.hash) for raw in kept}
-        cursor = progress.after(records, last=call is None)
+        cursor = progress.after(records, step)
         batch = Batch(reading.stream, fresh, cursor, reading.run_id, reading.scan, dead)
         yield Pulled(len(fresh) + len(dead), batch)
+
+
+def _next(steps: Generator[Step, Answer, None], answer: Answer) -> Step | None:
+    try:
+        return steps.send(answer)
+    except StopIteration:
+        return None
 
 
 class _Progress:
     """The cursor while reading: it only moves forward, and never past what may still come.
 
-    A full reading leaves a stored cursor where it is, unless the scan itself finds the deletions:
-    a list of what exists shows no tombstones, and moving on would skip those in between.
+    A full reading leaves a stored cursor where it is if deletions are known by tombstones: a list
+    of what exists may show none, and moving on would skip those in between.
     """
 
     def __init__(self, reading: Reading) -> None:
@@ -84,7 +88,8 @@ class _Progress:
         self._order = CursorOrder(self._cursor) if self._cursor else None
         self._full = reading.full
         self._stored = reading.cursor
-        self._moves = not reading.full or reading.cursor is None or bool(reading.scan)
+        shown = reading.collection.deletes.tombstone is None
+        self._moves = not reading.full or reading.cursor is None or shown
         self._newest: Any = None
 
     def asked_from(self) -> Any:
@@ -92,10 +97,13 @@ class _Progress:
             return None
         return asked_from(self._cursor, self._stored)
 
-    def after(self, records: list[Any], *, last: bool) -> Any:
-        """The cursor to commit with a page, None to leave the stored one."""
+    def after(self, records: list[Any], step: Step | None) -> Any:
+        """The cursor to commit with a page, before the next step; None to leave the stored one."""
         if self._cursor is None or self._order is None or not self._moves:
             return None
+        if step is not None and not step.settled:
+            return None
+        last = step is None
         values = self._values(records, self._order)
         if last and self._newest is not None:
             values.append(self._newest)
@@ -131,24 +139,55 @@ def _raw_records(
     for record in records:
         if _is_excluded(collection, record):
             continue
-        external_id = _external_id(collection, record)
-        if external_id is None:
-            reason = f"the record has no id at {collection.id}"
-            value = json.dumps(record, ensure_ascii=False, default=str)
-            dead.append(DeadLetter("pull", collection.key, _digest(value), "id", reason, value))
-        else:
-            kept.append(_raw_record(collection, external_id, record))
+        try:
+            kept.append(_raw_record(collection, record))
+        except _BadRecordError as bad:
+            value = _whole_text(json.dumps(record, ensure_ascii=False, default=str))
+            external_id = bad.external_id or _digest(value)
+            letter = DeadLetter("pull", collection.key, external_id, bad.field, str(bad), value)
+            dead.append(letter)
     return kept, dead
 
 
-def _raw_record(
-    collection: DataCollection, external_id: str, record: Mapping[str, Any]
-) -> RawRecord:
-    payload = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-    ignored = collection.ignored_fields
-    content = {k: v for k, v in record.items() if k not in ignored} if ignored else record
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return RawRecord(external_id, payload, _digest(canonical), _is_tombstone(collection, record))
+class _BadRecordError(ValueError):
+    """A record that can't be kept; it goes to the dead letters, the rest goes on."""
+
+    def __init__(self, reason: str, field: str, external_id: str = "") -> None:
+        super().__init__(reason)
+        self.field = field
+        self.external_id = external_id
+
+
+def _raw_record(collection: DataCollection, record: Any) -> RawRecord:
+    external_id = _external_id(collection, record)
+    if external_id is None:
+        raise _BadRecordError(f"the record has no id at {collection.id}", "id")
+    try:
+        payload = _json(record)
+        content = {k: v for k, v in record.items() if k not in collection.ignored_fields}
+        digest = _digest(_json(content, sort_keys=True))
+        return RawRecord(external_id, payload, digest, _is_tombstone(collection, record))
+    except FormulaError as error:
+        raise _BadRecordError(f"its tombstone can't be read: {error}", "", external_id) from None
+    except ValueError:
+        reason = "a number in it is NaN or infinite, which JSON can't hold"
+        raise _BadRecordError(reason, "", external_id) from None
+
+
+def _json(value: Any, *, sort_keys: bool = False) -> str:
+    text = json.dumps(
+        value, sort_keys=sort_keys, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+    return _whole_text(text)
+
+
+def _whole_text(text: str) -> str:
+    """The text with a replacement character for each half of a character, which no store takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _external_id(collection: DataCollection, record: Any) -> str | None:
@@ -157,7 +196,7 @@ def _external_id(collection: DataCollection, record: Any) -> str | None:
     found = evaluate({"$var": collection.id}, record)
     if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
         return None
-    return str(found)
+    return _whole_text(str(found))
 
 
 def _is_tombstone(collection: DataCollection, record: Mapping[str, Any]) -> bool:
@@ -176,4 +215,4 @@ def _is_excluded(collection: DataCollection, record: Any) -> bool:
 
 
 def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

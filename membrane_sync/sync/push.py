@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from membrane_sync.elements.data_link_table import DataLinkTable
-from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import DestinationError
 from membrane_sync.ports import Destination, Lake, Outcome, Owner
-from membrane_sync.records import DeadLetter, Delivery, LinkKey, MappedRecord, Report
-from membrane_sync.sync.link import link, links_of
+from membrane_sync.records import DeadLetter, Delivery, LinkKey, Offset, Report
+from membrane_sync.sync.link import Linked, intended_links, link, links_of
 from membrane_sync.sync.store import Progress
 
 BATCH = 1_000
@@ -29,28 +30,40 @@ def link_and_push(
 ) -> None:
     """Bring the mapped records that changed since the last time into the product's database.
 
-    The database and the lake can't commit together. So rows are written first, by keys that don't
-    change, and then links and offset in one transaction: after a crash in between, the same rows
-    are written once more, to the same content.
+    The database and the lake can't commit together. So new links are remembered first, then rows
+    are written by keys that don't change, then links and offset are committed: after a crash in
+    between, the same rows are written once more, to the same content, and none is forgotten. If
+    the table is another than the last time, all records are written.
     """
     if schema.table is None:
         raise DestinationError(
             f"data schema {schema.key!r} names no table", hint="add `table` to the data schema"
         )
-    offset = lake.offset(f"push:{sync.key}")
+    if sync.delete == "soft" and not schema.table.deleted_column:
+        raise DestinationError(
+            f"sync {sync.key!r} deletes softly, but table {schema.table.name!r} has no "
+            "deleted_column",
+            hint="add `deleted_column` to the data schema's table",
+        )
+    key = LinkKey(table.key)
+    offset = _offset(lake, sync, schema.table)
     prepared = False
     while records := lake.mapped(sync.key, offset.seq, BATCH):
         if not prepared:
             destination.prepare(schema)
             prepared = True
-        deliveries, dead = link(lake, destination, sync, table, schema, owner, records)
-        outcome = push(destination, sync, schema, owner, deliveries)
-        dead += _refusals(sync, outcome)
+        linked = link(lake, destination, sync, table, schema, owner, records)
+        if linked.new:
+            lake.keep_links(key, intended_links(linked), (), (), offset, ())
+        outcome = push(destination, sync, schema, owner, linked.deliveries)
         offset = replace(offset, seq=records[-1].seq)
-        links = links_of(deliveries, outcome.written)
+        gone = _gone(linked, outcome)
+        dead = [*linked.dead_letters, *_refusals(sync, outcome)]
         handled = [record.external_id for record in records]
-        lake.keep_links(LinkKey(table.key), links, outcome.removed, dead, offset, handled)
-        _count(report, records, outcome, dead)
+        links = links_of(linked.deliveries, outcome.written)
+        unlink = [*gone, *sorted(linked.new & outcome.refused.keys())]
+        lake.keep_links(key, links, unlink, dead, offset, handled)
+        _count(report, linked, outcome, len(gone), len(dead))
         progress("push", report)
 
 
@@ -61,13 +74,27 @@ def push(
     owner: Owner,
     deliveries: Sequence[Delivery],
 ) -> Outcome:
-    """Write one batch; where the sync ignores deletions, rows stay and only links go."""
-    if sync.delete != "ignore":
-        return destination.write(schema, owner, deliveries, soft=sync.delete == "soft")
-    kept = [delivery for delivery in deliveries if delivery.values is not None]
-    gone = [delivery.external_id for delivery in deliveries if delivery.values is None]
-    outcome = destination.write(schema, owner, kept)
-    return replace(outcome, removed=[*outcome.removed, *gone])
+    """Write one batch; where the sync ignores deletions, rows stay."""
+    if sync.delete == "ignore":
+        kept = [delivery for delivery in deliveries if delivery.values is not None]
+        return destination.write(schema, owner, kept)
+    return destination.write(schema, owner, deliveries, soft=sync.delete == "soft")
+
+
+def _offset(lake: Lake, sync: Sync, table: Table) -> Offset:
+    """How far this table has been written; from the beginning if it's another."""
+    shape = table.model_dump_json(exclude={"create"})
+    version = hashlib.sha256(shape.encode()).hexdigest()[:16]
+    offset = lake.offset(f"push:{sync.key}")
+    return offset if offset.version == version else Offset(offset.consumer, 0, version)
+
+
+def _gone(linked: Linked, outcome: Outcome) -> list[str]:
+    return [
+        delivery.external_id
+        for delivery in linked.deliveries
+        if delivery.values is None and delivery.external_id not in outcome.refused
+    ]
 
 
 def _refusals(sync: Sync, outcome: Outcome) -> list[DeadLetter]:
@@ -77,11 +104,9 @@ def _refusals(sync: Sync, outcome: Outcome) -> list[DeadLetter]:
     ]
 
 
-def _count(
-    report: Report, records: Sequence[MappedRecord], outcome: Outcome, dead: Sequence[DeadLetter]
-) -> None:
-    report.linked += len(outcome.written)
+def _count(report: Report, linked: Linked, outcome: Outcome, gone: int, failed: int) -> None:
+    report.linked += len(linked.new - outcome.refused.keys())
+    report.unlinked += gone
     report.delivered += len(outcome.written)
-    report.unlinked += len(outcome.removed)
     report.removed += len(outcome.removed)
-    report.failed += len(dead)
+    report.failed += failed

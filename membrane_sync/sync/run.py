@@ -90,7 +90,7 @@ def pull_and_store(
     store(pull(reading, parties.api), parties.lake, report, progress)
     if scan:
         share = sync.collection.deletes.max_share
-        finish_scan(parties.lake, sync.stream, scan, share, report)
+        finish_scan(parties.lake, sync.stream, scan, share, reading.run_id, report)
     report.requests += parties.api.requests - before
 
 

@@ -6,6 +6,8 @@ the schema doesn't know are left out, unless it has no properties at all.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any
@@ -98,6 +100,8 @@ def _check_format(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 _MISFIT = object()
+_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def _string(value: Any) -> Any:
@@ -115,21 +119,16 @@ def _integer(value: Any) -> Any:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    try:
-        return int(value) if isinstance(value, str) else _MISFIT
-    except ValueError:
-        return _MISFIT
+    written = isinstance(value, str) and _INTEGER.fullmatch(value.strip())
+    return int(value) if written else _MISFIT
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
         return _MISFIT
-    if isinstance(value, int | float):
-        return value
-    try:
-        return float(value) if isinstance(value, str) else _MISFIT
-    except ValueError:
-        return _MISFIT
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    return value if isinstance(value, int | float) and math.isfinite(value) else _MISFIT
 
 
 def _boolean(value: Any) -> Any:
@@ -145,7 +144,6 @@ _COERCIONS: dict[str, Callable[[Any], Any]] = {
     "boolean": _boolean,
     "object": lambda value: value if isinstance(value, dict) else _MISFIT,
     "array": lambda value: value if isinstance(value, list) else _MISFIT,
-    "null": lambda value: _MISFIT,
 }
 
 

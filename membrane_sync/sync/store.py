@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from time import monotonic
-from typing import Any
 
 from membrane_sync.ports import Lake
 from membrane_sync.records import Batch, Report, StoreCounts
@@ -36,9 +35,11 @@ def store(
         progress("store", report)
 
 
-def finish_scan(lake: Lake, stream: str, scan: str, max_share: float, report: Report) -> None:
+def finish_scan(
+    lake: Lake, stream: str, scan: str, max_share: float, run_id: str, report: Report
+) -> None:
     """After a complete full scan, delete the records that are gone over there."""
-    _add(report, lake.finish_scan(stream, scan, max_share, scan))
+    _add(report, lake.finish_scan(stream, scan, max_share, run_id))
 
 
 def new_scan() -> str:
@@ -63,20 +64,20 @@ def _counted(pages: Iterable[Pulled], report: Report, progress: Progress) -> Ite
 
 def _grouped(pages: Iterable[Pulled]) -> Iterator[tuple[Batch, int]]:
     waiting: list[Pulled] = []
-    since = monotonic()
+    rows, since = 0, monotonic()
     for page in pages:
         waiting.append(page)
-        rows = sum(len(item.batch.records) for item in waiting)
+        rows += len(page.batch.records)
         if rows >= FLUSH_ROWS or monotonic() - since >= FLUSH_SECONDS:
             yield _joined(waiting)
-            waiting, since = [], monotonic()
+            waiting, rows, since = [], 0, monotonic()
     if waiting:
         yield _joined(waiting)
 
 
 def _joined(pages: list[Pulled]) -> tuple[Batch, int]:
     """One batch of several pages; the last one's cursor stands for all."""
-    records: list[Any] = [raw for page in pages for raw in page.batch.records]
+    records = [raw for page in pages for raw in page.batch.records]
     dead = [letter for page in pages for letter in page.batch.dead_letters]
     cursors = [page.batch.cursor for page in pages if page.batch.cursor is not None]
     batch = replace(

@@ -1,0 +1,178 @@
+"""The file of one lake: locked, attached, written in one transaction, and detached.
+
+No process keeps the file open. Work is staged in an in-memory DuckDB; then, under a lock file, the
+file is attached for as short as can be (measured under a millisecond). Reading attaches it read
+only, and a lake that isn't there yet is an empty one: only writing makes the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from membrane_sync.errors import Fatal, LockTimeout
+from membrane_sync.stores.columns import literal
+from membrane_sync.stores.file_lock import held
+
+FORMAT = 1
+"""Version of the file's layout; a file of a newer version is refused."""
+
+_LAYOUT = f"""
+CREATE SCHEMA lake.records;
+CREATE SCHEMA lake.mapped;
+CREATE TABLE lake.format (version INTEGER);
+CREATE TABLE lake.declarations (name VARCHAR, columns JSON);
+CREATE TABLE lake.counters (name VARCHAR, value BIGINT);
+CREATE TABLE lake.cursors (
+    stream VARCHAR, cursor JSON, run_id VARCHAR, updated_at TIMESTAMP);
+CREATE TABLE lake.changes (
+    seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
+    changed_at TIMESTAMP);
+CREATE TABLE lake.scans (stream VARCHAR, scan VARCHAR, external_id VARCHAR);
+CREATE TABLE lake.offsets (
+    consumer VARCHAR, seq BIGINT, version VARCHAR, updated_at TIMESTAMP);
+CREATE TABLE lake.links (
+    link_table VARCHAR, instance_key VARCHAR, external_id VARCHAR, app_id VARCHAR,
+    direction VARCHAR, external_hash VARCHAR, app_hash VARCHAR, base JSON, linked_at TIMESTAMP,
+    synced_at TIMESTAMP);
+CREATE TABLE lake.dead_letters (
+    verb VARCHAR, element VARCHAR, external_id VARCHAR, field VARCHAR, reason VARCHAR,
+    value VARCHAR, formula VARCHAR, failed_at TIMESTAMP);
+INSERT INTO lake.format VALUES ({FORMAT});
+INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
+"""
+
+
+class LakeFile:
+    """A lake's file, attached as `lake` to `memory` while one of its blocks runs."""
+
+    def __init__(self, path: Path, wait_seconds: float) -> None:
+        self.path = path
+        self._wait_seconds = wait_seconds
+        self._checked = False
+
+    @cached_property
+    def memory(self) -> duckdb.DuckDBPyConnection:
+        """The in-memory DuckDB that work is staged in; made on first use, as it takes 25 ms."""
+        memory = duckdb.connect(":memory:")
+        memory.execute("SET TimeZone = 'UTC'; SET threads = 2")
+        # Else a query could name Python variables as if they were tables.
+        memory.execute("SET python_enable_replacements = false")
+        return memory
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[bool]:
+        """Attached so that nothing can be written; gives False where there's no lake yet."""
+        if not self.path.exists():
+            yield False
+            return
+        with self._locked(what), self._attached("(READ_ONLY)"):
+            yield True
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Attached for a `transaction`; makes the file if it isn't there."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked(what):
+            if not self.path.exists():
+                self._create()
+            with self._attached(""):
+                yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside, or none of it."""
+        self.memory.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.memory.execute("ROLLBACK")
+            raise
+        self.memory.execute("COMMIT")
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement."""
+        self.memory.execute(sql, list(parameters))
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """All rows that a query answers."""
+        return self.memory.execute(sql, list(parameters)).fetchall()
+
+    def number(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """The one number that a query answers."""
+        return int(self.rows(sql, parameters)[0][0])
+
+    def stage(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """A temporary table of texts (and booleans), in order of a column `position`."""
+        arrays: dict[str, pa.Array] = {
+            key: pa.array(values, pa.bool_() if key == "deleted" else pa.string())
+            for key, values in columns.items()
+        }
+        rows = len(next(iter(columns.values())))
+        arrays["position"] = pa.array(range(rows), pa.int64())
+        self.memory.register("incoming", pa.table(arrays))
+        self.memory.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM incoming")
+        self.memory.unregister("incoming")
+
+    def close(self) -> None:
+        """Give back memory; the file isn't open."""
+        if "memory" in vars(self):
+            self.memory.close()
+
+    @contextmanager
+    def _locked(self, what: str) -> Iterator[None]:
+        with held(self.path.with_name(f"{self.path.name}.lock"), what, self._wait_seconds):
+            yield
+
+    @contextmanager
+    def _attached(self, mode: str) -> Iterator[None]:
+        self._attach(self.path, mode)
+        try:
+            if not self._checked:
+                self._check()
+            yield
+        finally:
+            self.memory.execute("DETACH lake")
+
+    def _attach(self, path: Path, mode: str) -> None:
+        try:
+            self.memory.execute(f"ATTACH {literal(str(path))} AS lake {mode}")
+        except duckdb.IOException as error:
+            said = str(error).splitlines()[0]
+            if "lock" in said:
+                raise LockTimeout(
+                    f"{path.name} is open in another program: {said}",
+                    hint="close it there, and try again",
+                ) from None
+            raise Fatal(
+                f"{path.name} can't be opened: {said}",
+                hint="put a backup in its place; or move it away, and the next sync reads all anew",
+            ) from None
+
+    def _create(self) -> None:
+        """Make the file under another name, so that a crash meanwhile leaves no half of a lake."""
+        unfinished = self.path.with_name(f"{self.path.name}.new")
+        unfinished.unlink(missing_ok=True)
+        unfinished.with_name(f"{unfinished.name}.wal").unlink(missing_ok=True)
+        self._attach(unfinished, "")
+        try:
+            with self.transaction():
+                self.memory.execute(_LAYOUT)
+        finally:
+            self.memory.execute("DETACH lake")
+        unfinished.replace(self.path)
+
+    def _check(self) -> None:
+        version = self.number("SELECT version FROM lake.format")
+        if version > FORMAT:
+            raise Fatal(
+                f"{self.path.name} was written by a newer version (layout {version})",
+                hint="install the newer membrane-sync",
+            )
+        self._checked = True

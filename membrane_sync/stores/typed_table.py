@@ -1,0 +1,161 @@
+"""A table of the lake that keeps JSON, with a typed column for each declared field.
+
+The JSON decides; the columns are there for those who query. So a declaration may change at any
+time: the columns are filled anew from the JSON, and the app needn't be asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from membrane_sync.stores.columns import (
+    Column,
+    columns_of,
+    literal,
+    misfit,
+    parsed,
+    quoted,
+    values_of,
+)
+from membrane_sync.stores.lake_file import LakeFile
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """What all tables of one schema of the lake have in common; `json` is the column of JSON."""
+
+    schema: str
+    json: str
+    system: Mapping[str, str]
+
+
+RECORDS = TableKind(
+    "records",
+    "_payload",
+    {
+        "_external_id": "VARCHAR",
+        "_payload": "JSON",
+        "_hash": "VARCHAR",
+        "_first_seen_at": "TIMESTAMP",
+        "_changed_at": "TIMESTAMP",
+        "_deleted_at": "TIMESTAMP",
+        "_run_id": "VARCHAR",
+    },
+)
+MAPPED = TableKind(
+    "mapped",
+    "_value",
+    {
+        "_external_id": "VARCHAR",
+        "_value": "JSON",
+        "_hash": "VARCHAR",
+        "_seq": "BIGINT",
+        "_mapped_at": "TIMESTAMP",
+        "_deleted_at": "TIMESTAMP",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A value that isn't of its declared type: NULL in its column, and whole in the JSON."""
+
+    external_id: str
+    field: str
+    type: str
+    value: str
+
+
+class TypedTable:
+    """One such table; its methods need the file attached."""
+
+    def __init__(
+        self, file: LakeFile, kind: TableKind, name: str, fields: Mapping[str, Any] | None = None
+    ) -> None:
+        self.sql = f"lake.{kind.schema}.{quoted(name)}"
+        self._file = file
+        self._kind = kind
+        self._name = f"{kind.schema}.{name}"
+        self._columns = columns_of(fields or {}, list(kind.system))
+
+    def exists(self) -> bool:
+        """Whether it was ever written."""
+        return self._declared() is not None
+
+    def ensure(self) -> list[Misfit] | None:
+        """Create it; or, if other fields are declared now, fill its columns anew.
+
+        Gives None if it is as it was; else what doesn't fit, of all its records.
+        """
+        wanted = {**self._kind.system, **{column.name: column.type for column in self._columns}}
+        declaration = json.dumps(wanted)
+        stored = self._declared()
+        if stored == declaration:
+            return None
+        declared = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
+        misfits: list[Misfit] = []
+        if stored is not None:
+            self._file.execute(f"CREATE OR REPLACE TEMP TABLE old AS SELECT * FROM {self.sql}")
+            misfits = self.parse(f"SELECT _external_id, {self._kind.json} FROM old")
+            self._file.execute(f"DROP TABLE {self.sql}")
+        self._file.execute(f"CREATE TABLE {self.sql} ({declared})")
+        if stored is not None:
+            system = ", ".join(f"old.{name}" for name in self._kind.system)
+            self.insert(system, "old", on="old._external_id")
+            self._file.execute("DROP TABLE old")
+        self._file.execute("DELETE FROM lake.declarations WHERE name = ?", [self._name])
+        self._file.execute("INSERT INTO lake.declarations VALUES (?, ?)", [self._name, declaration])
+        return misfits
+
+    def parse(self, source: str) -> list[Misfit]:
+        """Parse what the query `source` gives, ids and JSON, for the next `insert`."""
+        values = values_of("json", "parsed", self._columns)
+        typed = "".join(f", {value} AS c{i}" for i, value in enumerate(values))
+        self._file.execute(
+            f"CREATE OR REPLACE TEMP TABLE typed AS SELECT external_id, json{typed} FROM "
+            f"(SELECT *, {parsed('json', self._columns)} AS parsed "
+            f"FROM ({source}) AS s(external_id, json))"
+        )
+        return self._take_misfits()
+
+    def insert(
+        self, system: str, source: str, *, on: str = "external_id", parameters: Sequence[Any] = ()
+    ) -> None:
+        """Insert rows of `source`: its values for the system columns, and the parsed fields."""
+        fields = "".join(f", typed.c{i}" for i in range(len(self._columns)))
+        self._file.execute(
+            f"INSERT INTO {self.sql} SELECT {system}{fields} FROM {source} "
+            f"JOIN typed ON typed.external_id = {on}",
+            parameters,
+        )
+
+    def _declared(self) -> str | None:
+        rows = self._file.rows("SELECT columns FROM lake.declarations WHERE name = ?", [self._name])
+        return str(rows[0][0]) if rows else None
+
+    def _take_misfits(self) -> list[Misfit]:
+        """What doesn't fit, taken out of the parsed values."""
+        checked = [(i, c) for i, c in enumerate(self._columns) if c.type != "JSON"]
+        if not checked:
+            return []
+        conditions = {i: misfit("json", f"c{i}", column) for i, column in checked}
+        found = self._file.rows(
+            f"SELECT {', '.join(f'bool_or({condition})' for condition in conditions.values())} "
+            "FROM typed"
+        )[0]
+        misfits: list[Misfit] = []
+        for (i, column), any_found in zip(checked, found, strict=True):
+            if any_found:
+                misfits += self._misfits_of(column, conditions[i])
+                self._file.execute(f"UPDATE typed SET c{i} = NULL WHERE {conditions[i]}")
+        return misfits
+
+    def _misfits_of(self, column: Column, condition: str) -> list[Misfit]:
+        rows = self._file.rows(
+            f"SELECT external_id, json_extract_string(json, {literal(column.pointer)}) "
+            f"FROM typed WHERE {condition}"
+        )
+        return [Misfit(row[0], column.field, column.type, row[1]) for row in rows]

@@ -1,0 +1,325 @@
+"""Lake, destination and ledger in memory, for tests: short, and true to `ports.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from membrane_sync.elements.data_schema import DataSchema, Table
+from membrane_sync.errors import DestinationError, Fatal, NotConnected
+from membrane_sync.ports import ConnectionRecord, Outcome, Owner, RunRecord
+from membrane_sync.records import (
+    Batch,
+    Change,
+    ChangeKind,
+    DeadLetter,
+    Delivery,
+    Link,
+    LinkKey,
+    MappedCounts,
+    MappedRecord,
+    Offset,
+    RawRecord,
+    StoreCounts,
+)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    seq: int
+    external_id: str
+    kind: ChangeKind
+
+
+class MemoryLake:
+    """Implements `ports.Lake`; `writes` counts the rows it wrote, `dead_letters` holds them all."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.dead_letters: list[DeadLetter] = []
+        self._cursors: dict[str, Any] = {}
+        self._records: dict[str, dict[str, RawRecord]] = {}
+        self._feed: dict[str, list[_Entry]] = {}
+        self._scans: dict[str, tuple[str, set[str]]] = {}
+        self._offsets: dict[str, Offset] = {}
+        self._mapped: dict[str, dict[str, MappedRecord]] = {}
+        self._links: dict[LinkKey, dict[str, Link]] = {}
+        self._seq = 0
+
+    def records(self, stream: str) -> dict[str, str]:
+        """The payloads of the records that aren't deleted, by external id."""
+        stored = self._records.get(stream, {})
+        return {i: record.payload for i, record in stored.items() if not record.deleted}
+
+    def cursor(self, stream: str) -> Any:
+        return self._cursors.get(stream)
+
+    def store(self, batch: Batch) -> StoreCounts:
+        latest = {record.external_id: record for record in batch.records}
+        kinds = {i: self._keep(batch.stream, record) for i, record in latest.items()}
+        if batch.scan:
+            self._mark_seen(batch.stream, batch.scan, latest)
+        self._replace_dead_letters("pull", batch.stream, list(latest), batch.dead_letters)
+        if batch.cursor is not None:
+            self._cursors[batch.stream] = batch.cursor
+            self.writes += 1
+        counted = list(kinds.values())
+        return StoreCounts(
+            created=counted.count("created"),
+            updated=counted.count("updated"),
+            deleted=counted.count("deleted"),
+            unchanged=counted.count(None),
+            failed=len({letter.external_id for letter in batch.dead_letters}),
+        )
+
+    def finish_scan(
+        self,
+        stream: str,
+        scan: str,
+        max_share: float,
+        run_id: str,  # noqa: ARG002 – nothing here tells runs apart
+    ) -> StoreCounts:
+        name, seen = self._scans.get(stream, ("", set()))
+        alive = self.records(stream)
+        gone = [i for i in alive if name != scan or i not in seen]
+        if len(gone) > len(alive) * max_share and len(alive) > 1:
+            raise Fatal(
+                f"the full scan of {stream} would delete {len(gone)} of {len(alive)} records, "
+                f"more than its max_share of {max_share:.0%}; nothing was deleted"
+            )
+        for external_id in gone:
+            self._keep(stream, replace(self._records[stream][external_id], deleted=True))
+        self._scans.pop(stream, None)
+        return StoreCounts(deleted=len(gone))
+
+    def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
+        alive = self.records(stream)
+        entries = [entry for entry in self._feed.get(stream, []) if entry.seq > after][:limit]
+        return [Change(e.seq, e.external_id, e.kind, alive.get(e.external_id)) for e in entries]
+
+    def offset(self, consumer: str) -> Offset:
+        return self._offsets.get(consumer, Offset(consumer))
+
+    def keep_mapped(
+        self,
+        sync: str,
+        records: Sequence[MappedRecord],
+        dead_letters: Sequence[DeadLetter],
+        offset: Offset,
+        schema: Mapping[str, Any],  # noqa: ARG002 – the JSON is all there is
+    ) -> MappedCounts:
+        latest = {record.external_id: record for record in records}
+        changed = [record for record in latest.values() if self._differs(sync, record)]
+        for record in changed:
+            present = self._mapped.setdefault(sync, {})
+            present.pop(record.external_id, None)
+            present[record.external_id] = replace(record, seq=self._next())
+        self._replace_dead_letters("map", sync, list(latest), dead_letters)
+        self._move(offset)
+        deleted = sum(record.value is None for record in changed)
+        return MappedCounts(len(changed) - deleted, len(latest) - len(changed), deleted)
+
+    def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
+        return [r for r in self._mapped.get(sync, {}).values() if r.seq > after][:limit]
+
+    def links(self, key: LinkKey, external_ids: Sequence[str]) -> Mapping[str, Link]:
+        present = self._links.get(key, {})
+        return {i: present[i] for i in external_ids if i in present}
+
+    def linked_apps(self, key: LinkKey, app_ids: Sequence[str]) -> Mapping[str, str]:
+        present = self._links.get(key, {}).values()
+        return {link.app_id: link.external_id for link in present if link.app_id in app_ids}
+
+    def keep_links(
+        self,
+        key: LinkKey,
+        links: Sequence[Link],
+        unlink: Sequence[str],
+        dead_letters: Sequence[DeadLetter],
+        offset: Offset,
+        handled: Sequence[str],
+    ) -> None:
+        present = self._links.setdefault(key, {})
+        for external_id in unlink:
+            self.writes += present.pop(external_id, None) is not None
+        present.update({link.external_id: link for link in links})
+        self.writes += len(links)
+        for verb in ("link", "push"):
+            letters = [letter for letter in dead_letters if letter.verb == verb]
+            self._replace_dead_letters(
+                verb, offset.consumer.removeprefix("push:"), handled, letters
+            )
+        self._move(offset)
+
+    def _keep(self, stream: str, record: RawRecord) -> ChangeKind | None:
+        kind = self._kind(stream, record)
+        if kind is not None:
+            self._records.setdefault(stream, {})[record.external_id] = record
+            entry = _Entry(self._next(), record.external_id, kind)
+            self._feed.setdefault(stream, []).append(entry)
+        return kind
+
+    def _kind(self, stream: str, record: RawRecord) -> ChangeKind | None:
+        stored = self._records.get(stream, {}).get(record.external_id)
+        if stored is None or stored.deleted:
+            return None if record.deleted else "created"
+        if record.deleted:
+            return "deleted"
+        return "updated" if stored.hash != record.hash else None
+
+    def _mark_seen(self, stream: str, scan: str, records: Mapping[str, RawRecord]) -> None:
+        name, seen = self._scans.get(stream, (scan, set()))
+        present = {i for i, record in records.items() if not record.deleted}
+        self._scans[stream] = (scan, (seen if name == scan else set()) | present)
+
+    def _differs(self, sync: str, record: MappedRecord) -> bool:
+        stored = self._mapped.get(sync, {}).get(record.external_id)
+        if record.value is None:
+            return stored is not None and stored.value is not None
+        return stored is None or stored.value is None or stored.hash != record.hash
+
+    def _next(self) -> int:
+        self.writes += 1
+        self._seq += 1
+        return self._seq
+
+    def _move(self, offset: Offset) -> None:
+        self._offsets[offset.consumer] = offset
+        self.writes += 1
+
+    def _replace_dead_letters(
+        self, verb: str, element: str, handled: Sequence[str], letters: Sequence[DeadLetter]
+    ) -> None:
+        ids = {*handled, *(letter.external_id for letter in letters)}
+        self.dead_letters = [
+            letter
+            for letter in self.dead_letters
+            if (letter.verb, letter.element) != (verb, element) or letter.external_id not in ids
+        ]
+        self.dead_letters += [replace(letter, element=element) for letter in letters]
+        self.writes += len(letters)
+
+
+class MemoryDestination:
+    """Implements `ports.Destination`, with tables keyed by tenant and key.
+
+    `refuses` gives the reason why a row can't be taken, None if it can.
+    """
+
+    def __init__(self, refuses: Callable[[Mapping[str, Any]], str | None] = lambda _: None) -> None:
+        self.refuses = refuses
+        self._tables: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table, of every tenant, in order of their keys."""
+        return [row for _, row in sorted(self._tables.get(table, {}).items())]
+
+    def prepare(self, schema: DataSchema) -> None:
+        self._tables.setdefault(_table(schema).name, {})
+
+    def match(
+        self,
+        schema: DataSchema,
+        owner: Owner,
+        fields: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> Sequence[str | None]:
+        present = self._tables.get(_table(schema).name, {})
+        mine = [(key, row) for (tenant, key), row in present.items() if tenant == owner.tenant]
+        return [_match([key for key, row in mine if _equal(row, w, fields)]) for w in rows]
+
+    def write(
+        self,
+        schema: DataSchema,
+        owner: Owner,
+        deliveries: Sequence[Delivery],
+        *,
+        soft: bool = False,
+    ) -> Outcome:
+        latest = {delivery.external_id: delivery for delivery in deliveries}.values()
+        upserts = [delivery for delivery in latest if delivery.values is not None]
+        reasons = {d.external_id: self.refuses(d.values or {}) for d in upserts}
+        refused = {i: reason for i, reason in reasons.items() if reason is not None}
+        written = [delivery for delivery in upserts if delivery.external_id not in refused]
+        removed = [delivery for delivery in latest if delivery.values is None]
+        for delivery in removed:
+            self._remove(_table(schema), owner, delivery.app_id, soft=soft)
+        for delivery in written:
+            self._upsert(schema, owner, delivery)
+        ids = [[delivery.external_id for delivery in group] for group in (written, removed)]
+        return Outcome(ids[0], ids[1], refused)
+
+    def _upsert(self, schema: DataSchema, owner: Owner, delivery: Delivery) -> None:
+        declared, values = _table(schema), delivery.values or {}
+        row = {field: values.get(field) for field in schema.schema_.get("properties", {})}
+        row[declared.key] = delivery.app_id
+        for column, value in (
+            (declared.tenant_column, owner.tenant),
+            (declared.connection_column, owner.connection),
+            (declared.deleted_column, None),
+        ):
+            if column:
+                row[column] = value
+        rows = self._tables.setdefault(declared.name, {})
+        present = rows.setdefault((owner.tenant, delivery.app_id), {})
+        present.update(row)
+
+    def _remove(self, declared: Table, owner: Owner, app_id: str, *, soft: bool) -> None:
+        rows = self._tables.get(declared.name, {})
+        if not soft or not declared.deleted_column:
+            rows.pop((owner.tenant, app_id), None)
+        elif (owner.tenant, app_id) in rows:
+            rows[owner.tenant, app_id][declared.deleted_column] = datetime.now(UTC)
+
+
+class MemoryLedger:
+    """Implements `ports.Ledger`; it keeps credentials as they are, in memory alone."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, ConnectionRecord] = {}
+        self._runs: dict[tuple[str, str, str], RunRecord] = {}
+
+    def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
+        return [
+            replace(record, credentials={})
+            for _, record in sorted(self._connections.items())
+            if integration in ("", record.integration)
+        ]
+
+    def connection(self, key: str) -> ConnectionRecord:
+        if key not in self._connections:
+            raise NotConnected(f"there is no connection {key!r}")
+        return self._connections[key]
+
+    def connect(self, record: ConnectionRecord) -> None:
+        moment = record.connected_at or datetime.now(UTC)
+        self._connections[record.key] = replace(record, connected_at=moment)
+
+    def disconnect(self, key: str) -> None:
+        self.connection(key)
+        del self._connections[key]
+
+    def record_run(self, run: RunRecord) -> None:
+        self._runs[run.id, run.sync, run.connection] = run
+
+    def last_runs(self) -> Sequence[RunRecord]:
+        newest: dict[tuple[str, str], RunRecord] = {}
+        for run in sorted(self._runs.values(), key=lambda run: run.started_at):
+            newest[run.connection, run.sync] = run
+        return [newest[key] for key in sorted(newest)]
+
+
+def _table(schema: DataSchema) -> Table:
+    if schema.table is None:
+        raise DestinationError(f"data schema {schema.key!r} names no table")
+    return schema.table
+
+
+def _equal(row: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequence[str]) -> bool:
+    return all(wanted.get(f) is not None and row.get(f) == wanted[f] for f in fields)
+
+
+def _match(keys: Sequence[str]) -> str | None:
+    return keys[0] if len(keys) == 1 else None

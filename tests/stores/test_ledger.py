@@ -1,0 +1,190 @@
+"""What `ports.Ledger` promises, of SQLite, PostgreSQL and the one in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from membrane_sync.errors import AppUnavailable, Fatal, NotConnected, SecretError
+from membrane_sync.ports import ConnectionRecord, Ledger, RunRecord
+from membrane_sync.records import Report
+from membrane_sync.stores.sql_ledger import VERSION, SqlLedger
+from membrane_sync.stores.vault import AesVault
+from membrane_sync.testing import MemoryLedger
+from tests.stores.databases import fresh_database, read, run
+
+VAULT = AesVault(b"a key of the tests")
+ACME = ConnectionRecord(
+    "acme_kinto",
+    "kinto",
+    "acme",
+    name="Acme's Kinto",
+    input={"url": "http://x/v1", "n": [1, None]},
+    credentials={"password": "planted-secret"},
+    connected_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+)
+START = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    if request.param == "memory":
+        yield MemoryLedger()
+        return
+    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
+    with fresh_database(request.param, tmp_path, server) as url:
+        opened = SqlLedger(url, VAULT)
+        yield opened
+        opened.close()
+
+
+def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
+    assert list(ledger.connections()) == []
+    assert list(ledger.last_runs()) == []
+    with pytest.raises(NotConnected, match="no connection 'acme_kinto'"):
+        ledger.connection("acme_kinto")
+    with pytest.raises(NotConnected):
+        ledger.disconnect("acme_kinto")
+
+
+def test_a_connection_comes_back_as_it_went(ledger: Ledger) -> None:
+    ledger.connect(ACME)
+    assert ledger.connection("acme_kinto") == ACME
+    assert list(ledger.connections()) == [replace(ACME, credentials={})]
+
+
+def test_connections_come_by_key_and_by_integration(ledger: Ledger) -> None:
+    for key in ("b", "_a", "A", "c"):
+        app = "kinto" if key != "c" else "other"
+        ledger.connect(replace(ACME, key=key, integration=app))
+    assert [record.key for record in ledger.connections()] == ["A", "_a", "b", "c"]
+    assert [record.key for record in ledger.connections("other")] == ["c"]
+
+
+def test_connecting_again_replaces_credentials_and_input(ledger: Ledger) -> None:
+    ledger.connect(ACME)
+    changed = replace(ACME, credentials={"token": "other"}, input={}, name="New")
+    ledger.connect(changed)
+    assert ledger.connection("acme_kinto") == changed
+    assert len(ledger.connections()) == 1
+
+
+def test_when_it_was_connected_is_filled_in(ledger: Ledger) -> None:
+    before = datetime.now(UTC)
+    ledger.connect(replace(ACME, connected_at=None))
+    moment = ledger.connection("acme_kinto").connected_at
+    assert moment is not None and before <= moment <= datetime.now(UTC)
+
+
+def test_disconnecting_forgets(ledger: Ledger) -> None:
+    ledger.connect(ACME)
+    ledger.disconnect("acme_kinto")
+    with pytest.raises(NotConnected):
+        ledger.connection("acme_kinto")
+
+
+def test_a_run_is_written_at_its_beginning_and_its_end(ledger: Ledger) -> None:
+    begun = RunRecord("r1", "acme", "contacts", START)
+    ledger.record_run(begun)
+    assert list(ledger.last_runs()) == [begun]
+    report = Report("contacts", "kinto", "acme", pulled=3, seconds=1.5, cursor_to="ü")
+    ended = replace(begun, finished_at=START + timedelta(1), report=report, error="it broke")
+    ledger.record_run(ended)
+    assert list(ledger.last_runs()) == [ended]
+
+
+def test_the_newest_run_of_each_connection_and_sync(ledger: Ledger) -> None:
+    for number, (connection, sync) in enumerate(
+        [("b", "contacts"), ("a", "deals"), ("a", "contacts"), ("a", "contacts")]
+    ):
+        ledger.record_run(RunRecord(f"r{number}", connection, sync, START + timedelta(number)))
+    ledger.record_run(RunRecord("old", "a", "contacts", START - timedelta(9)))
+    found = [(run.connection, run.sync, run.id) for run in ledger.last_runs()]
+    assert found == [("a", "contacts", "r3"), ("a", "deals", "r1"), ("b", "contacts", "r0")]
+
+
+def test_two_runs_begun_at_once_are_one(ledger: Ledger) -> None:
+    for run_id in ("r1", "r2"):
+        ledger.record_run(RunRecord(run_id, "a", "contacts", START))
+    assert len(ledger.last_runs()) == 1
+
+
+def test_one_run_may_have_several_syncs(ledger: Ledger) -> None:
+    for sync in ("contacts", "deals"):
+        ledger.record_run(RunRecord("r", "a", sync, START))
+    assert [run.sync for run in ledger.last_runs()] == ["contacts", "deals"]
+
+
+# --- in a database -------------------------------------------------------------------------------
+
+
+def test_credentials_are_sealed_at_rest(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    SqlLedger(url, VAULT).connect(ACME)
+    files = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert all(b"planted-secret" not in content for content in files)
+    with pytest.raises(SecretError) as caught:
+        SqlLedger(url, AesVault(b"another key altogether")).connection("acme_kinto")
+    assert "planted-secret" not in str(caught.value) + repr(caught.value)
+
+
+def test_credentials_put_under_another_connection_cannot_be_read(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    ledger = SqlLedger(url, VAULT)
+    ledger.connect(ACME)
+    ledger.connect(replace(ACME, key="globex_kinto", tenant="globex"))
+    run(
+        url,
+        "UPDATE membrane_connections SET credentials = (SELECT credentials FROM "
+        "membrane_connections WHERE key = 'acme_kinto') WHERE key = 'globex_kinto'",
+    )
+    with pytest.raises(SecretError, match="'globex_kinto'"):
+        ledger.connection("globex_kinto")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_many_may_open_a_new_ledger_at_once(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
+    with fresh_database(kind, tmp_path, server) as url:
+        failures: list[Exception] = []
+        barrier = threading.Barrier(4)
+
+        def connect(number: int) -> None:
+            ledger = SqlLedger(url, VAULT)
+            barrier.wait()
+            try:
+                ledger.connect(replace(ACME, key=f"c{number}"))
+            except Exception as error:
+                failures.append(error)
+            ledger.close()
+
+        threads = [threading.Thread(target=connect, args=[number]) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert read(url, "SELECT count(*) AS n FROM membrane_connections") == [{"n": 4}]
+        assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
+
+
+def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    SqlLedger(url, VAULT).connect(ACME)
+    run(url, f"UPDATE membrane_version SET version = {VERSION + 1}")
+    with pytest.raises(Fatal, match="newer version"):
+        SqlLedger(url, VAULT).connections()
+
+
+def test_a_ledger_that_is_not_there_is_worth_another_try() -> None:
+    ledger = SqlLedger("postgresql+psycopg://u:planted-secret@127.0.0.1:9/db", VAULT)
+    with pytest.raises(AppUnavailable, match="can't be reached") as caught:
+        ledger.connections()
+    assert "planted-secret" not in str(caught.value) + repr(caught.value)

@@ -1,0 +1,229 @@
+"""Every style of pagination, over answers that are given in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.records import Answer, Call
+from membrane_sync.sync.collection import listing
+from membrane_sync.sync.paging import next_link
+from membrane_sync.testing import answer
+from tests.sync.parts import collection
+
+
+def calls(pagination: dict[str, Any], answers: Sequence[Answer], **more: Any) -> list[Call]:
+    """The calls that read these answers; all of the answers must be asked for."""
+    steps = listing(collection(pagination, **more), {})
+    sent = [next(steps).call]
+    for given in answers[:-1]:
+        sent.append(steps.send(given).call)
+    with pytest.raises(StopIteration):
+        steps.send(answers[-1])
+    return sent
+
+
+def page(*ids: int, **body: Any) -> Answer:
+    headers = body.pop("headers", {})
+    url = body.pop("url", "https://app.test/v1/contacts")
+    return answer({"data": [{"id": i} for i in ids], **body}, headers=headers, url=url)
+
+
+def queries(sent: Sequence[Call]) -> list[dict[str, Any]]:
+    return [dict(call.query) for call in sent]
+
+
+def test_none_asks_once() -> None:
+    assert queries(calls({"type": "none"}, [page(1, 2)])) == [{}]
+
+
+CURSOR = {"type": "cursor", "parameter": "after", "next": {"$var": "$.body.next"}}
+
+
+def test_cursor_hands_back_the_token() -> None:
+    sent = calls(CURSOR, [page(1, next="t1"), page(next="t2"), page(3, next=None)])
+    assert queries(sent) == [{}, {"after": "t1"}, {"after": "t2"}]
+
+
+@pytest.mark.parametrize("end", ["", None, False])
+def test_cursor_ends_without_a_token(end: object) -> None:
+    assert len(calls(CURSOR, [page(1, next=end)])) == 1
+
+
+def test_cursor_ends_where_the_total_is_reached() -> None:
+    counted = {**CURSOR, "total_records": {"$var": "$.body.total"}}
+    answers = [page(1, 2, next="t1", total=3), page(3, next="t2", total=3)]
+    assert len(calls(counted, answers)) == 2
+
+
+def test_the_same_token_twice_is_a_circle() -> None:
+    with pytest.raises(UnexpectedAnswer, match="same next page twice"):
+        calls(CURSOR, [page(1, next="t1"), page(2, next="t1"), page(3)])
+
+
+def test_next_url_is_followed_as_it_is() -> None:
+    urls = {"type": "next_url", "next": {"$var": "$.headers.next-page"}}
+    sized = {**urls, "page_size": 2, "page_size_parameter": "limit"}
+    second = "https://app.test/v1/contacts?token=x%2Cy"
+    sent = calls(sized, [page(1, headers={"next-page": second}), page(2)])
+    assert queries(sent) == [{"limit": 2}, {}]
+    assert [call.url for call in sent] == ["/contacts", second]
+
+
+@pytest.mark.parametrize(
+    ("given", "followed"),
+    [
+        ("?page=2", "https://app.test/v1/contacts?page=2"),
+        ("/v1/contacts?page=2", "https://app.test/v1/contacts?page=2"),
+        ("contacts/2", "https://app.test/v1/contacts/2"),
+        ("//evil.test/x", "https://evil.test/x"),
+    ],
+)
+def test_a_relative_next_url_is_relative_to_the_answer(given: str, followed: str) -> None:
+    urls = {"type": "next_url", "next": {"$var": "$.body.next"}}
+    assert calls(urls, [page(1, next=given), page(2)])[1].url == followed
+
+
+def test_next_url_in_a_circle() -> None:
+    urls = {"type": "next_url", "next": {"$var": "$.body.next"}}
+    with pytest.raises(UnexpectedAnswer, match="same next page twice"):
+        calls(urls, [page(1, next="/a"), page(2, next="/b"), page(1, next="/a"), page(1)])
+
+
+def test_link_header_is_followed() -> None:
+    links = {"link": '<https://app.test/c?p=0>; rel="prev", <https://app.test/c?p=2>; rel="next"'}
+    sent = calls({"type": "link_header"}, [page(1, headers=links), page(2)])
+    assert sent[1].url == "https://app.test/c?p=2"
+    with pytest.raises(UnexpectedAnswer, match="twice"):
+        calls({"type": "link_header"}, [page(1, headers=links), page(2, headers=links), page(3)])
+
+
+@pytest.mark.parametrize(
+    ("header", "target"),
+    [
+        ("", None),
+        ("<u>", None),
+        ('<u>; rel="prev"', None),
+        ('<u>; rel="next"', "u"),
+        ("<u>; rel=next", "u"),
+        ("<u>;rel=next;type=x", "u"),
+        ('<u> ; REL = "Next"', "u"),
+        ('<u>; rel="last next"', "u"),
+        ('<u>; rel="nextish"', None),
+        ('<u>; title="next, please; rel=next"; rel="prev"', None),
+        ('<u>; title="a, b"; rel="next"', "u"),
+        ('<a>; rel="first", <b,c;d>; rel="next", <e>; rel="last"', "b,c;d"),
+        ('<a>; rel="prev",<b>;rel="next"', "b"),
+        ('<a>; crossorigin; rel="next"', "a"),
+    ],
+)
+def test_link_headers_in_all_notations(header: str, target: str | None) -> None:
+    assert next_link(header) == target
+
+
+NUMBERS = {"type": "page", "parameter": "page"}
+
+
+def test_page_ends_at_an_empty_page_and_not_at_a_short_one() -> None:
+    sized = {**NUMBERS, "page_size": 100, "page_size_parameter": "size"}
+    sent = calls(sized, [page(1, 2), page(3), page(4, 5), page()])
+    assert queries(sent) == [{"size": 100, "page": number} for number in (1, 2, 3, 4)]
+
+
+def test_page_starts_where_the_app_starts() -> None:
+    sent = calls({**NUMBERS, "first_page": 0}, [page(1), page()])
+    assert queries(sent) == [{"page": 0}, {"page": 1}]
+
+
+@pytest.mark.parametrize(
+    ("end", "answers"),
+    [
+        ({"total_pages": {"$var": "$.body.n"}}, [page(1, n=2), page(2, n=2)]),
+        ({"total_pages": {"$var": "$.body.n"}, "first_page": 0}, [page(1, n="2"), page(2, n="2")]),
+        ({"total_records": {"$var": "$.body.n"}}, [page(1, 2, n=3), page(3, n=3)]),
+        ({"has_more": {"$var": "$.body.more"}}, [page(1, more=True), page(2, more=False)]),
+        ({"has_more": {"$var": "$.body.more"}}, [page(1, more="true"), page(2, more="false")]),
+        ({"has_more": {"$var": "$.body.more"}}, [page(1, more=1), page(2)]),
+        ({"has_more": {"$var": "$.body.more"}}, [page(1, more=True), page(more=True)]),
+    ],
+)
+def test_page_ends_where_the_app_says_so(end: dict[str, Any], answers: list[Answer]) -> None:
+    assert len(calls({**NUMBERS, **end}, answers)) == 2
+
+
+def test_a_total_that_is_no_number_is_refused() -> None:
+    with pytest.raises(Fatal, match="'many', not a number"):
+        calls({**NUMBERS, "total_pages": {"$var": "$.body.n"}}, [page(1, n="many")])
+
+
+@pytest.mark.parametrize(
+    "pagination",
+    [
+        NUMBERS,
+        {"type": "offset", "parameter": "skip"},
+        {"type": "keyset", "parameter": "after"},
+    ],
+)
+def test_the_same_page_over_and_over_means_the_parameter_is_ignored(
+    pagination: dict[str, Any],
+) -> None:
+    with pytest.raises(UnexpectedAnswer, match=f"5 times.*ignore '{pagination['parameter']}'"):
+        calls(pagination, [page(1, 2)] * 5)
+    assert len(calls(pagination, [page(1, 2), page(1, 2), page(3), page()])) == 4
+
+
+def test_offset_moves_by_what_came() -> None:
+    clamped = {
+        "type": "offset",
+        "parameter": "skip",
+        "page_size": 100,
+        "page_size_parameter": "top",
+    }
+    sent = calls(clamped, [page(1, 2), page(3, 4), page(5), page()])
+    assert [query["skip"] for query in queries(sent)] == [0, 2, 4, 5]
+    counted = {**clamped, "total_records": {"$var": "$.body.n"}}
+    assert len(calls(counted, [page(1, 2, n=3), page(3, n=3)])) == 2
+
+
+def test_keyset_goes_on_after_the_last_record() -> None:
+    sent = calls({"type": "keyset", "parameter": "after"}, [page(1, 5), page(7), page()])
+    assert queries(sent) == [{}, {"after": 5}, {"after": 7}]
+    by_name = {"type": "keyset", "parameter": "after", "next": {"$var": "$.id"}}
+    assert queries(calls(by_name, [page(3), page()])) == [{}, {"after": 3}]
+    with pytest.raises(UnexpectedAnswer, match="last record has no id"):
+        calls({"type": "keyset", "parameter": "after"}, [answer({"data": [{}]})])
+
+
+def test_the_place_may_be_the_body() -> None:
+    declared = collection({**NUMBERS, "location": "body"})
+    assert declared.list_ is not None
+    method = declared.list_.model_copy(update={"method": "POST", "body": {"filter": "x"}})
+    steps = listing(declared.model_copy(update={"list_": method}), {})
+    first = next(steps).call
+    second = steps.send(page(1)).call
+    assert (first.body, second.body) == ({"filter": "x", "page": 1}, {"filter": "x", "page": 2})
+    assert first.query == second.query == {}
+
+
+def test_an_answer_without_a_list_is_unexpected() -> None:
+    for body in ({}, {"data": None}, {"data": {}}, "text", None):
+        steps = listing(collection(), {})
+        next(steps)
+        with pytest.raises(UnexpectedAnswer, match=r"at \$\.body\.data, not a list"):
+            steps.send(answer(body))
+
+
+def test_a_path_without_its_value_is_refused() -> None:
+    method = {
+        "path": "/lists/{list}/contacts",
+        "path_parameters": {"list": {"$var": "$.input.list"}},
+        "records": "$.body",
+    }
+    declared = collection().model_validate({"key": "contacts", "list": method})
+    with pytest.raises(Fatal, match="no value for {list}"):
+        next(listing(declared, {"input": {}}))
+    call = next(listing(declared, {"input": {"list": "a/b"}})).call
+    assert call.url == "/lists/a%2Fb/contacts"

@@ -1,0 +1,97 @@
+"""Store: small pages are committed together, each group with its last cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from membrane_sync.records import Batch, DeadLetter, RawRecord, Report, StoreCounts
+from membrane_sync.sync import store as module
+from membrane_sync.sync.pull import Pulled
+from membrane_sync.sync.store import finish_scan, new_scan, store
+from membrane_sync.testing import MemoryLake
+
+
+class Noting(MemoryLake):
+    """A lake that notes its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[Batch] = []
+
+    def store(self, batch: Batch) -> StoreCounts:
+        self.batches.append(batch)
+        return super().store(batch)
+
+
+def page(*ids: str, cursor: Any = None, dead: int = 0) -> Pulled:
+    letters = [DeadLetter("pull", "contacts", f"dead{i}", "", "bad") for i in range(dead)]
+    raw = [RawRecord(i, "{}", i) for i in ids]
+    return Pulled(len(ids) + dead, Batch("contacts", raw, cursor, "run", "", letters))
+
+
+def test_small_pages_are_one_commit_with_the_last_cursor() -> None:
+    lake, report = Noting(), Report()
+    store([page("a", cursor=1), page("b", cursor=2, dead=1), page("a")], lake, report)
+    (batch,) = lake.batches
+    assert [raw.external_id for raw in batch.records] == ["a", "b", "a"]
+    assert (batch.cursor, batch.run_id, len(batch.dead_letters)) == (2, "run", 1)
+    assert (report.pages, report.pulled, report.created, report.failed) == (3, 4, 2, 1)
+    assert report.cursor_to == "2"
+
+
+def test_a_commit_holds_only_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_ROWS", 3)
+    lake = Noting()
+    store([page("a", "b"), page("c"), page("d"), page("e", "f"), page("g")], lake, Report())
+    assert [len(batch.records) for batch in lake.batches] == [3, 3, 1]
+
+
+def test_a_commit_waits_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(0, 100, 1))
+    monkeypatch.setattr(module, "monotonic", lambda: float(next(times)))
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 2.0)
+    lake = Noting()
+    store([page("a"), page("b"), page("c")], lake, Report())
+    assert [len(batch.records) for batch in lake.batches] == [2, 1]
+
+
+def test_nothing_pulled_is_nothing_stored() -> None:
+    lake = Noting()
+    store([], lake, Report())
+    assert lake.batches == []
+
+
+def test_what_was_committed_before_a_failure_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_ROWS", 1)
+
+    def pages() -> Iterator[Pulled]:
+        yield page("a", cursor=1)
+        raise RuntimeError("the line went dead")
+
+    lake = Noting()
+    with pytest.raises(RuntimeError):
+        store(pages(), lake, Report())
+    assert (set(lake.records("contacts")), lake.cursor("contacts")) == ({"a"}, 1)
+
+
+def test_progress_names_the_verb_and_the_numbers_so_far() -> None:
+    heard: list[tuple[str, int, int]] = []
+    store(
+        [page("a"), page("b")],
+        MemoryLake(),
+        Report(),
+        lambda verb, report: heard.append((verb, report.pages, report.created)),
+    )
+    assert heard == [("pull", 1, 0), ("pull", 2, 0), ("store", 2, 2)]
+
+
+def test_the_end_of_a_scan_counts_what_it_deleted() -> None:
+    lake, report, scan = MemoryLake(), Report(), new_scan()
+    lake.store(Batch("contacts", [RawRecord(i, "{}", i) for i in "abc"]))
+    lake.store(Batch("contacts", [RawRecord(i, "{}", i) for i in "ab"], scan=scan))
+    finish_scan(lake, "contacts", scan, 0.5, "run", report)
+    assert report.deleted == 1
+    assert new_scan() != scan
