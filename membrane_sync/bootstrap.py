@@ -74,7 +74,10 @@ def _result(run: RunRecord | None) -> str:
         return "running, or ended without a word"
     if run.error or run.report is None:
         return f"failed: {run.error.splitlines()[0]}"
-    return f"{run.report.written} rows written" if run.report.written else "nothing changed"
+    report = run.report
+    numbers = {"created": report.created, "updated": report.updated, "deleted": report.deleted}
+    numbers |= {"mapped": report.mapped, "delivered": report.delivered, "failed": report.failed}
+    return ", ".join(f"{n:,} {what}" for what, n in numbers.items() if n) or "nothing changed"
 
 
 class Runtime:

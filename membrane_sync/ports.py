@@ -68,6 +68,10 @@ class Lake(Protocol):
         """
         ...
 
+    def scanned_at(self, stream: str) -> datetime | None:
+        """When the stream's last complete full scan was finished; None before the first."""
+        ...
+
     def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
         """The next entries of the change feed, oldest first, with the records' present payload."""
         ...

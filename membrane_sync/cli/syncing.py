@@ -19,7 +19,8 @@ from membrane_sync.errors import MembraneError, NotFound, Retryable
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
-from membrane_sync.sync.run import deliver_records, map_records, pull_and_store
+from membrane_sync.sync.pull import Mode
+from membrane_sync.sync.run import pull_and_store, run_sync
 
 Work = tuple[ConnectionRecord, ResolvedSync]
 
@@ -138,6 +139,7 @@ def _one(
         numbers = f"{verb}: {report.pulled:,} pulled, {report.mapped:,} mapped"
         progress.update(task, doing=f"{numbers}, {report.delivered:,} delivered")
 
+    mode: Mode = "full" if full else "incremental"
     started = monotonic()
     try:
         with (
@@ -145,12 +147,11 @@ def _one(
             runtime.connect(record.key, declared, what="membrane sync") as parties,
         ):
             report.integration = record.integration
-            mode = "full" if full else "incremental"
-            pull_and_store(declared, parties, report, mode=mode, run_id=run_id, progress=show)  # type: ignore[arg-type]
-            if not only_pull:
-                map_records(declared, parties, report, progress=show)
-                deliver_records(declared, parties, report, progress=show)
-            report.seconds = monotonic() - started
+            if only_pull:
+                pull_and_store(declared, parties, report, mode=mode, run_id=run_id, progress=show)
+                report.seconds = monotonic() - started
+            else:
+                run_sync(declared, parties, mode=mode, run_id=run_id, progress=show, report=report)
     finally:
         progress.update(task, total=1, completed=1)
     return report

@@ -96,6 +96,18 @@ class Cursor(Spec):
             raise Unfit((("inclusive",), message))
         return self
 
+    @model_validator(mode="after")
+    def _lag_has_a_unit(self) -> Cursor:
+        if not self.lag_seconds or self.type == "timestamp":
+            return self
+        if self.type == "string":
+            message = "a cursor of type string has no seconds to reach back by"
+            raise Unfit((("lag_seconds",), message))
+        if self.granularity is None:
+            message = f"lag_seconds on a cursor of type {self.type} needs its granularity"
+            raise Unfit((("lag_seconds",), message))
+        return self
+
 
 class Deletes(Spec):
     """How a record that is gone over there is recognised."""

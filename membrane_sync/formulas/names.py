@@ -1,7 +1,7 @@
 """Splitting a person's name into first and last, by the customs Membrane's formulas follow.
 
-Which words count as titles, suffixes and particles is what `humanparser` (MIT) takes them for, since
-Membrane splits names with it.
+Which words count as titles, suffixes and particles is what `humanparser` (MIT) takes them for,
+since Membrane splits names with it.
 """
 
 from __future__ import annotations

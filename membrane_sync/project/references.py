@@ -15,7 +15,7 @@ from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTION, CONNECTOR, INTEGRATION, UNIVERSAL, Address
 from membrane_sync.project.located import Block, Steps, mark_at, problem_at
 from membrane_sync.project.project import Project
-from membrane_sync.project.support import WAITING_KINDS, unsupported
+from membrane_sync.project.support import WAITING_KINDS, unsupported, without_effect
 from membrane_sync.project.syncs import sync_problems
 from membrane_sync.project.validation import Invalid, validated
 from membrane_sync.project.views import View, integration_of
@@ -156,7 +156,7 @@ def _warnings(address: Address, own: Block, block: Block) -> Iterator[Problem]:
         element = validated(address.kind, block)
     except Invalid:
         return  # another layer completes it, and is checked as a whole there
-    for path, message in unsupported(element):
+    for path, message in (*unsupported(element), *without_effect(element)):
         yield problem_at(block, path, message, name, "warning")
 
 

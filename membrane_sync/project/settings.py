@@ -31,7 +31,7 @@ class Settings:
     """What differs from machine to machine; `databases` are SQLAlchemy URLs by name."""
 
     data_dir: Path
-    ledger_url: str
+    ledger_url: str = field(repr=False)
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     lock_wait_seconds: float = 60.0

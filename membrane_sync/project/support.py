@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from membrane_sync.elements import Element
+from membrane_sync.elements.connection import Connection
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
@@ -42,6 +44,42 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
                 yield (name,), f"{name} is not supported yet; write import_value"
 
 
+def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:
+    """Where and what: keys that are set and change nothing yet, though a sync is right without."""
+    for model, keys in _WITHOUT_EFFECT.items():
+        if isinstance(element, model):
+            for key, message in keys.items():
+                if key in element.model_fields_set:
+                    yield (key,), message
+    if isinstance(element, Connector) and "enabled" in element.authentication.model_fields_set:
+        yield ("authentication", "enabled"), f"enabled {_NOT_YET}"
+
+
+_NOT_YET = "has no effect yet"
+
+_WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
+    Connector: {"rate_limits": f"rate_limits {_NOT_YET}; Retry-After is obeyed"},
+    DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
+    DataSource: {
+        "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
+        "schedule says when it's read"
+    },
+    FieldMapping: {
+        "frozen_import_fields": f"frozen_import_fields {_NOT_YET}",
+        "frozen_export_fields": f"frozen_export_fields {_NOT_YET}",
+    },
+    Integration: {
+        "authentication_options": f"authentication_options {_NOT_YET}",
+        "oauth_callback_url": f"oauth_callback_url {_NOT_YET}",
+        "connector_version": f"connector_version {_NOT_YET}",
+    },
+    Connection: {
+        "input": f"input {_NOT_YET} in a file; give it to membrane connect",
+        "authentication_option": f"authentication_option {_NOT_YET}",
+    },
+}
+
+
 def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
     kind = connector.authentication.type
     if kind not in RUNNABLE_AUTHENTICATION:
@@ -49,9 +87,9 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
         yield ("authentication", "type"), f"{kind!r} is not supported yet; use one of {runnable}"
     if connector.authentication.options:
         yield ("authentication", "options"), "a choice of authentications is not supported yet"
-    if connector.rate_limits:
-        yield ("rate_limits",), "declared rate limits are not kept yet; Retry-After is"
     yield from _error_rules(("errors",), connector.errors)
+    if connector.test:
+        yield from _error_rules(("test", "errors"), connector.test.errors)
 
 
 def _error_rules(path: Steps, rules: list[ErrorRule]) -> Iterator[tuple[Steps, str]]:

@@ -100,8 +100,17 @@ class DuckDbLake:
                 self._refuse_mass_deletion(stream, table, gone, max_share)
                 self._mark_deleted(table, "SELECT external_id FROM gone", run_id)
                 self._append_changes(stream, run_id, "SELECT external_id, 'deleted' FROM gone")
-            self._file.execute("DELETE FROM lake.scans WHERE stream = ?", [stream])
+            for scans in ("scans", "finished_scans"):
+                self._file.execute(f"DELETE FROM lake.{scans} WHERE stream = ?", [stream])
+            self._file.execute("INSERT INTO lake.finished_scans VALUES (?, ?)", [stream, _now()])
         return StoreCounts(deleted=gone)
+
+    def scanned_at(self, stream: str) -> datetime | None:
+        with self._file.reading("read a scan's time") as there:
+            rows = self._rows(
+                "SELECT finished_at FROM lake.finished_scans WHERE stream = ?", stream, if_=there
+            )
+        return rows[0][0].replace(tzinfo=UTC) if rows else None
 
     # --- the change feed -------------------------------------------------------------------------
 

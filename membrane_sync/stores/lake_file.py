@@ -35,6 +35,7 @@ CREATE TABLE lake.changes (
     seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
     changed_at TIMESTAMP);
 CREATE TABLE lake.scans (stream VARCHAR, scan VARCHAR, external_id VARCHAR);
+CREATE TABLE lake.finished_scans (stream VARCHAR, finished_at TIMESTAMP);
 CREATE TABLE lake.offsets (
     consumer VARCHAR, seq BIGINT, version VARCHAR, updated_at TIMESTAMP);
 CREATE TABLE lake.links (

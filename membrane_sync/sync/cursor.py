@@ -28,9 +28,9 @@ class CursorOrder:
         self._cursor = cursor
 
     def value(self, record: Any) -> Any:
-        """The record's cursor value; None where it has none."""
+        """The record's cursor value; None where it has none, or an empty text."""
         found = evaluate({"$var": self._cursor.field}, record)
-        return None if found is MISSING else found
+        return None if found is MISSING or found == "" else found
 
     def key(self, value: Any) -> Any:
         """What to compare values by; raises UnexpectedAnswer for a value of another type."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
@@ -47,9 +48,13 @@ def run_sync(
     mode: Mode = "incremental",
     run_id: str = "",
     progress: Progress = silent,
+    report: Report | None = None,
 ) -> Report:
-    """Sync one connection from end to end, and report what happened."""
-    report = new_report(sync, parties)
+    """Sync one connection from end to end, and report what happened.
+
+    `report` is filled as the sync goes on, for one who wants the numbers of a sync that fails, too.
+    """
+    report = report or new_report(sync, parties)
     started = monotonic()
     pull_and_store(sync, parties, report, mode=mode, run_id=run_id, progress=progress)
     map_records(sync, parties, report, progress=progress)
@@ -72,10 +77,13 @@ def pull_and_store(
     run_id: str = "",
     progress: Progress = silent,
 ) -> None:
-    """1 and 2: bring the app's changed records, or with mode `full` all of them, into the lake."""
+    """1 and 2: bring the app's changed records, or with mode `full` all of them, into the lake.
+
+    Where only a full scan finds deletions, one is due every `full_sync_interval_seconds`.
+    """
     stored = parties.lake.cursor(sync.stream)
     report.cursor_from = report.cursor_to = "" if stored is None else str(stored)
-    full = mode == "full" or _has_no_cursor(sync)
+    full = mode == "full" or _has_no_cursor(sync) or _is_scan_due(sync, parties.lake)
     scan = new_scan() if full and sync.collection.deletes.full_scan else ""
     reading = Reading(
         collection=sync.collection,
@@ -133,6 +141,14 @@ def deliver_records(
 
 def _has_no_cursor(sync: ResolvedSync) -> bool:
     return sync.collection.list_ is not None and sync.collection.list_.cursor is None
+
+
+def _is_scan_due(sync: ResolvedSync, lake: Lake) -> bool:
+    if not sync.collection.deletes.full_scan:
+        return False
+    last = lake.scanned_at(sync.stream)
+    interval = timedelta(seconds=sync.source.full_sync_interval_seconds)
+    return last is None or datetime.now(UTC) - last >= interval
 
 
 def _scope(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class MemoryLake:
         self._records: dict[str, dict[str, RawRecord]] = {}
         self._feed: dict[str, list[_Entry]] = {}
         self._scans: dict[str, tuple[str, set[str]]] = {}
+        self._scanned_at: dict[str, datetime] = {}
         self._offsets: dict[str, Offset] = {}
         self._mapped: dict[str, dict[str, MappedRecord]] = {}
         self._links: dict[LinkKey, dict[str, Link]] = {}
@@ -92,7 +93,11 @@ class MemoryLake:
         for external_id in gone:
             self._keep(stream, replace(self._records[stream][external_id], deleted=True))
         self._scans.pop(stream, None)
+        self._scanned_at[stream] = datetime.now(UTC)
         return StoreCounts(deleted=len(gone))
+
+    def scanned_at(self, stream: str) -> datetime | None:
+        return self._scanned_at.get(stream)
 
     def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
         alive = self.records(stream)

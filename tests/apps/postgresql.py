@@ -68,8 +68,10 @@ def _keep_package_from_starting_a_server() -> None:
 
 def _initdb(programs: Path, data: Path, user: str | None) -> None:
     done = subprocess.run(
-        [str(programs / "initdb"), "-D", str(data), "-U", "tests", "-A", "trust"]
-        + ["-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+        [
+            *(str(programs / "initdb"), "-D", str(data), "-U", "tests", "-A", "trust"),
+            *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
+        ],
         cwd=data,
         user=user,
         group=user,

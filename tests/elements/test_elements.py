@@ -150,7 +150,14 @@ def test_pagination_is_complete(pagination: dict[str, str], says: str) -> None:
         Pagination.model_validate(pagination)
 
 
-@pytest.mark.parametrize("safe", [{"unique": True}, {"lag_seconds": 1}, {"inclusive": True}])
+SAFE: list[dict[str, Any]] = [
+    {"unique": True},
+    {"lag_seconds": 1, "granularity": "second"},
+    {"inclusive": True},
+]
+
+
+@pytest.mark.parametrize("safe", SAFE)
 def test_cursors_that_lose_nothing(safe: dict[str, Any]) -> None:
     cursor = {"field": "$.at", "type": "integer", "inclusive": False, **safe}
     assert Cursor.model_validate(cursor).field == "$.at"

@@ -36,7 +36,7 @@ def test_a_damaged_text_opens_nothing(damage: str) -> None:
         VAULT.open(damage, "acme")
 
 
-@pytest.mark.parametrize("position", [3, 15, 40, -3])
+@pytest.mark.parametrize("position", [3, 15, 40, -6])
 def test_a_changed_letter_opens_nothing(position: int) -> None:
     sealed = list(VAULT.seal(SECRETS, "acme"))
     sealed[position] = "A" if sealed[position] != "A" else "B"

@@ -153,7 +153,8 @@ def test_the_cursor_never_moves_backwards() -> None:
 
 def test_the_request_asks_from_the_stored_cursor() -> None:
     api = FakeApi(lambda call: answer({"data": []}))
-    list(pull(Reading(collection(cursor={"lag_seconds": 5}), "contacts", cursor=100), api))
+    lagging = collection(cursor={"lag_seconds": 5, "granularity": "second"})
+    list(pull(Reading(lagging, "contacts", cursor=100), api))
     assert api.calls[0].query == {"since": 95}
     list(pull(Reading(collection(cursor={}), "contacts", cursor=None), api))
     list(pull(Reading(collection(cursor={}), "contacts", cursor=100, full=True), api))

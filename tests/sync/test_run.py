@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from membrane_sync.errors import AppUnavailable, DestinationError, Fatal
 from membrane_sync.records import LinkKey
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.sql_destination import SqlDestination
-from membrane_sync.sync.run import Parties, run_sync
+from membrane_sync.sync.run import Parties, new_report, run_sync
 from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
 from tests.sync.parts import PAGES, App, collection, parties, resolved, schema
 
@@ -176,3 +177,30 @@ def test_a_sync_without_a_schema_delivers_nothing(app: App) -> None:
         run_sync(replace(SYNC, schema=None), all_)
     assert json.loads(lake.records("contacts")["a"])["email"] == "a@x"
     assert lake.links(LinkKey("people"), ["a"]) == {}
+
+
+def test_a_full_scan_is_due_by_itself_where_only_it_finds_deletions(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first sync scans, the next ones don't, and one after the interval does."""
+    scanned = resolved(
+        collection(PAGES, {"inclusive": False, "unique": True}, deletes={"full_scan": True})
+    )
+    all_, _, lake, _ = together(app)
+    run_sync(scanned, all_)
+    del app.records["a"]
+    assert run_sync(scanned, all_).deleted == 0
+    finished = lake.scanned_at("contacts")
+    assert finished is not None
+    interval = timedelta(seconds=scanned.source.full_sync_interval_seconds)
+    monkeypatch.setattr(lake, "scanned_at", lambda _: finished - interval)
+    assert run_sync(scanned, all_).deleted == 1
+
+
+def test_the_report_is_filled_even_by_a_sync_that_fails(app: App) -> None:
+    all_, api, _, _ = together(app)
+    api.fail_at = 2
+    report = new_report(SYNC, all_)
+    with pytest.raises(AppUnavailable):
+        run_sync(SYNC, all_, report=report)
+    assert (report.pages, report.pulled) == (1, 0)

@@ -1,0 +1,118 @@
+"""Three assets a sync: records in the lake, mapped records, records in the product's database.
+
+They are partitioned by connection and call the same verbs as everyone else, through `stages.py`.
+"""
+
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from membrane_sync.orchestration import translator
+from membrane_sync.orchestration.partitions import connections_of
+from membrane_sync.orchestration.resources import MembraneResource
+from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, run_stage
+from membrane_sync.project.project import Project, ResolvedSync
+
+
+class PullConfig(dg.Config):
+    """How to read the collection; the launchpad and the backfill dialog offer it."""
+
+    mode: Literal["incremental", "full"] = Field(
+        default="incremental",
+        description="`incremental` reads on from the cursor. `full` reads everything, which also "
+        "finds the deletions that an app doesn't tell of.",
+    )
+
+
+def sync_assets(project: Project, integration: str) -> list[dg.AssetsDefinition]:
+    """All assets of one integration: one per data source, and two below it for each sync."""
+    syncs = project.syncs(integration)
+    by_source: dict[str, list[ResolvedSync]] = {}
+    for sync in syncs:
+        by_source.setdefault(sync.source.key, []).append(sync)
+    assets = [_collection_asset(sharing) for _, sharing in sorted(by_source.items())]
+    for sync in syncs:
+        assets += [_mapped_asset(sync), _delivered_asset(project, sync)]
+    return assets
+
+
+def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
+    """The records of a data source, which several syncs may share."""
+    sync = syncs[0]
+    collection = sync.collection
+    about = [
+        f"{sync.connector.title}'s collection **{collection.title}**, as records in the lake; "
+        "each run reads on from the cursor.",
+        collection.description or "",
+    ]
+
+    @dg.asset(
+        key=translator.collection_key(sync),
+        description="\n\n".join(filter(None, about)),
+        kinds={sync.connector.key, "duckdb"},
+        code_version=translator.collection_version(sync),
+        metadata={
+            "dagster/column_schema": translator.table_schema(collection.fields_schema),
+            "lake_table": f"records.{sync.stream}",
+        },
+        partitions_def=connections_of(sync.integration.key),
+        group_name=translator.group_name(sync.integration.key),
+    )
+    def records(
+        context: dg.AssetExecutionContext, config: PullConfig, membrane: MembraneResource
+    ) -> dg.MaterializeResult[None]:
+        keys = [sharing.sync.key for sharing in syncs]
+        return run_stage(PULL, context, membrane, keys, config.mode)
+
+    return records
+
+
+def _mapped_asset(sync: ResolvedSync) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=translator.mapped_key(sync),
+        deps=[translator.collection_key(sync)],
+        description="The same records in the product's shape, by field mapping "
+        f"**{sync.mapping.title}**.",
+        kinds={"duckdb"},
+        code_version=sync.version,
+        metadata={
+            "dagster/column_schema": translator.table_schema(
+                translator.product_schema(sync), translator.formulas(sync)
+            ),
+            "lake_table": f"mapped.{sync.sync.key}",
+        },
+        partitions_def=connections_of(sync.integration.key),
+        group_name=translator.group_name(sync.integration.key),
+    )
+    def mapped(
+        context: dg.AssetExecutionContext, membrane: MembraneResource
+    ) -> dg.MaterializeResult[None]:
+        return run_stage(MAP, context, membrane, [sync.sync.key])
+
+    return mapped
+
+
+def _delivered_asset(project: Project, sync: ResolvedSync) -> dg.AssetsDefinition:
+    table = sync.schema.table if sync.schema else None
+    url = project.settings.databases.get(table.database, "") if table else ""
+    schema = translator.table_schema(translator.product_schema(sync))
+
+    @dg.asset(
+        key=translator.delivered_key(sync),
+        deps=[translator.mapped_key(sync)],
+        description="The same records in the product's own database, each linked to the external "
+        "record it came from.",
+        kinds={translator.database_kind(url)},
+        code_version=sync.version,
+        metadata={"dagster/column_schema": schema}
+        | ({"dagster/table_name": table.name} if table else {}),
+        partitions_def=connections_of(sync.integration.key),
+        group_name=translator.group_name(sync.integration.key),
+    )
+    def delivered(
+        context: dg.AssetExecutionContext, membrane: MembraneResource
+    ) -> dg.MaterializeResult[None]:
+        return run_stage(DELIVER, context, membrane, [sync.sync.key])
+
+    return delivered

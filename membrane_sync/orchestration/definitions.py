@@ -1,0 +1,37 @@
+"""Everything Dagster loads, out of the project's files; nothing is opened, imported or called."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from membrane_sync.errors import ProjectError
+from membrane_sync.orchestration.assets import sync_assets
+from membrane_sync.orchestration.jobs import sync_job
+from membrane_sync.orchestration.resources import MembraneResource
+from membrane_sync.orchestration.schedules import sync_schedule
+from membrane_sync.orchestration.sensors import connections_sensor
+from membrane_sync.project.project import Project
+from membrane_sync.project.references import check, errors
+
+
+def build_definitions(root: Path) -> dg.Definitions:
+    """Assets, jobs, schedules and sensors of the project at `root`.
+
+    Raises ProjectError with all problems of the declarations, which Dagster's UI shows.
+    """
+    project = Project.load(root)
+    problems = errors(check(project))
+    if problems:
+        raise ProjectError(problems)
+    syncs = [sync for integration in project.integrations for sync in project.syncs(integration)]
+    schedules = [sync_schedule(project, sync) for sync in syncs]
+    return dg.Definitions(
+        assets=[
+            a for integration in project.integrations for a in sync_assets(project, integration)
+        ],
+        jobs=[sync_job(sync) for sync in syncs],
+        schedules=[schedule for schedule in schedules if schedule is not None],
+        sensors=[connections_sensor(project.integrations)],
+        resources={"membrane": MembraneResource(root=str(root))},
+        executor=dg.in_process_executor,
+    )

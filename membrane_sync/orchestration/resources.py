@@ -1,0 +1,32 @@
+"""What assets and sensors need at run time; opened when first used, so that loading stays cheap."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+if TYPE_CHECKING:
+    from membrane_sync.bootstrap import Runtime
+
+
+class MembraneResource(dg.ConfigurableResource[None]):
+    """The project at `root`, with its lake, ledger and connections."""
+
+    root: str
+    _runtime: Any = PrivateAttr(default=None)
+
+    def runtime(self) -> "Runtime":
+        """The project, opened once a run; DuckDB, httpx and SQLAlchemy are only imported now."""
+        from membrane_sync.bootstrap import Runtime, open_runtime
+
+        if self._runtime is None:
+            self._runtime = open_runtime(Path(self.root))
+        assert isinstance(self._runtime, Runtime)
+        return self._runtime
+
+    def teardown_after_execution(self, _: dg.InitResourceContext) -> None:
+        """Give back the ledger's database connections."""
+        if self._runtime is not None:
+            self._runtime.ledger.close()
+            self._runtime = None

@@ -1,0 +1,187 @@
+"""What an asset does for one connection: one stage of a sync, and its numbers as metadata.
+
+No value of a record reaches Dagster's metadata or log, since everyone who sees the UI sees those.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
+
+import dagster as dg
+
+from membrane_sync.orchestration import translator
+from membrane_sync.orchestration.failures import failures, hidden_values
+from membrane_sync.orchestration.partitions import register
+from membrane_sync.orchestration.resources import MembraneResource
+from membrane_sync.project.project import ResolvedSync
+
+if TYPE_CHECKING:
+    from membrane_sync.bootstrap import Runtime
+    from membrane_sync.ports import ConnectionRecord
+    from membrane_sync.records import Report
+    from membrane_sync.sync.run import Parties
+
+PROGRESS_SECONDS = 10.0
+
+Mode = Literal["incremental", "full"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stage's work: a sync as the connection sees it, and the report to fill."""
+
+    sync: ResolvedSync
+    parties: "Parties"
+    report: "Report"
+    run_id: str
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a sync that is one asset: what to do, and which of the report's numbers are its."""
+
+    name: str
+    work: Callable[[Task], None]
+    numbers: Sequence[str]
+    rows: Callable[[ResolvedSync], str]
+    """The query that counts the rows the asset has for the connection."""
+
+
+def run_stage(
+    stage: Stage,
+    context: dg.AssetExecutionContext,
+    membrane: MembraneResource,
+    syncs: Sequence[str],
+    mode: Mode = "incremental",
+) -> dg.MaterializeResult[None]:
+    """Do the stage for the run's connection; of several `syncs`, the one the run was made for."""
+    with failures(context):
+        runtime = membrane.runtime()
+        connection = runtime.ledger.connection(context.partition_key)
+        # A run may be asked for before the sensor has seen the connection; Dagster would let it
+        # write, and then refuse to record it.
+        register(context.instance, connection.integration, connection.key)
+        sync = _chosen(context, runtime, connection, syncs)
+        with hidden_values():
+            metadata = _run(stage, context, runtime, connection, sync, mode)
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def _chosen(
+    context: dg.AssetExecutionContext,
+    runtime: "Runtime",
+    connection: "ConnectionRecord",
+    keys: Sequence[str],
+) -> ResolvedSync:
+    """The sync as the connection sees it; raises NotFound if it takes part in none of them."""
+    wanted = context.run.tags.get(translator.SYNC_TAG)
+    mine = {sync.sync.key: sync for sync in runtime.syncs(connection) if sync.sync.key in keys}
+    if wanted in mine:
+        return mine[wanted]
+    return next(iter(mine.values()), None) or runtime.sync(keys[0], connection)
+
+
+def _run(
+    stage: Stage,
+    context: dg.AssetExecutionContext,
+    runtime: "Runtime",
+    connection: "ConnectionRecord",
+    sync: ResolvedSync,
+    mode: Mode,
+) -> dict[str, Any]:
+    started = monotonic()
+    with (
+        runtime.recorded(context.run.run_id, sync.sync.key, connection.key) as report,
+        _progress(stage, context, report),
+        runtime.connect(connection.key, sync, what=f"Dagster run {context.run.run_id}") as parties,
+    ):
+        failed_before = report.failed
+        stage.work(Task(sync, parties, report, context.run.run_id, mode))
+        report.seconds += monotonic() - started
+    metadata = {name: getattr(report, name) for name in stage.numbers}
+    metadata["failed"] = report.failed - failed_before
+    if metadata["failed"]:
+        context.log.warning(
+            f"{connection.key}: {stage.name}: failed {metadata['failed']:,}; see why with: "
+            f"membrane dead-letters --connection {connection.key}"
+        )
+    if stage is PULL:
+        cursors = {"cursor_from": report.cursor_from, "cursor_to": report.cursor_to}
+        metadata |= {name: cursor or "none" for name, cursor in cursors.items()} | {"mode": mode}
+    return {"dagster/partition_row_count": _rows(stage, runtime, connection, sync), **metadata}
+
+
+@contextmanager
+def _progress(stage: Stage, context: dg.AssetExecutionContext, report: "Report") -> Iterator[None]:
+    """The stage's numbers in the run's log: every ten seconds, even if it waits, and at its end."""
+    done = Event()
+
+    def tell() -> None:
+        numbers = ", ".join(
+            f"{name} {number:,}" for name in stage.numbers if (number := getattr(report, name))
+        )
+        context.log.info(f"{context.partition_key}: {stage.name}: {numbers or 'nothing new'}")
+
+    def keep_telling() -> None:
+        while not done.wait(PROGRESS_SECONDS):
+            tell()
+
+    teller = Thread(target=keep_telling, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+    tell()
+
+
+def _rows(
+    stage: Stage, runtime: "Runtime", connection: "ConnectionRecord", sync: ResolvedSync
+) -> int:
+    lake = runtime.lake(connection)
+    try:
+        return lake.count(stage.rows(sync))
+    finally:
+        lake.close()
+
+
+def _pull(task: Task) -> None:
+    from membrane_sync.sync.run import pull_and_store
+
+    pull_and_store(task.sync, task.parties, task.report, mode=task.mode, run_id=task.run_id)
+
+
+def _map(task: Task) -> None:
+    from membrane_sync.sync.run import map_records
+
+    map_records(task.sync, task.parties, task.report)
+
+
+def _deliver(task: Task) -> None:
+    from membrane_sync.sync.run import deliver_records
+
+    deliver_records(task.sync, task.parties, task.report)
+
+
+def _records(sync: ResolvedSync) -> str:
+    return f'SELECT count(*) FROM records."{sync.stream}" WHERE _deleted_at IS NULL'
+
+
+def _mapped(sync: ResolvedSync) -> str:
+    return f'SELECT count(*) FROM mapped."{sync.sync.key}" WHERE _deleted_at IS NULL'
+
+
+def _links(sync: ResolvedSync) -> str:
+    return f"SELECT count(*) FROM links WHERE link_table = '{sync.links.key}'"
+
+
+_PULLED = ("requests", "pages", "pulled", "created", "updated", "deleted", "unchanged")
+
+PULL = Stage("pull", _pull, _PULLED, _records)
+MAP = Stage("map", _map, ("mapped",), _mapped)
+DELIVER = Stage("deliver", _deliver, ("delivered", "removed", "linked", "unlinked"), _links)

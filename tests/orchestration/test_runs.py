@@ -1,0 +1,448 @@
+"""Runs of the jobs against a real Kinto, in this process: numbers, trouble, schedules, sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from membrane_sync.apps.kinto import Kinto
+from membrane_sync.apps.pocketbase import PocketBase, record_id
+from membrane_sync.apps.process import free_port
+from membrane_sync.errors import RateLimited
+from membrane_sync.orchestration import failures, stages
+from membrane_sync.orchestration.definitions import build_definitions
+from membrane_sync.orchestration.resources import MembraneResource
+from membrane_sync.ports import ConnectionRecord
+from tests.end_to_end.helpers import (
+    Tenant,
+    Workspace,
+    expected_person,
+    fields_of,
+    person,
+    pocketbase_connection,
+)
+from tests.orchestration.helpers import every_byte, failure, log_of, numbers, run_job
+
+MARKER = "Marker7Q4"
+
+
+@pytest.fixture
+def tenant(kinto: Kinto) -> Tenant:
+    return Tenant(kinto)
+
+
+class TestNumbers:
+    def test_each_kind_of_run_reports_what_it_did(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write(person(n) for n in range(1_200))
+        connection = workspace.connect(tenant.connection)
+
+        first = numbers(run_job(workspace, instance, connection))
+        everything = {"dagster/partition_row_count": 1_200}
+        read = {"requests": 2, "pages": 2, "mode": "incremental"}
+        assert first == {
+            "contacts": {**everything, **read, "pulled": 1_200, "created": 1_200},
+            "contacts_mapped": {**everything, "mapped": 1_200},
+            "contacts_delivered": {**everything, "delivered": 1_200, "linked": 1_200},
+        }
+
+        tenant.write([person(5_000)])
+        tenant.update([{"id": "c00001", "phone": "+1"}, {"id": "c00002", "score": "many"}])
+        tenant.delete(["c00003", "c00004"])
+        second = numbers(run_job(workspace, instance, connection))
+        # A score that is no number is kept as it came, and said so; its contact stays a lead.
+        counts = {"pulled": 5, "created": 1, "updated": 2, "deleted": 2, "failed": 1}
+        asked = {"requests": 1, "pages": 1, "mode": "incremental"}
+        left = {"dagster/partition_row_count": 1_199}
+        assert second["contacts"] == {**left, **asked, **counts}
+        assert second["contacts_mapped"] == {**left, "mapped": 2}
+        assert second["contacts_delivered"] == {
+            **left,
+            **{"delivered": 2, "removed": 2, "linked": 1, "unlinked": 2},
+        }
+
+        again = numbers(run_job(workspace, instance, connection))
+        assert again == {
+            "contacts": {**left, **asked},
+            "contacts_mapped": left,
+            "contacts_delivered": left,
+        }
+
+        full = numbers(run_job(workspace, instance, connection, mode="full"))
+        assert full["contacts"]["mode"] == "full"
+        # The two deleted ones come as tombstones.
+        assert full["contacts"]["pulled"] == full["contacts"]["unchanged"] == 1_201
+        assert full["contacts"].keys().isdisjoint({"created", "updated", "deleted"})
+        assert full["contacts_delivered"] == again["contacts_delivered"]
+
+    def test_cursors_of_one_run_meet_those_of_the_next(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        connection = workspace.connect(tenant.connection)
+        cursors = []
+        for n in range(2):
+            tenant.write([person(n)])
+            result = run_job(workspace, instance, connection)
+            metadata = result.asset_materializations_for_node("kinto__contacts")[0].metadata
+            cursors.append((metadata["cursor_from"].value, metadata["cursor_to"].value))
+        assert cursors[0][0] == "none"
+        assert cursors[0][1] == cursors[1][0] != cursors[1][1]
+
+    def test_the_run_says_where_it_stands_while_it_waits(
+        self,
+        workspace: Workspace,
+        instance: dg.DagsterInstance,
+        tenant: Tenant,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(stages, "PROGRESS_SECONDS", 0.02)
+        tenant.write(person(n) for n in range(1_500))
+        connection = workspace.connect(tenant.connection)
+        result = run_job(workspace, instance, connection)
+        said = [
+            entry.user_message
+            for entry in instance.all_logs(result.run_id)
+            if entry.user_message.startswith(f"{connection}: ")
+        ]
+        assert len(said) > 6
+        assert f"{connection}: pull: requests 2, pages 2, pulled 1,500, created 1,500" in said
+        assert f"{connection}: map: mapped 1,500" in said
+        assert said[-1] == f"{connection}: deliver: delivered 1,500, linked 1,500"
+
+        monkeypatch.setattr(stages, "PROGRESS_SECONDS", 10.0)
+        result = run_job(workspace, instance, connection)
+        log = log_of(instance, result.run_id)
+        assert f"{connection}: map: nothing new" in log
+        assert log.count(f"{connection}: pull: ") == 1
+
+    def test_the_ledger_has_one_run_of_all_three_stages(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write([person(1), person(2)])
+        result = run_job(workspace, instance, workspace.connect(tenant.connection))
+        (run,) = workspace.runtime.ledger.last_runs()
+        assert run.id == result.run_id and run.finished_at is not None and run.report is not None
+        assert (run.report.created, run.report.mapped, run.report.delivered) == (2, 2, 2)
+
+
+class TestLayers:
+    def test_a_connection_with_an_override_is_mapped_its_own_way(
+        self, workspace: Workspace, instance: dg.DagsterInstance, kinto: Kinto
+    ) -> None:
+        plain, special = Tenant(kinto), Tenant(kinto)
+        for tenant in (plain, special):
+            tenant.write([person(1)])
+            workspace.connect(tenant.connection)
+        key = special.connection.key
+        workspace.write(
+            f"mappings/connections/{key}/connection.yaml",
+            f"integration: kinto\ntenant: {special.name}\n",
+        )
+        workspace.write(
+            f"mappings/connections/{key}/field_mappings/contacts.yaml",
+            "import_value: {city: {$concat: [{$var: $.address.city}, ' (HQ)']}}\n",
+        )
+        for tenant in (plain, special):
+            assert run_job(workspace, instance, tenant.connection.key).success
+        usual = expected_person(person(1))
+        assert fields_of(workspace.delivered(plain.connection.key)) == {"c00001": usual}
+        assert fields_of(workspace.delivered(key)) == {
+            "c00001": {**usual, "city": f"{usual['city']} (HQ)"}
+        }
+
+    def test_one_sync_is_offered_by_two_integrations(
+        self,
+        workspace: Workspace,
+        instance: dg.DagsterInstance,
+        tenant: Tenant,
+        pocketbase: PocketBase,
+    ) -> None:
+        tenant.write([person(1)])
+        pocketbase.create_contacts_collection()
+        record = {"id": record_id(1), "email": "ada@example.org", "name": "Ada Lovelace"}
+        pocketbase.write("contacts", [record])
+        ours = workspace.connect(tenant.connection)
+        theirs = workspace.connect(pocketbase_connection(pocketbase))
+        assert run_job(workspace, instance, ours).success
+        assert run_job(workspace, instance, theirs, job="sync_pocketbase_contacts").success
+        names = {row["connection"]: row["full_name"] for row in workspace.rows()}
+        assert names[theirs] == "Ada Lovelace" and names[ours].startswith("Åsa 1")
+
+    def test_two_syncs_of_one_source_share_its_asset(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        workspace.write(
+            "mappings/universal/packages/newsletter.yaml",
+            """
+data_schemas:
+  readers:
+    schema: {type: object, properties: {email: {type: string}}, required: [email]}
+    table: {name: readers, key: id, connection_column: connection, create: true}
+field_mappings:
+  readers:
+    data_source: contacts
+    data_schema: readers
+    direction: import
+    import_value: {email: {$var: $.email}}
+data_link_tables:
+  readers: {}
+syncs:
+  readers: {field_mapping: readers, data_link_table: readers}
+""",
+        )
+        specs = build_definitions(workspace.root).resolve_all_asset_specs()
+        keys = [spec.key.path for spec in specs if spec.group_name == "kinto"]
+        assert keys.count(["kinto", "contacts"]) == 1
+
+        tenant.write([person(1)])
+        connection = workspace.connect(tenant.connection)
+        first = run_job(workspace, instance, connection, job="sync_kinto_readers")
+        assert numbers(first)["contacts"]["created"] == 1
+        assert [row["email"] for row in workspace.rows("readers")] == ["person1@example.org"]
+        # The run is the readers', its pull included.
+        (run,) = workspace.runtime.ledger.last_runs()
+        assert run.sync == "readers" and run.report is not None and run.report.created == 1
+
+        second = numbers(run_job(workspace, instance, connection))
+        assert "created" not in second["contacts"] and second["contacts_mapped"]["mapped"] == 1
+
+    def test_a_connection_for_which_the_sync_is_disabled_is_not_scheduled(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        connection = workspace.connect(tenant.connection)
+        workspace.write(
+            f"mappings/connections/{connection}/connection.yaml",
+            f"integration: kinto\ntenant: {tenant.name}\n",
+        )
+        workspace.write(f"mappings/connections/{connection}/syncs/contacts.yaml", "enabled: false")
+        result = run_job(workspace, instance, connection)
+        assert "disabled" in failure(result) and "takes part in: companies" in failure(result)
+        evaluated = evaluate_schedule(workspace, instance, datetime(2026, 3, 1, tzinfo=UTC))
+        assert isinstance(evaluated, str)
+
+
+class TestSecrecy:
+    def test_no_value_and_no_secret_gets_into_dagster(
+        self,
+        workspace: Workspace,
+        instance: dg.DagsterInstance,
+        dagster_home: Path,
+        tenant: Tenant,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        password = tenant.account.password
+        fine = {"email": f"{MARKER}@example.org", "first_name": MARKER}
+        tenant.write(
+            [
+                person(1, **fine),
+                person(2, score=f"not a number {MARKER}"),
+                person(3, email=None, last_name=MARKER),
+                person(4, signed_up=f"never {MARKER}"),
+                person(5, address=MARKER),
+            ]
+        )
+        connection = workspace.connect(tenant.connection)
+        counted = numbers(run_job(workspace, instance, connection))
+        assert counted["contacts_mapped"]["failed"] >= 1
+        numbers(run_job(workspace, instance, connection, mode="full"))
+
+        def choke(*_: Any, **__: Any) -> None:
+            raise ValueError(f"can't take {MARKER} with {password}")
+
+        monkeypatch.setattr("membrane_sync.sync.run.map_stream", choke)
+        result = run_job(workspace, instance, connection)
+        said = failure(result)
+        assert "ValueError in run.py:" in said and "membrane status" in said
+        (run,) = workspace.runtime.ledger.last_runs()
+        assert MARKER in run.error
+
+        wrong = {"username": tenant.name, "password": f"{password}-wrong"}
+        workspace.connect(
+            ConnectionRecord(connection, "kinto", tenant.name, "", tenant.connection.input, wrong)
+        )
+        failure(run_job(workspace, instance, connection))
+
+        runs = instance.get_runs()
+        assert len(runs) == 4
+        for text in (MARKER, password):
+            assert text not in "".join(log_of(instance, run.run_id) for run in runs)
+            assert text.encode() not in every_byte(dagster_home)
+        assert tenant.name.encode() in every_byte(dagster_home), "the search finds what is there"
+
+
+class TestTrouble:
+    def test_a_wrong_password_fails_at_once_and_says_what_to_do(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        right = tenant.connection
+        wrong = {"username": tenant.name, "password": "no"}
+        connection = workspace.connect(
+            ConnectionRecord(right.key, "kinto", right.tenant, "", right.input, wrong)
+        )
+        asked = tenant.requests()
+        result = run_job(workspace, instance, connection)
+        assert "membrane connect" in failure(result) and "401" in failure(result)
+        assert tenant.requests() - asked == 1
+        assert not [event for event in result.all_events if event.is_step_up_for_retry]
+        assert numbers_of_successes(result) == []
+
+    def test_an_app_that_is_down_is_tried_again(
+        self,
+        workspace: Workspace,
+        instance: dg.DagsterInstance,
+        tenant: Tenant,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(failures, "RETRY_SECONDS", 0.01)
+        monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+        right = tenant.connection
+        nowhere = {**right.input, "url": f"http://127.0.0.1:{free_port()}/v1"}
+        connection = workspace.connect(
+            ConnectionRecord(right.key, "kinto", right.tenant, "", nowhere, right.credentials)
+        )
+        result = run_job(workspace, instance, connection)
+        retries = [event for event in result.all_events if event.is_step_up_for_retry]
+        assert len(retries) == failures.RETRIES
+        assert "can't be reached" in failure(result)
+        assert "Trying again in 0.01 s" in log_of(instance, result.run_id)
+
+    @pytest.mark.parametrize(("asked", "waits"), [(None, 15), (3, 15), (40, 40), (7_200, None)])
+    def test_a_rate_limit_is_waited_out_if_it_ends_soon(
+        self, asked: float | None, waits: float | None
+    ) -> None:
+        expected = dg.Failure if waits is None else dg.RetryRequested
+        log = SimpleNamespace(warning=print)
+        context: Any = SimpleNamespace(retry_number=0, log=log)
+        with pytest.raises(expected) as caught, failures.failures(context):
+            raise RateLimited("slow down", retry_after=asked)
+        if isinstance(caught.value, dg.RetryRequested):
+            assert (caught.value.seconds_to_wait, caught.value.max_retries) == (waits, 2)
+
+    def test_a_connection_that_is_not_in_the_ledger_writes_nothing(
+        self, workspace: Workspace, instance: dg.DagsterInstance
+    ) -> None:
+        result = run_job(workspace, instance, "nobody_kinto")
+        assert "there is no connection 'nobody_kinto'" in failure(result)
+        assert "membrane connect" in failure(result)
+        assert workspace.runtime.ledger.last_runs() == []
+        written = {path.suffix for path in workspace.data.rglob("*") if path.is_file()}
+        assert ".duckdb" not in written and not (workspace.data / "app.db").exists()
+
+    def test_a_full_run_that_would_delete_most_of_it_deletes_nothing(
+        self, workspace: Workspace, instance: dg.DagsterInstance, pocketbase: PocketBase
+    ) -> None:
+        pocketbase.create_contacts_collection()
+        ids = [record_id(n) for n in range(9_000, 9_020)]
+        pocketbase.write("contacts", [{"id": key, "email": f"{key}@example.org"} for key in ids])
+        connection = workspace.connect(pocketbase_connection(pocketbase))
+        job = "sync_pocketbase_contacts"
+        before = numbers(run_job(workspace, instance, connection, job=job))["contacts"]
+        everything = [record["id"] for record in pocketbase.list("contacts")]
+        pocketbase.delete("contacts", everything)
+        result = run_job(workspace, instance, connection, job=job, mode="full")
+        assert "nothing was deleted" in failure(result)
+        assert len(workspace.rows()) == before["created"] == len(everything)
+
+
+class TestStanding:
+    def test_a_schedule_asks_for_one_run_per_connection_and_due_time(
+        self, workspace: Workspace, instance: dg.DagsterInstance
+    ) -> None:
+        moment = datetime(2026, 3, 1, 6, tzinfo=UTC)
+        nobody = evaluate_schedule(workspace, instance, moment)
+        assert isinstance(nobody, str) and "membrane connect" in nobody
+
+        instance.add_dynamic_partitions("connections__kinto", ["acme_kinto", "globex_kinto"])
+        instance.add_dynamic_partitions("connections__pocketbase", ["acme_pocketbase"])
+        requests = evaluate_schedule(workspace, instance, moment)
+        later = evaluate_schedule(workspace, instance, moment.replace(minute=15))
+        assert not isinstance(requests, str) and not isinstance(later, str)
+        assert [request.partition_key for request in requests] == ["acme_kinto", "globex_kinto"]
+        assert [request.tags["membrane/connection"] for request in requests] == [
+            "acme_kinto",
+            "globex_kinto",
+        ]
+        keys = [request.run_key for request in (*requests, *later)]
+        assert len(set(keys)) == 4
+        assert keys[:2] == [r.run_key for r in evaluate_schedule(workspace, instance, moment)]
+
+    def test_the_sensor_follows_the_ledger(
+        self, workspace: Workspace, instance: dg.DagsterInstance
+    ) -> None:
+        for key, integration in (
+            ("acme_kinto", "kinto"),
+            ("globex_kinto", "kinto"),
+            ("acme_pocketbase", "pocketbase"),
+        ):
+            workspace.connect(ConnectionRecord(key, integration, "acme"))
+        assert "acme_kinto" in evaluate_sensor(workspace, instance)
+        assert partitions(instance) == {"acme_kinto", "globex_kinto", "acme_pocketbase"}
+        assert evaluate_sensor(workspace, instance) == "all connections are partitions"
+
+        workspace.runtime.ledger.disconnect("globex_kinto")
+        workspace.connect(ConnectionRecord("initech_kinto", "kinto", "initech"))
+        evaluate_sensor(workspace, instance)
+        assert partitions(instance) == {"acme_kinto", "initech_kinto", "acme_pocketbase"}
+
+    def test_a_run_before_the_sensor_makes_its_connection_a_partition(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write([person(1)])
+        connection = workspace.connect(tenant.connection)
+        assert partitions(instance) == set()
+        assert run_job(workspace, instance, connection, registered=False).success
+        assert partitions(instance) == {connection}
+
+
+def numbers_of_successes(result: dg.ExecuteInProcessResult) -> Sequence[Any]:
+    return [event for event in result.all_events if event.is_step_success]
+
+
+def evaluate_schedule(workspace: Workspace, instance: dg.DagsterInstance, moment: datetime) -> Any:
+    """The requested runs, or why there is none."""
+    repository = build_definitions(workspace.root).get_repository_def()
+    schedule = repository.get_schedule_def("sync_kinto_contacts_schedule")
+    evaluated = schedule.evaluate_tick(
+        dg.build_schedule_context(
+            instance_ref=instance.get_ref(),
+            scheduled_execution_time=moment,
+            repository_def=repository,
+        )
+    )
+    return evaluated.run_requests or evaluated.skip_message
+
+
+def evaluate_sensor(workspace: Workspace, instance: dg.DagsterInstance) -> str:
+    """What one tick asks for, carried out as the daemon does; or why it asks for nothing."""
+    repository = build_definitions(workspace.root).get_repository_def()
+    with dg.build_sensor_context(
+        instance_ref=instance.get_ref(),
+        repository_def=repository,
+        resources={"membrane": MembraneResource(root=str(workspace.root))},
+    ) as context:
+        evaluated = repository.get_sensor_def("connections").evaluate_tick(context)
+    requests = evaluated.dynamic_partitions_requests or ()
+    for request in requests:
+        name, keys = request.partitions_def_name, list(request.partition_keys)
+        if isinstance(request, dg.AddDynamicPartitionsRequest):
+            instance.add_dynamic_partitions(name, keys)
+        else:
+            for key in keys:
+                instance.delete_dynamic_partition(name, key)
+    return str(requests) if requests else str(evaluated.skip_message)
+
+
+def partitions(instance: dg.DagsterInstance) -> set[str]:
+    """All connections that are partitions, of both integrations."""
+    return {
+        key
+        for integration in ("kinto", "pocketbase")
+        for key in instance.get_dynamic_partitions(f"connections__{integration}")
+    }
