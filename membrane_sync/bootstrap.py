@@ -210,9 +210,20 @@ class Runtime:
         address. Raises Fatal, and for a key that can't be a file's name too.
         """
         _check_key(connection)
-        for other in self.ledger.connections():
-            if other.key.casefold() == connection.key.casefold():
-                _refuse_another_account(other, connection, same_account)
+        others = [
+            other
+            for other in self.ledger.connections()
+            if other.key.casefold() == connection.key.casefold()
+        ]
+        for other in others:
+            _refuse_another_account(other, connection, same_account)
+        lake = self.lake_path(connection.key)
+        if not others and not same_account and lake.exists():
+            raise Fatal(
+                f"{lake.name} holds the records of an earlier connection {connection.key!r}",
+                hint="for the same account again, --same-account; for another one, another --key, "
+                "or move the file away",
+            )
         self.ledger.connect(connection)
 
     def prove(self, connection: ConnectionRecord) -> None:

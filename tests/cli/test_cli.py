@@ -60,7 +60,14 @@ def connected(cli: Cli, kinto: Kinto, account: Account) -> Cli:
     return cli
 
 
-def connect(cli: Cli, kinto: Kinto, account: Account, password: str = PASSWORD) -> Result:
+def connect(
+    cli: Cli,
+    kinto: Kinto,
+    account: Account,
+    password: str = PASSWORD,
+    *,
+    same_account: bool = False,
+) -> Result:
     return cli(
         "connect",
         "kinto",
@@ -69,6 +76,7 @@ def connect(cli: Cli, kinto: Kinto, account: Account, password: str = PASSWORD) 
         f"--set=bucket={account.user}",
         f"--credential=username={account.user}",
         "--credential=password=env:KINTO_PASSWORD",
+        *(["--same-account"] if same_account else []),
         KINTO_PASSWORD=password,
     )
 
@@ -285,6 +293,19 @@ def test_one_failing_connection_does_not_hold_up_the_others(
     reports = {r["connection"]: r for r in json.loads(result.stdout)["reports"]}
     assert reports["acme_kinto"]["delivered"] == 30
     assert result.exit_code == Exit.LATER
+
+
+def test_the_lake_of_an_earlier_connection_is_not_handed_on(
+    connected: Cli, kinto: Kinto, account: Account
+) -> None:
+    connected("sync")
+    assert connected("disconnect", "acme_kinto").exit_code == Exit.DONE
+    result = no_test(connected, "--tenant=globex", "--key=acme_kinto", *ACCOUNT)
+    assert result.exit_code == Exit.FAILED
+    assert "records of an earlier connection" in result.stderr
+    assert connect(connected, kinto, account).exit_code == Exit.FAILED
+    assert connect(connected, kinto, account, same_account=True).exit_code == Exit.DONE
+    assert "Nothing changed" in connected("sync").stdout
 
 
 def test_disconnect_forgets_the_credentials(connected: Cli) -> None:
