@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": CORE | {"formulas", "elements", "ports"},
     "testing": CORE | {"formulas", "elements", "ports"},
     "bootstrap": CORE | {"formulas", "elements", "ports", "project", "sync", "clients", "stores"},
+    "udm": {"elements"},
     "apps": set(),
     "orchestration": CORE | {"elements", "ports", "project", "sync", "bootstrap"},
     "cli": CORE | {"elements", "ports", "project", "sync", "stores", "bootstrap", "demo"},

@@ -180,7 +180,8 @@ def wrapped(column: Column, start: str, end: str, scope: Scope) -> Column:
 def _around(marks: str, parts: Sequence[Column], scope: Scope) -> Column:
     inside = joined([part.sql for part in parts])
     certain = any(part.certain or part.known not in (UNKNOWN, MISSING) for part in parts)
-    return wrapped(derived(inside, *parts, certain=certain), *marks, scope)
+    start, end = marks
+    return wrapped(derived(inside, *parts, certain=certain), start, end, scope)
 
 
 def derived(
