@@ -180,8 +180,7 @@ def wrapped(column: Column, start: str, end: str, scope: Scope) -> Column:
 def _around(marks: str, parts: Sequence[Column], scope: Scope) -> Column:
     inside = joined([part.sql for part in parts])
     certain = any(part.certain or part.known not in (UNKNOWN, MISSING) for part in parts)
-    start, end = marks
-    return wrapped(derived(inside, *parts, certain=certain), start, end, scope)
+    return wrapped(derived(inside, *parts, certain=certain), marks[0], marks[1], scope)
 
 
 def derived(

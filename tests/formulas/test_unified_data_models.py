@@ -53,7 +53,7 @@ def test_model(key: str) -> None:
     model = load_model(key)
     assert model.key == key
     assert model.singular_name and model.plural_name
-    assert list(problems(model.fields_schema, [])) == []
+    assert list(problems(model.fields_schema)) == []
     fields = list(model.fields_schema["properties"])
     assert [fields[0], *fields[-4:]] == ["id", *COMMON]
     assert len(fields) > 5
