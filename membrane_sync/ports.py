@@ -136,6 +136,11 @@ class Outcome:
 class Destination(Protocol):
     """A database of the product."""
 
+    @property
+    def place(self) -> str:
+        """Tells databases apart, without user and password: another one gets all records."""
+        ...
+
     def prepare(self, schema: DataSchema) -> None:
         """Make sure the table is there and has the schema's columns, or raise DestinationError."""
         ...
@@ -147,7 +152,14 @@ class Destination(Protocol):
         fields: Sequence[str],
         rows: Sequence[Mapping[str, Any]],
     ) -> Sequence[str | None]:
-        """For each row, the key of the one existing row equal in all `fields`, or None."""
+        """For each row, the key of the one existing row equal in all `fields`, or None.
+
+        Rows of other tenants and connections are left out.
+        """
+        ...
+
+    def holds(self, schema: DataSchema, owner: Owner, app_ids: Sequence[str]) -> bool:
+        """Is any row with one of these keys there?"""
         ...
 
     def write(
@@ -160,7 +172,8 @@ class Destination(Protocol):
     ) -> Outcome:
         """Delete, then upsert, by key, in one transaction; what it refuses holds up nothing else.
 
-        A row that belongs to another tenant is refused. Of one external id twice, the last counts.
+        A row that belongs to another tenant or connection is refused; one without a connection
+        belongs to whoever writes it. Of one external id twice, the last counts.
         """
         ...
 

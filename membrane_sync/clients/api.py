@@ -42,6 +42,8 @@ from membrane_sync.records import Answer, Call
 ATTEMPTS = 6
 DEADLINE_SECONDS = 300.0
 LONGEST_WAIT_SECONDS = 60.0
+SHORTEST_SECRET = 4
+"""Characters; to hide shorter ones would make holes in words, and tell what they are."""
 AGENT = "membrane-sync"
 
 
@@ -114,18 +116,17 @@ class HttpApi:
         body: Any = response.text
         if response.content and "json" in headers.get("content-type", "json"):
             try:
-                body = json.loads(response.content)
-            except ValueError:
+                body = _parsed(response.content)
+            except (AppUnavailable, UnexpectedAnswer) as error:
                 if response.is_success:
-                    said = "answered JSON that isn't whole; it may be cut off"
-                    raise AppUnavailable(self._said(call, said)) from None
+                    raise type(error)(self._said(call, error.message), hint=error.hint) from None
         url = str(response.url.copy_with(query=None, fragment=None, username="", password=""))
         return Answer(response.status_code, headers, body, url)
 
     def _url(self, path: str) -> httpx.URL:
         """The absolute URL; a URL the app gives must be the app's own, as it gets credentials."""
         if not _is_absolute(path):
-            return httpx.URL(f"{str(self._base).rstrip('/')}/{path.lstrip('/')}")
+            return self._below_base(path)
         try:
             url = httpx.URL(path)
         except httpx.InvalidURL:
@@ -141,6 +142,16 @@ class HttpApi:
             )
         return url
 
+    def _below_base(self, path: str) -> httpx.URL:
+        try:
+            return httpx.URL(f"{str(self._base).rstrip('/')}/{path.lstrip('/')}")
+        except httpx.InvalidURL:
+            raise Fatal(
+                f"{self._connector.key}: a path makes no URL: a character in it can't be sent, or "
+                "it's too long",
+                hint="look at the request's `path`, and at the values that it's given",
+            ) from None
+
     def _refuse_errors(self, call: Call, answer: Answer) -> None:
         for rule in (*call.errors, *self._connector.errors):
             if _matches(rule, answer):
@@ -149,7 +160,7 @@ class HttpApi:
                 self._raise_rule(rule, call, answer)
         if answer.status < 300:
             return
-        said = self._said(call, f"answered {answer.status}{_reason(answer.body)}")
+        said = self._said(call, f"answered {answer.status}{self._reason(answer.body)}")
         if answer.status in (401, 403):
             raise NotAuthorized(said, hint=f"connect {self._connection!r} again: membrane connect")
         if answer.status == 429:
@@ -162,7 +173,7 @@ class HttpApi:
         raise UnexpectedAnswer(said, hint="compare the collection's YAML with the app's API")
 
     def _raise_rule(self, rule: ErrorRule, call: Call, answer: Answer) -> None:
-        reason = rule.message or f"answered {answer.status}{_reason(answer.body)}"
+        reason = rule.message or f"answered {answer.status}{self._reason(answer.body)}"
         said = self._said(call, reason)
         if rule.action == "retry":
             raise RateLimited(said, retry_after=retry_after(answer.headers))
@@ -171,7 +182,19 @@ class HttpApi:
     def _said(self, call: Call, what: str) -> str:
         """A message about a call: its path, never its query, which may hold secrets or values."""
         path = call.url.partition("?")[0].partition("#")[0]
-        text = f"{self._connector.key}: {call.method} {path} {what}"
+        return self._masked(f"{self._connector.key}: {call.method} {path} {what}")
+
+    def _reason(self, body: Any) -> str:
+        """The app's own words, if it has any; nothing else of a body goes into messages."""
+        if isinstance(body, Mapping):
+            for name in ("message", "error", "detail", "errors"):
+                words = body.get(name)
+                if isinstance(words, str) and words:
+                    # Masked before it's cut: half a secret wouldn't be found.
+                    return f": {self._masked(words)[:200]}"
+        return ""
+
+    def _masked(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -217,16 +240,6 @@ def _matches(rule: ErrorRule, answer: Answer) -> bool:
     return value is not MISSING and bool(value)
 
 
-def _reason(body: Any) -> str:
-    """The app's own words, if it has any; nothing else of a body goes into messages."""
-    if isinstance(body, Mapping):
-        for name in ("message", "error", "detail", "errors"):
-            words = body.get(name)
-            if isinstance(words, str) and words:
-                return f": {words[:200]}"
-    return ""
-
-
 def _base_url(connector: Connector, scope: Mapping[str, Any]) -> httpx.URL:
     value = evaluate(connector.base_url, scope)
     if not isinstance(value, str) or not value.startswith(("http://", "https://")):
@@ -234,7 +247,34 @@ def _base_url(connector: Connector, scope: Mapping[str, Any]) -> httpx.URL:
             f"connector {connector.key!r}: base_url gives {value!r}, not a URL",
             hint="give the connection the input that base_url uses: membrane connect --set",
         )
-    return httpx.URL(value)
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if not url.host:
+        raise Fatal(
+            f"connector {connector.key!r}: base_url gives {value[:200]!r}, not a URL",
+            hint="give the connection the input that base_url uses: membrane connect --set",
+        )
+    return url
+
+
+def _parsed(content: bytes) -> Any:
+    """The JSON of an answer; what is cut off may come whole the next time, the rest won't."""
+    try:
+        return json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise AppUnavailable("answered JSON that isn't whole; it may be cut off") from None
+    except RecursionError:
+        raise UnexpectedAnswer(
+            "answered JSON that is nested too deep to be read",
+            hint="ask the app for less: fewer fields, or records without their children",
+        ) from None
+    except ValueError:
+        raise UnexpectedAnswer(
+            "answered a number with more digits than can be read",
+            hint="ask the app for fewer fields, or for that one as text",
+        ) from None
 
 
 def _evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,11 +297,15 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _texts_in(value: Any) -> list[str]:
-    """All texts of the credentials that are long enough to be secrets, the longest first."""
+    """All texts of the credentials that are long enough to be hidden, the longest first."""
     if isinstance(value, Mapping):
         texts = [text for item in value.values() for text in _texts_in(item)]
     elif isinstance(value, list | tuple):
         texts = [text for item in value for text in _texts_in(item)]
     else:
-        texts = [str(value)] if isinstance(value, str | int) and len(str(value)) >= 8 else []
+        texts = (
+            [str(value)]
+            if isinstance(value, str | int) and len(str(value)) >= SHORTEST_SECRET
+            else []
+        )
     return sorted(texts, key=len, reverse=True)

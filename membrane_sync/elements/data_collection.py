@@ -81,7 +81,10 @@ class Cursor(Spec):
     format: str | None = Field(default=None, description="strftime format for the request")
     granularity: Literal["day", "minute", "second", "millisecond", "microsecond"] | None = None
     lag_seconds: float = Field(default=0, ge=0, description="Reach back so far at each sync")
-    nulls: Literal["include", "exclude", "fail"] = "include"
+    nulls: Literal["include", "exclude", "fail"] = Field(
+        default="include",
+        description="Records without a value; a sorted list must have those to include first",
+    )
     window_seconds: float | None = Field(default=None, gt=0)
     filtered_by: Literal["app", "client"] = "app"
     delta_token: Formula = Field(default=None, description="Token for the next sync, from the body")
@@ -118,7 +121,7 @@ class Deletes(Spec):
         default=False, description="Gone from a complete full scan means deleted"
     )
     max_share: float = Field(
-        default=0.5, gt=0, le=1, description="A scan that would delete more stops instead"
+        default=0.5, gt=0, le=1, description="A scan that would delete more deletes nothing"
     )
 
 

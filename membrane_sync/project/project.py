@@ -73,6 +73,7 @@ class ResolvedSync:
         shape = [
             self.mapping.model_dump(mode="json", exclude={"description", "name", "meta"}),
             self.schema.schema_ if self.schema else {},
+            self.stream,
         ]
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -32,11 +32,12 @@ def sync_problems(project: Project) -> Iterator[Problem]:
     for view in views(project):
         yield from _schema_cycles(view)
         yield from _unknown_fields(view)
-        for key in view.keys("sync") if view.integration else ():
-            offer = _Offer(view, key)
+        asked = [_Offer(view, key) for key in view.keys("sync") if view.integration]
+        for offer in asked:
             yield from offer.problems
             if not view.connection:
-                offers[key].append(offer)
+                offers[offer.key].append(offer)
+        yield from _shared_links(view, [offer.sync for offer in asked if offer.sync])
     for key, asked in offers.items():
         yield from _not_offered(key, asked)
 
@@ -49,19 +50,20 @@ class _Offer:
         self.key = key
         self.problems: list[Problem] = []
         self.refused = False
+        self.sync: ResolvedSync | None = None
         if any(view.project.documents.may_hold(*part) for part in _parts(view, key)):
             return  # it can't be judged before its files are read
         try:
-            sync = view.sync(key)
+            self.sync = view.sync(key)
         except Invalid as error:
             self.problems = error.problems
         except NotFound:
             self.problems = list(_dangling(view, key))
         else:
-            if sync is None:
+            if self.sync is None:
                 self.refused = self._is_refused()
             else:
-                self.problems = list(_misfits(view, sync))
+                self.problems = list(_misfits(view, self.sync))
 
     def _is_refused(self) -> bool:
         """Does it take part in the sync, while its app has no such collection?"""
@@ -90,6 +92,20 @@ def _not_offered(key: str, asked: list[_Offer]) -> Iterator[Problem]:
         name = "collection_key" if source.get("collection_key") else "udm"
         message = f"no integration can list {_wanted(*taking)}"
         yield problem_at(source, (name,), message, f"data_source {source['key']}")
+
+
+def _shared_links(view: View, syncs: list[ResolvedSync]) -> Iterator[Problem]:
+    """Links tell records by their ids alone, so the records of a table must be of one stream."""
+    first: dict[str, ResolvedSync] = {}
+    for sync in syncs:
+        other = first.setdefault(sync.links.key, sync)
+        if other.stream != sync.stream:
+            message = (
+                f"link table {sync.links.key!r} is also that of sync {other.sync.key!r}, which "
+                f"reads other records ({other.stream}, here {sync.stream}): two records with one "
+                "id would be one row; give each its own data_link_table"
+            )
+            yield _at(view, "sync", sync.sync.key, ("data_link_table",), message)
 
 
 def _wanted(*offers: _Offer) -> str:
@@ -170,6 +186,7 @@ def _misfits(view: View, sync: ResolvedSync) -> Iterator[Problem]:
         yield _at(view, "data_schema", sync.schema.key, ("table",), message)
     else:
         yield from _table_misfits(view, sync.sync, sync.schema)
+        yield from _shared_rows(view, sync, sync.schema)
     yield from _unsupported(view, sync)
 
 
@@ -184,6 +201,28 @@ def _table_misfits(view: View, sync: Sync, schema: DataSchema) -> Iterator[Probl
             hint = nearest(field, known, "it has")
             message = f"match field {field!r} is not in data schema {schema.key!r}; {hint}"
             yield _at(view, "sync", sync.key, ("match", index), message)
+
+
+def _shared_rows(view: View, sync: ResolvedSync, schema: DataSchema) -> Iterator[Problem]:
+    """What is right by itself, and may overwrite or delete rows that others count on."""
+    assert schema.table is not None
+    table, mapping = schema.table, sync.mapping
+    for name in ("import_value", "default_import_value"):
+        value = getattr(mapping, name)
+        given = isinstance(value, dict) and not is_formula(value) and table.key in value
+        if given and not table.tenant_column:
+            message = (
+                f"the mapping gives the key {table.key!r}, and table {table.name!r} has no "
+                "tenant_column: records of two tenants with one id would be one row"
+            )
+            path = (name, table.key)
+            yield _at(view, "field_mapping", mapping.key, path, message, "warning")
+    if sync.sync.match and "delete" not in sync.sync.model_fields_set:
+        message = (
+            "a row found by match is deleted with its record, as delete is `hard` by default; "
+            "say which you mean: hard, soft or ignore"
+        )
+        yield _at(view, "sync", sync.sync.key, ("match",), message, "warning")
 
 
 def _unsupported(view: View, sync: ResolvedSync) -> Iterator[Problem]:
@@ -202,8 +241,10 @@ def _unsupported(view: View, sync: ResolvedSync) -> Iterator[Problem]:
                 yield _at(view, kind, element.key, path, message)
 
 
-def _at(view: View, kind: str, key: str, path: Steps, message: str) -> Problem:
-    return problem_at(_block(view, kind, key), path, message, f"{kind} {key}")
+def _at(
+    view: View, kind: str, key: str, path: Steps, message: str, severity: str = "error"
+) -> Problem:
+    return problem_at(_block(view, kind, key), path, message, f"{kind} {key}", severity)
 
 
 def _unknown_fields(view: View) -> Iterator[Problem]:

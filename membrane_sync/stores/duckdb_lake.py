@@ -296,7 +296,7 @@ class DuckDbLake:
         self, stream: str, table: TypedTable, gone: int, max_share: float
     ) -> None:
         alive = self._file.number(f"SELECT count(*) FROM {table.sql} WHERE _deleted_at IS NULL")
-        if gone > alive * max_share and alive > 1:
+        if gone > alive * max_share:
             raise Fatal(
                 f"the full scan of {stream} would delete {gone} of {alive} records, more than "
                 f"its max_share of {max_share:.0%}; nothing was deleted",
@@ -323,8 +323,11 @@ class DuckDbLake:
         self._file.execute(
             "DELETE FROM lake.scans WHERE stream = ? AND scan <> ?", [batch.stream, batch.scan]
         )
+        # What came is there, even if it couldn't be taken.
+        self._file.stage("untaken", {"external_id": [x.external_id for x in batch.dead_letters]})
         self._file.execute(
-            "INSERT INTO lake.scans SELECT ?, ?, external_id FROM staged WHERE NOT deleted",
+            "INSERT INTO lake.scans SELECT ?, ?, external_id FROM (SELECT external_id FROM staged "
+            "WHERE NOT deleted UNION SELECT external_id FROM untaken)",
             [batch.stream, batch.scan],
         )
 

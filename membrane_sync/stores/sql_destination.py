@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,12 +31,26 @@ _BAD_VALUE = (StatementError, ValueError, TypeError, OverflowError)
 """What a driver, or a conversion, raises for a value that the database can't take."""
 
 
+_CREDENTIALS = ("user", "password", "passfile", "sslpassword")
+"""What a URL's query may say of who asks; the rest says where."""
+
+
 class SqlDestination:
     """Implements `ports.Destination` for the tables that data schemas name."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         self._tables: dict[str, sa.Table] = {}
+
+    @property
+    def place(self) -> str:
+        url = self._engine.url
+        query = {name: value for name, value in url.query.items() if name not in _CREDENTIALS}
+        name = url.database or ""
+        if url.get_backend_name() == "sqlite":
+            name = Path(name).name  # a project that moves takes its file along
+        where = (url.get_backend_name(), url.host, url.port, name, sorted(query.items()))
+        return hashlib.sha256(repr(where).encode()).hexdigest()[:16]
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -62,8 +78,7 @@ class SqlDestination:
         wanted = [_match_key(row.get(f) for f in fields) for row in _typed(rows, columns)]
         first = {key[0] for key in wanted if key is not None}
         query = sa.select(table.c[declared.key], *columns).where(columns[0].in_(first))
-        if declared.tenant_column:
-            query = query.where(table.c[declared.tenant_column] == owner.tenant)
+        query = query.where(*_owned(table, declared, owner))
         found: dict[tuple[Any, ...], list[str]] = {}
         with self._transaction() as transaction:
             for row in transaction.execute(query):
@@ -72,6 +87,15 @@ class SqlDestination:
                     found.setdefault(key, []).append(str(row[0]))
         single = {key: ids[0] for key, ids in found.items() if len(ids) == 1}
         return [single.get(key) if key is not None else None for key in wanted]
+
+    def holds(self, schema: DataSchema, owner: Owner, app_ids: Sequence[str]) -> bool:
+        declared, table = declared_table(schema), self._table(schema)
+        key = table.c[declared.key]
+        keys = {row[key.name] for row in _typed([{key.name: app_id} for app_id in app_ids], [key])}
+        tenant, _ = _owned(table, declared, owner)
+        query = sa.select(sa.literal(1)).where(key.in_(keys - {None}), tenant).limit(1)
+        with self._transaction() as transaction:
+            return transaction.execute(query).first() is not None
 
     def write(
         self,
@@ -86,7 +110,10 @@ class SqlDestination:
         refused = writer.unkeyed(latest)
         with self._transaction() as transaction:
             refused.update(writer.foreign(transaction, _without(latest, refused)))
-            refused.update(writer.write(transaction, _without(latest, refused)))
+            failed = writer.write(transaction, _without(latest, refused))
+            # What was in the way may have moved by now, such as a unique value.
+            again = [delivery for delivery in latest if delivery.external_id in failed]
+            refused.update(writer.write(transaction, again))
         taken = _without(latest, refused)
         return Outcome(
             written=[d.external_id for d in taken if d.values is not None],
@@ -127,8 +154,7 @@ class _Writer:
         self._soft = soft
         self._key = table.c[self._declared.key]
         self._conflict = conflict_columns(table, self._declared)
-        tenant = self._declared.tenant_column
-        self._tenant = table.c[tenant] if tenant else None
+        self._mine = sa.and_(*_owned(table, self._declared, owner))
 
     def unkeyed(self, deliveries: Sequence[Delivery]) -> dict[str, str]:
         """Those whose id the key column can't hold, with the reason."""
@@ -145,15 +171,23 @@ class _Writer:
 
     def foreign(self, transaction: sa.Connection, deliveries: Sequence[Delivery]) -> dict[str, str]:
         """Those whose row, by its key, belongs to someone else, with the reason."""
-        if self._tenant is None or self._tenant.name in self._conflict:
-            return {}
-        query = sa.select(self._key).where(
-            self._key.in_({self._key_value(d.app_id) for d in deliveries}),
-            self._tenant.is_distinct_from(self._owner.tenant),
-        )
-        taken = set(transaction.execute(query).scalars())
-        reason = "the row with this key belongs to another tenant"
-        return {d.external_id: reason for d in deliveries if self._key_value(d.app_id) in taken}
+        refused: dict[str, str] = {}
+        for word, condition in self._others():
+            keys = {self._key_value(d.app_id) for d in deliveries}
+            query = sa.select(self._key).where(self._key.in_(keys), condition)
+            taken = set(transaction.execute(query).scalars())
+            reason = f"the row with this key belongs to another {word}"
+            found = [d.external_id for d in deliveries if self._key_value(d.app_id) in taken]
+            refused = {**dict.fromkeys(found, reason), **refused}
+        return refused
+
+    def _others(self) -> Iterator[tuple[str, sa.ColumnElement[bool]]]:
+        """Whose a row with the same key may be instead, where the table allows for one such row."""
+        tenant, connection = _owned(self._table, self._declared, self._owner)
+        if self._declared.tenant_column not in (None, *self._conflict):
+            yield "tenant", sa.not_(sa.func.coalesce(tenant, sa.false()))
+        if self._declared.connection_column not in (None, *self._conflict):
+            yield "connection", sa.and_(tenant, sa.not_(connection))
 
     def write(self, transaction: sa.Connection, deliveries: Sequence[Delivery]) -> dict[str, str]:
         """Write all; where the database refuses, halve, until only the refused rows are left.
@@ -184,7 +218,7 @@ class _Writer:
         changes = {name: insert.excluded[name] for name in rows[0] if name not in self._conflict}
         if changes:
             insert = insert.on_conflict_do_update(
-                index_elements=self._conflict, set_=changes, where=self._mine()
+                index_elements=self._conflict, set_=changes, where=self._mine
             )
         else:
             insert = insert.on_conflict_do_nothing(index_elements=self._conflict)
@@ -194,17 +228,13 @@ class _Writer:
         if not deliveries:
             return
         here = self._key.in_([self._key_value(d.app_id) for d in deliveries])
-        mine = self._mine()
-        condition = here if mine is None else sa.and_(here, mine)
+        condition = sa.and_(here, self._mine)
         if self._soft and self._declared.deleted_column:
             column = self._table.c[self._declared.deleted_column]
             now = converted(datetime.now(UTC).isoformat(), column.type)
             transaction.execute(sa.update(self._table).where(condition).values({column: now}))
         else:
             transaction.execute(sa.delete(self._table).where(condition))
-
-    def _mine(self) -> sa.ColumnElement[bool] | None:
-        return None if self._tenant is None else self._tenant == self._owner.tenant
 
     def _row(self, delivery: Delivery) -> dict[str, Any]:
         values = delivery.values or {}
@@ -245,6 +275,20 @@ def _engine(url: str) -> sa.Engine:
             f"the driver of {parsed.drivername} is not installed: {error}",
             hint="pip install 'membrane-sync[postgresql]'",
         ) from None
+
+
+def _owned(
+    table: sa.Table, declared: Table, owner: Owner
+) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Is a row the tenant's, and is it the connection's? Both must be, for us to touch it.
+
+    A row without a connection is the product's own, and becomes the connection's by being written.
+    """
+    tenant, connection = declared.tenant_column, declared.connection_column
+    tenants = table.c[tenant] == owner.tenant if tenant else sa.true()
+    if not connection:
+        return tenants, sa.true()
+    return tenants, sa.func.coalesce(table.c[connection], "").in_(["", owner.connection])
 
 
 def _column(table: sa.Table, declared: Table, field: str) -> sa.Column[Any]:

@@ -39,11 +39,12 @@ class Step:
 def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Answer, None]:
     """Every call that lists the collection from `$.cursor` on, page by page.
 
-    Numbered pages drift while others write: a record that moves between two pages is lost. So where
-    the app sorts by the cursor, the next page is not asked for by number but from the cursor that
-    the last page ended with. Numbers only turn within records that share one cursor value, and
-    those are read until two readings agree: nothing can have left them in between. Raises
-    AppUnavailable if they never do.
+    Pages drift while others write: a record that moves between two pages is lost. So where the app
+    sorts by the cursor, the next page is not asked for by number, URL or token, which may all be
+    numbers in disguise, but from the cursor that the last page ended with. Pages only turn within
+    records that the request can't tell apart, as they share one cursor value, and those are read
+    until two readings agree: nothing can have left them in between. Raises AppUnavailable if they
+    never do.
     """
     method = _list_method(collection)
     restart = _restarts_by_cursor(method)
@@ -124,7 +125,7 @@ def _window(
         settled = True
         records = records_in(collection, answer)
         if restart:
-            _note(window, collection, records, scope.get("cursor"))
+            _note(window, collection, records, scope)
         try:
             turn = _absolute(pager.send((records, _answer_scope(answer))), answer)
         except StopIteration:
@@ -134,12 +135,25 @@ def _window(
             return window
 
 
-def _note(window: _Window, collection: DataCollection, records: list[Any], cursor: Any) -> None:
+def _note(window: _Window, collection: DataCollection, records: list[Any], scope: Scope) -> None:
     newest = _newest(_list_method(collection), records)
-    if newest is not None and newest != cursor:
+    if newest is not None and _leads_on(_list_method(collection), scope, newest):
         window.next_cursor = newest
     if window.numbered or window.next_cursor is None:
         window.numbered |= _states(collection, records)
+
+
+def _leads_on(method: ListMethod, scope: Scope, newest: Any) -> bool:
+    """Whether to ask from `newest` is to ask for something else, and further on.
+
+    It isn't where the request leaves the cursor out or rounds it, or the app doesn't heed it: there
+    the reading would begin again for ever.
+    """
+    assert method.cursor is not None
+    key, cursor = CursorOrder(method.cursor).key, scope.get("cursor")
+    if cursor is not None and key(newest) <= key(cursor):
+        return False
+    return render(method, {**scope, "cursor": newest}) != render(method, scope)
 
 
 def _refuse_endless(collection: DataCollection, readings: int) -> None:
@@ -157,7 +171,7 @@ def _states(collection: DataCollection, records: list[Any]) -> set[str]:
     assert method.cursor is not None
     order = CursorOrder(method.cursor)
     ids = {"$var": collection.id}
-    return {f"{evaluate(ids, record)} at {order.value(record)}" for record in records}
+    return {f"{evaluate(ids, record)} at {order.found(record)}" for record in records}
 
 
 def _absolute(turn: Turn, answer: Answer) -> Turn:
@@ -172,13 +186,16 @@ def _turned(base: Call, turn: Turn) -> Call:
     return replace(base, query={**base.query, **turn.query}, body=body)
 
 
+_TURNED = ("page", "offset", "link_header", "next_url", "cursor")
+
+
 def _restarts_by_cursor(method: ListMethod) -> bool:
     cursor = method.cursor
     return (
         cursor is not None
         and cursor.sorted == "ascending"
         and (cursor.inclusive or cursor.unique)
-        and method.pagination.type in ("page", "offset")
+        and method.pagination.type in _TURNED
     )
 
 

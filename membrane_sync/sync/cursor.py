@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -12,6 +14,9 @@ from membrane_sync.elements.data_collection import Cursor
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 
+AHEAD = timedelta(days=1)
+"""How far a time may be ahead of our clock, or our clock of the app's, and still be believed."""
+
 _SECONDS_PER_UNIT = {
     "day": 86_400,
     "minute": 60,
@@ -21,22 +26,41 @@ _SECONDS_PER_UNIT = {
 }
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class CursorOrder:
-    """How the values of one cursor are found in records and ordered."""
+    """How the values of one cursor are found in records and ordered; `now` is when it's made."""
 
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: Cursor, now: datetime | None = None) -> None:
         self._cursor = cursor
+        self._now = now or datetime.now(UTC)
 
-    def value(self, record: Any) -> Any:
-        """The record's cursor value; None where it has none, or an empty text."""
+    def found(self, record: Any) -> Any:
+        """What the record has as cursor value; None where it has none, or an empty text."""
         found = evaluate({"$var": self._cursor.field}, record)
         return None if found is MISSING or found == "" else found
+
+    def value(self, record: Any) -> Any:
+        """The value that the cursor may move to; None where it has none, or one with a fault."""
+        found = self.found(record)
+        return None if found is None or self._fault(found) else found
+
+    def fault(self, record: Any) -> str:
+        """Why the cursor can't move to what the record has; empty if it can, or has nothing."""
+        found = self.found(record)
+        return "" if found is None else self._fault(found)
+
+    def is_old(self, value: Any) -> bool:
+        """Whether it's surely a time before now, though clocks differ; never, of no time."""
+        moment = self._moment(value)
+        return moment is not None and moment <= self._seconds(self._now - AHEAD)
 
     def key(self, value: Any) -> Any:
         """What to compare values by; raises UnexpectedAnswer for a value of another type."""
         try:
             return _KEYS[self._cursor.type](value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UnexpectedAnswer(
                 f"cursor {self._cursor.field} should be a {self._cursor.type}, a record has "
                 f"a {type(value).__name__} that isn't one",
@@ -46,6 +70,28 @@ class CursorOrder:
     def newest(self, values: Sequence[Any]) -> Any:
         """The greatest value, None of none."""
         return max(values, key=self.key, default=None)
+
+    def _fault(self, value: Any) -> str:
+        try:
+            moment = self._moment(value)
+        except UnexpectedAnswer as error:
+            return error.message
+        if moment is not None and moment > self._seconds(self._now + AHEAD):
+            return "it's more than a day ahead of now; the cursor doesn't move to it"
+        return ""
+
+    def _moment(self, value: Any) -> float | None:
+        """Seconds since 1970, where the declaration makes it a time."""
+        key = self.key(value)
+        if self._cursor.type == "timestamp":
+            return self._seconds(key)
+        if self._cursor.granularity is None or self._cursor.type == "string":
+            return None
+        return float(key * _SECONDS_PER_UNIT[self._cursor.granularity])
+
+    @staticmethod
+    def _seconds(moment: datetime) -> float:
+        return (moment - _EPOCH).total_seconds()
 
 
 def asked_from(cursor: Cursor, stored: Any) -> Any:
@@ -70,17 +116,36 @@ def asked_from(cursor: Cursor, stored: Any) -> Any:
     return int(stored) - math.ceil(round(lag, 9))
 
 
+def marked(cursor: Cursor, value: Any) -> Any:
+    """What to store for a cursor value: it, and which declaration it's a value of."""
+    return None if value is None else {"value": value, "of": _declaration(cursor)}
+
+
+def value_of(stored: Any) -> Any:
+    """The value that was `marked`, of whatever declaration."""
+    return stored.get("value") if isinstance(stored, dict) else stored
+
+
+def stored_value(cursor: Cursor, stored: Any) -> Any:
+    """The value that was `marked`; None if it's of another declaration, and so says nothing."""
+    same = isinstance(stored, dict) and stored.get("of") == _declaration(cursor)
+    return value_of(stored) if same else None
+
+
+def _declaration(cursor: Cursor) -> str:
+    text = json.dumps([cursor.field, cursor.type])
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
 def safe_checkpoint(
     cursor: Cursor, order: CursorOrder, values: Sequence[Any], *, last: bool
 ) -> Any:
-    """The cursor that may be committed with a page of these values, None to leave it.
+    """The cursor that may be committed with a page of a sorted listing, None to leave it.
 
-    Only a listing sorted by the cursor can be checkpointed before its end. Where the app leaves out
-    records equal to the cursor, records that share the page's greatest value may still follow on
-    the next page; so the value before it is committed, unless the page is the last.
+    Where the app leaves out records equal to the cursor, records that share the page's greatest
+    value may still follow on the next page; so the value before it is committed, unless the page
+    is the last.
     """
-    if not values or (cursor.sorted != "ascending" and not last):
-        return None
     newest = order.newest(values)
     if last or cursor.inclusive or cursor.unique:
         return newest
@@ -117,7 +182,10 @@ def _integer(value: Any) -> int:
 def _number(value: Any) -> float:
     if isinstance(value, bool):
         raise TypeError
-    return float(value)
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _string(value: Any) -> str:

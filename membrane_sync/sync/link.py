@@ -38,9 +38,9 @@ def link(
 ) -> Linked:
     """A delivery for each mapped record, with the key of the product's record it corresponds to.
 
-    In this order: the link it already has; the key that the mapping itself gives; the one existing
-    row equal in the sync's match fields; else a new id. New ids derive from connection and external
-    id, so that a crash between writing the row and writing its link can't make a second row.
+    In this order: the link it already has; the key that the mapping itself gives; the one row equal
+    in the sync's match fields; else a new id. New ids derive from connection and external id, so
+    that a crash between writing the row and writing its link can't make a second row.
     """
     key = LinkKey(table.key)
     links = lake.links(key, [record.external_id for record in records])
@@ -48,17 +48,55 @@ def link(
     new = [i for i in values if i not in links]
     found = _matched(destination, sync, schema, owner, {i: values[i] for i in new})
     app_ids = {i: link.app_id for i, link in links.items()}
-    for external_id in new:
+    rows = _Rows(sync.match)
+    for external_id, value in values.items():
         app_ids[external_id] = (
-            _given_key(schema, values[external_id])
-            or found.get(external_id)
+            app_ids.get(external_id)
+            or _given_key(schema, value)
+            or rows.equal(value, found.get(external_id))
             or new_id(owner.connection, table.key, external_id)
         )
+        rows.write(value, app_ids[external_id])
     gone = {record.external_id for record in records if record.value is None}
     taken = _taken(lake, key, {i: app_ids[i] for i in new}, gone) if table.one_to_one else {}
     dead = [_taken_letter(sync, i, app_ids[i], other) for i, other in taken.items()]
     deliveries = _deliveries(records, values, app_ids, set(taken))
     return Linked(deliveries, frozenset(new) - taken.keys(), dead)
+
+
+class _Rows:
+    """The rows as a batch's records leave them, one after another.
+
+    A record finds a row by `match` whether the row was written in its own batch or before it, so
+    that where a batch ends makes no difference.
+    """
+
+    def __init__(self, match: Sequence[str]) -> None:
+        self._match = match
+        self._ids: dict[str, str] = {}
+        self._values: dict[str, str] = {}
+
+    def write(self, value: Mapping[str, Any], app_id: str) -> None:
+        text = self._text(value)
+        if self._ids.get(self._values.get(app_id, "")) == app_id:
+            del self._ids[self._values[app_id]]
+        self._values[app_id] = text
+        if text:
+            self._ids.setdefault(text, app_id)
+
+    def equal(self, value: Mapping[str, Any], found: str | None) -> str | None:
+        """The row with this value in the match fields; `found` is the one in the database."""
+        text = self._text(value)
+        if text in self._ids:
+            return self._ids[text]
+        return found if found is not None and self._values.get(found, text) == text else None
+
+    def _text(self, value: Mapping[str, Any]) -> str:
+        """The values to be equal in; empty if one is missing, for that equals nothing."""
+        values = [value.get(field) for field in self._match]
+        if not values or any(v is None or isinstance(v, dict | list) for v in values):
+            return ""
+        return json.dumps(values)
 
 
 def new_id(connection: str, table: str, external_id: str) -> str:
@@ -110,18 +148,11 @@ def _matched(
     owner: Owner,
     values: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, str]:
-    """Existing rows that are equal in the match fields; a row is given to one record only."""
+    """Rows in the product's database that are equal in the match fields."""
     if not sync.match or not values:
         return {}
-    ids = list(values)
-    keys = destination.match(schema, owner, sync.match, [values[i] for i in ids])
-    found: dict[str, str] = {}
-    given: set[str] = set()
-    for external_id, app_id in zip(ids, keys, strict=True):
-        if app_id is not None and app_id not in given:
-            given.add(app_id)
-            found[external_id] = app_id
-    return found
+    keys = destination.match(schema, owner, sync.match, list(values.values()))
+    return {i: app_id for i, app_id in zip(values, keys, strict=True) if app_id is not None}
 
 
 def _taken(lake: Lake, key: LinkKey, wanted: Mapping[str, str], gone: set[str]) -> dict[str, str]:

@@ -38,10 +38,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Pulled:
-    """One page: how many records the app sent, and the batch to store."""
+    """One page: how many records the app sent, and the batch to store.
+
+    Not `named` if one of them has no id: then nobody can say which records didn't come.
+    """
 
     received: int
     batch: Batch
+    named: bool = True
 
 
 def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
@@ -59,12 +63,12 @@ def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
         answer = api.send(step.call)
         records = records_in(collection, answer)
         step = _next(steps, answer)
-        kept, dead = _raw_records(collection, records)
-        fresh = [raw for raw in kept if (raw.external_id, raw.hash) not in previous]
-        previous = {(raw.external_id, raw.hash) for raw in kept}
+        taken = _taken(collection, records, scanning=bool(reading.scan))
+        fresh = [raw for raw in taken.kept if (raw.external_id, raw.hash) not in previous]
+        previous = {(raw.external_id, raw.hash) for raw in taken.kept}
         cursor = progress.after(records, step)
-        batch = Batch(reading.stream, fresh, cursor, reading.run_id, reading.scan, dead)
-        yield Pulled(len(fresh) + len(dead), batch)
+        batch = Batch(reading.stream, fresh, cursor, reading.run_id, reading.scan, taken.dead)
+        yield Pulled(taken.received(fresh), batch, taken.named)
 
 
 def _next(steps: Generator[Step, Answer, None], answer: Answer) -> Step | None:
@@ -91,6 +95,7 @@ class _Progress:
         shown = reading.collection.deletes.tombstone is None
         self._moves = not reading.full or reading.cursor is None or shown
         self._newest: Any = None
+        self._first = True
 
     def asked_from(self) -> Any:
         if self._cursor is None or self._full:
@@ -103,26 +108,44 @@ class _Progress:
             return None
         if step is not None and not step.settled:
             return None
-        last = step is None
         values = self._values(records, self._order)
-        if last and self._newest is not None:
-            values.append(self._newest)
-        elif values:
-            self._newest = self._order.newest([*values, *self._seen()])
-        checkpoint = safe_checkpoint(self._cursor, self._order, values, last=last)
+        if self._cursor.sorted == "ascending":
+            checkpoint = self._sorted(values, self._cursor, self._order, last=step is None)
+        else:
+            checkpoint = self._unsorted(values, self._order, last=step is None)
         if checkpoint is None or not self._is_ahead(checkpoint, self._order):
             return None
         self._stored = checkpoint
         return checkpoint
 
+    def _sorted(self, values: list[Any], cursor: Cursor, order: CursorOrder, *, last: bool) -> Any:
+        if last and self._newest is not None:
+            values.append(self._newest)
+        elif values:
+            self._newest = order.newest([*values, *self._seen()])
+        return safe_checkpoint(cursor, order, values, last=last)
+
+    def _unsorted(self, values: list[Any], order: CursorOrder, *, last: bool) -> Any:
+        """At the end, the newest value that no change made since the first answer can be below.
+
+        A record that was read and then changes is missed by this reading, so the next one must
+        still ask for it. What the first answer has is older than any such change; and so is, on
+        later pages, what is older than our own clock was at the start, by more than clocks differ.
+        """
+        safe = values if self._first else [value for value in values if order.is_old(value)]
+        self._first = False
+        self._newest = order.newest([*safe, *self._seen()])
+        return self._newest if last else None
+
     def _values(self, records: list[Any], order: CursorOrder) -> list[Any]:
-        values = [order.value(record) for record in records if isinstance(record, dict)]
-        if None in values and self._cursor is not None and self._cursor.nulls == "fail":
+        mine = [record for record in records if isinstance(record, dict)]
+        nulls = any(order.found(record) is None for record in mine)
+        if nulls and self._cursor is not None and self._cursor.nulls == "fail":
             raise UnexpectedAnswer(
                 f"collection {self._collection.key!r}: a record has no {self._cursor.field}, "
                 "and the cursor's `nulls` is fail"
             )
-        return [value for value in values if value is not None]
+        return [value for record in mine if (value := order.value(record)) is not None]
 
     def _seen(self) -> list[Any]:
         return [] if self._newest is None else [self._newest]
@@ -131,22 +154,65 @@ class _Progress:
         return self._stored is None or order.key(value) > order.key(self._stored)
 
 
-def _raw_records(
-    collection: DataCollection, records: list[Any]
-) -> tuple[list[RawRecord], list[DeadLetter]]:
-    kept: list[RawRecord] = []
-    dead: list[DeadLetter] = []
+@dataclass
+class _Taken:
+    """What became of one page's records: kept or not, each is accounted for by its id."""
+
+    kept: list[RawRecord] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    named: bool = True
+
+    def received(self, fresh: list[RawRecord]) -> int:
+        ids = {raw.external_id for raw in self.kept}
+        return len(fresh) + sum(letter.external_id not in ids for letter in self.dead)
+
+
+def _taken(collection: DataCollection, records: list[Any], *, scanning: bool) -> _Taken:
+    taken = _Taken()
     for record in records:
-        if _is_excluded(collection, record):
-            continue
         try:
-            kept.append(_raw_record(collection, record))
+            excluded = _is_excluded(collection, record)
+            if excluded and not scanning:
+                continue
+            raw = _raw_record(collection, record)
+            if excluded:
+                # The scan must know that it's still there; a dead letter says so, and keeps it out.
+                reason = "it has no value there, and the cursor's `nulls` is exclude"
+                raise _BadRecordError(reason, _cursor_field(collection), raw.external_id)
+            taken.kept.append(raw)
+            taken.dead += _cursor_faults(collection, record, raw)
         except _BadRecordError as bad:
-            value = _whole_text(json.dumps(record, ensure_ascii=False, default=str))
-            external_id = bad.external_id or _digest(value)
-            letter = DeadLetter("pull", collection.key, external_id, bad.field, str(bad), value)
-            dead.append(letter)
-    return kept, dead
+            taken.named = taken.named and bool(bad.external_id)
+            taken.dead.append(_dead_letter(collection, record, bad))
+    return taken
+
+
+def _dead_letter(collection: DataCollection, record: Any, bad: _BadRecordError) -> DeadLetter:
+    try:
+        value = _whole_text(json.dumps(record, ensure_ascii=False, default=str))
+    except RecursionError:
+        value = ""
+    external_id = bad.external_id or _digest(value)
+    return DeadLetter("pull", collection.key, external_id, bad.field, str(bad), value)
+
+
+def _cursor_faults(collection: DataCollection, record: Any, raw: RawRecord) -> list[DeadLetter]:
+    """A dead letter where the cursor can't move to the record's value; the record is kept."""
+    cursor = collection.list_.cursor if collection.list_ else None
+    if cursor is None:
+        return []
+    order = CursorOrder(cursor)
+    reason = order.fault(record)
+    if not reason:
+        return []
+    value = _whole_text(str(order.found(record)))
+    name = _cursor_field(collection)
+    return [DeadLetter("pull", collection.key, raw.external_id, name, reason, value)]
+
+
+def _cursor_field(collection: DataCollection) -> str:
+    cursor = collection.list_.cursor if collection.list_ else None
+    return cursor.field.removeprefix("$.") if cursor else ""
 
 
 class _BadRecordError(ValueError):
@@ -161,7 +227,8 @@ class _BadRecordError(ValueError):
 def _raw_record(collection: DataCollection, record: Any) -> RawRecord:
     external_id = _external_id(collection, record)
     if external_id is None:
-        raise _BadRecordError(f"the record has no id at {collection.id}", "id")
+        reason = f"the record has no id at {collection.id}; a full scan with it deletes nothing"
+        raise _BadRecordError(reason, "id")
     try:
         payload = _json(record)
         content = {k: v for k, v in record.items() if k not in collection.ignored_fields}
@@ -169,6 +236,8 @@ def _raw_record(collection: DataCollection, record: Any) -> RawRecord:
         return RawRecord(external_id, payload, digest, _is_tombstone(collection, record))
     except FormulaError as error:
         raise _BadRecordError(f"its tombstone can't be read: {error}", "", external_id) from None
+    except RecursionError:
+        raise _BadRecordError("it's nested too deep to be kept", "", external_id) from None
     except ValueError:
         reason = "a number in it is NaN or infinite, which JSON can't hold"
         raise _BadRecordError(reason, "", external_id) from None
@@ -211,7 +280,7 @@ def _is_excluded(collection: DataCollection, record: Any) -> bool:
     cursor = collection.list_.cursor if collection.list_ else None
     if cursor is None or cursor.nulls != "exclude" or not isinstance(record, dict):
         return False
-    return CursorOrder(cursor).value(record) is None
+    return CursorOrder(cursor).found(record) is None
 
 
 def _digest(text: str) -> str:

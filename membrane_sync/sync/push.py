@@ -9,13 +9,15 @@ from dataclasses import replace
 from membrane_sync.elements.data_link_table import DataLinkTable
 from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import DestinationError
+from membrane_sync.errors import DestinationError, Fatal
 from membrane_sync.ports import Destination, Lake, Outcome, Owner
 from membrane_sync.records import DeadLetter, Delivery, LinkKey, Offset, Report
 from membrane_sync.sync.link import Linked, intended_links, link, links_of
 from membrane_sync.sync.store import Progress
 
 BATCH = 1_000
+SAMPLE = 100
+"""So many linked rows are looked for, to see whether the table still holds what was written."""
 
 
 def link_and_push(
@@ -33,7 +35,8 @@ def link_and_push(
     The database and the lake can't commit together. So new links are remembered first, then rows
     are written by keys that don't change, then links and offset are committed: after a crash in
     between, the same rows are written once more, to the same content, and none is forgotten. If
-    the table is another than the last time, all records are written.
+    the table or its database is another than the last time, or the rows are no longer there, all
+    records are written.
     """
     if schema.table is None:
         raise DestinationError(
@@ -46,12 +49,12 @@ def link_and_push(
             hint="add `deleted_column` to the data schema's table",
         )
     key = LinkKey(table.key)
-    offset = _offset(lake, sync, schema.table)
-    prepared = False
+    destination.prepare(schema)
+    offset = _offset(lake, sync, table, schema.table, destination.place)
+    if offset.seq and _are_gone(lake, destination, sync, key, schema, owner):
+        offset = replace(offset, seq=0)
+        lake.keep_links(key, (), (), (), offset, ())
     while records := lake.mapped(sync.key, offset.seq, BATCH):
-        if not prepared:
-            destination.prepare(schema)
-            prepared = True
         linked = link(lake, destination, sync, table, schema, owner, records)
         if linked.new:
             lake.keep_links(key, intended_links(linked), (), (), offset, ())
@@ -81,12 +84,41 @@ def push(
     return destination.write(schema, owner, deliveries, soft=sync.delete == "soft")
 
 
-def _offset(lake: Lake, sync: Sync, table: Table) -> Offset:
-    """How far this table has been written; from the beginning if it's another."""
-    shape = table.model_dump_json(exclude={"create"})
-    version = hashlib.sha256(shape.encode()).hexdigest()[:16]
+def _offset(lake: Lake, sync: Sync, links: DataLinkTable, table: Table, place: str) -> Offset:
+    """How far this table has been written; from the beginning if it's another.
+
+    The version ends with the link table's key, to know it again after it was renamed.
+    """
+    shape = table.model_dump_json(exclude={"create"}) + place
+    version = f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}/{links.key}"
     offset = lake.offset(f"push:{sync.key}")
+    former = offset.version.partition("/")[2]
+    if former and former != links.key and _linked(lake, sync, LinkKey(former)):
+        raise Fatal(
+            f"sync {sync.key!r} has its links in link table {former!r}, and now names "
+            f"{links.key!r}: without them, each record would get a second row",
+            hint=f"name {former!r} again: a link table that has links can't be renamed",
+        )
     return offset if offset.version == version else Offset(offset.consumer, 0, version)
+
+
+def _are_gone(
+    lake: Lake, destination: Destination, sync: Sync, key: LinkKey, schema: DataSchema, owner: Owner
+) -> bool:
+    """Was the table dropped or emptied? Some of the rows that it must have tell for all."""
+    linked = _linked(lake, sync, key)
+    return bool(linked) and not destination.holds(schema, owner, linked)
+
+
+def _linked(lake: Lake, sync: Sync, key: LinkKey) -> list[str]:
+    """The product's ids of a few mapped records that have links; empty if none has."""
+    after = 0
+    while records := lake.mapped(sync.key, after, SAMPLE):
+        alive = [record.external_id for record in records if record.value is not None]
+        if links := lake.links(key, alive):
+            return [link.app_id for link in links.values()]
+        after = records[-1].seq
+    return []
 
 
 def _gone(linked: Linked, outcome: Outcome) -> list[str]:

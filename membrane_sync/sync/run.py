@@ -7,7 +7,8 @@ how the assets of `orchestration/` call them.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -16,8 +17,9 @@ from membrane_sync.errors import DestinationError
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
+from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.map import map_stream
-from membrane_sync.sync.pull import Mode, Reading, pull
+from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.push import link_and_push
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
 
@@ -53,13 +55,17 @@ def run_sync(
     """Sync one connection from end to end, and report what happened.
 
     `report` is filled as the sync goes on, for one who wants the numbers of a sync that fails, too.
+    A full scan that is refused deletes nothing; what else it brought is delivered all the same.
     """
     report = report or new_report(sync, parties)
     started = monotonic()
-    pull_and_store(sync, parties, report, mode=mode, run_id=run_id, progress=progress)
-    map_records(sync, parties, report, progress=progress)
-    deliver_records(sync, parties, report, progress=progress)
-    report.seconds = monotonic() - started
+    scanned = _read(sync, parties, report, mode, run_id, progress)
+    try:
+        _finish(sync, parties, report, scanned)
+    finally:
+        map_records(sync, parties, report, progress=progress)
+        deliver_records(sync, parties, report, progress=progress)
+        report.seconds = monotonic() - started
     return report
 
 
@@ -79,9 +85,22 @@ def pull_and_store(
 ) -> None:
     """1 and 2: bring the app's changed records, or with mode `full` all of them, into the lake.
 
-    Where only a full scan finds deletions, one is due every `full_sync_interval_seconds`.
+    Where only a full scan finds deletions, one is due every `full_sync_interval_seconds`. It
+    deletes nothing if a record came without an id: that may be any of those that seem to be gone.
     """
-    stored = parties.lake.cursor(sync.stream)
+    _finish(sync, parties, report, _read(sync, parties, report, mode, run_id, progress))
+
+
+def _read(
+    sync: ResolvedSync,
+    parties: Parties,
+    report: Report,
+    mode: Mode,
+    run_id: str,
+    progress: Progress,
+) -> Reading | None:
+    """Read and store; gives the reading if it's a scan by which deletions can be told."""
+    stored = _stored_cursor(sync, parties.lake)
     report.cursor_from = report.cursor_to = "" if stored is None else str(stored)
     full = mode == "full" or _has_no_cursor(sync) or _is_scan_due(sync, parties.lake)
     scan = new_scan() if full and sync.collection.deletes.full_scan else ""
@@ -95,11 +114,28 @@ def pull_and_store(
         scan=scan,
     )
     before = parties.api.requests
-    store(pull(reading, parties.api), parties.lake, report, progress)
-    if scan:
-        share = sync.collection.deletes.max_share
-        finish_scan(parties.lake, sync.stream, scan, share, reading.run_id, report)
+    whole = store(_marked(sync, pull(reading, parties.api)), parties.lake, report, progress)
     report.requests += parties.api.requests - before
+    return reading if scan and whole else None
+
+
+def _finish(sync: ResolvedSync, parties: Parties, report: Report, scanned: Reading | None) -> None:
+    if scanned is not None:
+        share = sync.collection.deletes.max_share
+        finish_scan(parties.lake, sync.stream, scanned.scan, share, scanned.run_id, report)
+
+
+def _stored_cursor(sync: ResolvedSync, lake: Lake) -> Any:
+    cursor = sync.collection.list_.cursor if sync.collection.list_ else None
+    return None if cursor is None else stored_value(cursor, lake.cursor(sync.stream))
+
+
+def _marked(sync: ResolvedSync, pages: Iterator[Pulled]) -> Iterator[Pulled]:
+    cursor = sync.collection.list_.cursor if sync.collection.list_ else None
+    for page in pages:
+        value = page.batch.cursor
+        moved = value if cursor is None else marked(cursor, value)
+        yield replace(page, batch=replace(page.batch, cursor=moved))
 
 
 def map_records(
@@ -148,7 +184,8 @@ def _is_scan_due(sync: ResolvedSync, lake: Lake) -> bool:
         return False
     last = lake.scanned_at(sync.stream)
     interval = timedelta(seconds=sync.source.full_sync_interval_seconds)
-    return last is None or datetime.now(UTC) - last >= interval
+    # A time to come was noted by a clock that was wrong, and says nothing.
+    return last is None or not timedelta(0) <= datetime.now(UTC) - last < interval
 
 
 def _scope(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from time import monotonic
 
 from membrane_sync.ports import Lake
 from membrane_sync.records import Batch, Report, StoreCounts
+from membrane_sync.sync.cursor import value_of
 from membrane_sync.sync.pull import Pulled
 
 FLUSH_ROWS = 20_000
@@ -20,19 +21,24 @@ Progress = Callable[[str, Report], None]
 
 def store(
     pages: Iterable[Pulled], lake: Lake, report: Report, progress: Progress = lambda _v, _r: None
-) -> None:
+) -> bool:
     """Commit pages as they come, each with its cursor; the report counts what changed.
 
+    Gives whether everything that came has an id, so that what didn't come can be told.
+
     Small pages are committed together, up to 20,000 records or two seconds: a commit has a price,
-    and a crash repeats at most so much.
+    and a crash repeats at most so much. Pages that wait when a later one fails are committed first.
     """
-    for batch, received in _grouped(_counted(pages, report, progress)):
+    whole = True
+    for batch, received, named in _grouped(_counted(pages, report, progress)):
+        whole = whole and named
         counts = lake.store(batch)
         _add(report, counts)
         report.pulled += received
         if batch.cursor is not None:
-            report.cursor_to = str(batch.cursor)
+            report.cursor_to = str(value_of(batch.cursor))
         progress("store", report)
+    return whole
 
 
 def finish_scan(
@@ -62,23 +68,34 @@ def _counted(pages: Iterable[Pulled], report: Report, progress: Progress) -> Ite
         yield page
 
 
-def _grouped(pages: Iterable[Pulled]) -> Iterator[tuple[Batch, int]]:
+def _grouped(pages: Iterable[Pulled]) -> Iterator[tuple[Batch, int, bool]]:
     waiting: list[Pulled] = []
     rows, since = 0, monotonic()
-    for page in pages:
-        waiting.append(page)
-        rows += len(page.batch.records)
-        if rows >= FLUSH_ROWS or monotonic() - since >= FLUSH_SECONDS:
+    try:
+        for page in pages:
+            waiting.append(page)
+            rows += len(page.batch.records)
+            if rows >= FLUSH_ROWS or monotonic() - since >= FLUSH_SECONDS:
+                joined = _joined(waiting)
+                waiting, rows = [], 0
+                yield joined
+                since = monotonic()
+    except Exception:
+        if waiting:
             yield _joined(waiting)
-            waiting, rows, since = [], 0, monotonic()
+        raise
     if waiting:
         yield _joined(waiting)
 
 
-def _joined(pages: list[Pulled]) -> tuple[Batch, int]:
-    """One batch of several pages; the last one's cursor stands for all."""
+def _joined(pages: list[Pulled]) -> tuple[Batch, int, bool]:
+    """One batch of several pages; the last one's cursor stands for all.
+
+    A record that can't be taken is one dead letter for each field, on however many pages it came.
+    """
     records = [raw for page in pages for raw in page.batch.records]
-    dead = [letter for page in pages for letter in page.batch.dead_letters]
+    letters = [letter for page in pages for letter in page.batch.dead_letters]
+    dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
     cursors = [page.batch.cursor for page in pages if page.batch.cursor is not None]
     batch = replace(
         pages[-1].batch,
@@ -86,4 +103,5 @@ def _joined(pages: list[Pulled]) -> tuple[Batch, int]:
         dead_letters=dead,
         cursor=cursors[-1] if cursors else None,
     )
-    return batch, sum(page.received for page in pages)
+    received = sum(page.received for page in pages)
+    return batch, received, all(page.named for page in pages)

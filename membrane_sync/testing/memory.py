@@ -85,7 +85,7 @@ class MemoryLake:
         name, seen = self._scans.get(stream, ("", set()))
         alive = self.records(stream)
         gone = [i for i in alive if name != scan or i not in seen]
-        if len(gone) > len(alive) * max_share and len(alive) > 1:
+        if len(gone) > len(alive) * max_share:
             raise Fatal(
                 f"the full scan of {stream} would delete {len(gone)} of {len(alive)} records, "
                 f"more than its max_share of {max_share:.0%}; nothing was deleted"
@@ -213,6 +213,8 @@ class MemoryDestination:
     `refuses` gives the reason why a row can't be taken, None if it can.
     """
 
+    place = "memory"
+
     def __init__(self, refuses: Callable[[Mapping[str, Any]], str | None] = lambda _: None) -> None:
         self.refuses = refuses
         self._tables: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
@@ -231,9 +233,17 @@ class MemoryDestination:
         fields: Sequence[str],
         rows: Sequence[Mapping[str, Any]],
     ) -> Sequence[str | None]:
-        present = self._tables.get(_table(schema).name, {})
-        mine = [(key, row) for (tenant, key), row in present.items() if tenant == owner.tenant]
+        declared = _table(schema)
+        mine = [
+            (key, row)
+            for (tenant, key), row in self._tables.get(declared.name, {}).items()
+            if tenant == owner.tenant and not _is_foreign(row, declared, owner)
+        ]
         return [_match([key for key, row in mine if _equal(row, w, fields)]) for w in rows]
+
+    def holds(self, schema: DataSchema, owner: Owner, app_ids: Sequence[str]) -> bool:
+        rows = self._tables.get(_table(schema).name, {})
+        return any((owner.tenant, app_id) in rows for app_id in app_ids)
 
     def write(
         self,
@@ -244,17 +254,23 @@ class MemoryDestination:
         soft: bool = False,
     ) -> Outcome:
         latest = {delivery.external_id: delivery for delivery in deliveries}.values()
-        upserts = [delivery for delivery in latest if delivery.values is not None]
-        reasons = {d.external_id: self.refuses(d.values or {}) for d in upserts}
+        reasons = {d.external_id: self._reason(_table(schema), owner, d) for d in latest}
         refused = {i: reason for i, reason in reasons.items() if reason is not None}
-        written = [delivery for delivery in upserts if delivery.external_id not in refused]
-        removed = [delivery for delivery in latest if delivery.values is None]
+        taken = [delivery for delivery in latest if delivery.external_id not in refused]
+        written = [delivery for delivery in taken if delivery.values is not None]
+        removed = [delivery for delivery in taken if delivery.values is None]
         for delivery in removed:
             self._remove(_table(schema), owner, delivery.app_id, soft=soft)
         for delivery in written:
             self._upsert(schema, owner, delivery)
         ids = [[delivery.external_id for delivery in group] for group in (written, removed)]
         return Outcome(ids[0], ids[1], refused)
+
+    def _reason(self, declared: Table, owner: Owner, delivery: Delivery) -> str | None:
+        row = self._tables.get(declared.name, {}).get((owner.tenant, delivery.app_id), {})
+        if _is_foreign(row, declared, owner):
+            return "the row with this key belongs to another connection"
+        return None if delivery.values is None else self.refuses(delivery.values)
 
     def _upsert(self, schema: DataSchema, owner: Owner, delivery: Delivery) -> None:
         declared, values = _table(schema), delivery.values or {}
@@ -320,6 +336,11 @@ def _table(schema: DataSchema) -> Table:
     if schema.table is None:
         raise DestinationError(f"data schema {schema.key!r} names no table")
     return schema.table
+
+
+def _is_foreign(row: Mapping[str, Any], declared: Table, owner: Owner) -> bool:
+    column = declared.connection_column
+    return bool(column) and row.get(column or "") not in (None, "", owner.connection)
 
 
 def _equal(row: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequence[str]) -> bool:

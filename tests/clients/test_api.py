@@ -161,6 +161,14 @@ def test_a_token_that_no_header_can_hold_is_refused(token: str) -> None:
 def test_a_base_url_that_is_none_is_refused() -> None:
     with pytest.raises(Fatal, match="base_url gives"):
         App(OK).api(base_url={"$var": "$.input.server"})
+    for bad in ("https://app.test:port", "https://", f"https://app.test/{'x' * 70_000}"):
+        with pytest.raises(Fatal, match="base_url gives .* not a URL"):
+            App(OK).api(base_url=bad)
+
+
+def test_a_path_that_makes_no_url_is_refused() -> None:
+    with pytest.raises(Fatal, match="a path makes no URL"):
+        App(OK).api().send(Call("GET", "/contacts/\x00"))
 
 
 # --- waiting -------------------------------------------------------------------------------------
@@ -218,6 +226,20 @@ def test_a_hiccup_is_repeated(hiccup: httpx.Response | Exception) -> None:
     assert api.send(LIST).body == {"data": []}
     assert api.requests == 3
     assert len(app.waits) == 2 and app.waits[1] > app.waits[0] >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
+        (b'{"n": ' + b"9" * 5_000 + b"}", "a number with more digits than can be read"),
+    ],
+)
+def test_json_that_can_never_be_read_is_not_asked_for_again(content: bytes, said: str) -> None:
+    app = App(httpx.Response(200, content=content))
+    with pytest.raises(UnexpectedAnswer, match=f"GET /contacts answered .*{said}"):
+        app.api().send(LIST)
+    assert len(app.requests) == 1
 
 
 def test_an_app_that_stays_away_is_unavailable() -> None:
@@ -335,6 +357,21 @@ def test_no_error_says_a_secret(name: str, failure: httpx.Response | Exception) 
             api.send(call)
         said = str(caught.value) + repr(caught.value) + repr(vars(caught.value))
         assert SECRET not in said
+
+
+@pytest.mark.parametrize("secret", ["1234", "s3cr", "pass word"])
+def test_short_secrets_are_not_said_either(secret: str) -> None:
+    app = App(httpx.Response(400, json={"message": f"{secret} is no good"}))
+    with pytest.raises(UnexpectedAnswer, match=r"\*\*\* is no good") as caught:
+        app.api({"token": secret}).send(LIST)
+    assert secret not in str(caught.value)
+
+
+def test_half_a_secret_is_not_said_where_words_are_cut() -> None:
+    app = App(httpx.Response(400, json={"message": "x" * 190 + SECRET}))
+    with pytest.raises(UnexpectedAnswer) as caught:
+        app.api().send(LIST)
+    assert SECRET[:5] not in str(caught.value)
 
 
 def test_records_and_settings_do_not_show_secrets(tmp_path: Any) -> None:

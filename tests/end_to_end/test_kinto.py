@@ -11,7 +11,7 @@ import pytest
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.apps.process import free_port
 from membrane_sync.clients.api import ATTEMPTS, LONGEST_WAIT_SECONDS
-from membrane_sync.errors import AppUnavailable, NotAuthorized
+from membrane_sync.errors import AppUnavailable, DestinationError, NotAuthorized
 from membrane_sync.ports import ConnectionRecord
 from tests.end_to_end.helpers import (
     Row,
@@ -153,6 +153,51 @@ def test_companies_have_a_table_and_a_stream_of_their_own(
     assert len(workspace.rows("contacts")) == 1
     found = {row["name"]: row["size"] for row in workspace.rows("companies")}
     assert found == {f"Company {key}": size for key, (_, size) in sizes.items()}
+
+
+def test_a_table_that_was_dropped_is_filled_again(workspace: Workspace, tenant: Tenant) -> None:
+    tenant.write(person(n) for n in range(30))
+    connection = workspace.connect(tenant.connection)
+    workspace.sync(connection)
+    keys = workspace.links(connection)
+    with sqlite3.connect(workspace.data / "app.db") as database:
+        database.execute("DROP TABLE contacts")
+    assert workspace.sync(connection).delivered == 30
+    assert_in_step(workspace, tenant, connection)
+
+    (workspace.data / "app.db").unlink()
+    assert workspace.sync(connection).delivered == 30
+    assert workspace.links(connection) == keys
+    assert_in_step(workspace, tenant, connection)
+
+
+def test_a_column_that_is_gone_is_said_at_once(workspace: Workspace, tenant: Tenant) -> None:
+    tenant.write([person(1)])
+    connection = workspace.connect(tenant.connection)
+    workspace.sync(connection)
+    with sqlite3.connect(workspace.data / "app.db") as database:
+        database.execute("ALTER TABLE contacts DROP COLUMN phone")
+    with pytest.raises(DestinationError, match="has no column phone"):
+        workspace.sync(connection)
+
+
+def test_another_collection_gives_its_records_even_if_they_were_read_before(
+    workspace: Workspace, tenant: Tenant
+) -> None:
+    connection = workspace.connect(tenant.connection)
+    tenant.write([person(50)], "companies")
+    workspace.sync(connection, "companies")
+    tenant.write([person(1), person(2)])
+    workspace.sync(connection)
+    workspace.replace(
+        "mappings/universal/packages/contacts.yaml",
+        "contacts: {collection_key: contacts}",
+        "contacts: {collection_key: companies}",
+    )
+    assert workspace.sync(connection).delivered == 1
+    emails = {row["email"] for row in workspace.rows()}
+    # The rows of the former collection stay.
+    assert emails == {f"person{n}@example.org" for n in (1, 2, 50)}
 
 
 class TestRejected:

@@ -124,6 +124,34 @@ def test_owner_columns_are_filled(place: Place) -> None:
     assert (row["tenant"], row["connection"]) == ("acme", "acme_kinto")
 
 
+def test_two_connections_of_a_tenant_are_apart(place: Place) -> None:
+    schema = contacts_schema(table={"connection_column": "connection"})
+    other = Owner("acme", "acme_pocketbase")
+    place.destination.write(schema, ACME, [delivery("a", {"email": "a"}, app_id="1")])
+    before = place.rows(schema)
+    theirs = [
+        delivery("a", {"email": "theirs"}, app_id="1"),
+        delivery("b", {"email": "b"}, app_id="2"),
+    ]
+    outcome = place.destination.write(schema, other, theirs)
+    reason = "the row with this key belongs to another connection"
+    assert (list(outcome.written), outcome.refused) == (["b"], {"a": reason})
+    gone = place.destination.write(schema, other, [delivery("a", None, app_id="1")])
+    assert (list(gone.removed), gone.refused) == ([], {"a": reason})
+    assert place.rows(schema)[0] == before[0] and len(place.rows(schema)) == 2
+    matched = place.destination.match(schema, other, ["email"], [{"email": "a"}, {"email": "b"}])
+    assert list(matched) == [None, "2"]
+
+
+def test_whether_any_of_some_rows_is_there(place: Place) -> None:
+    place.destination.prepare(SCHEMA)
+    place.destination.write(SCHEMA, ACME, [delivery("a", {"email": "a"}, app_id="1")])
+    assert place.destination.holds(SCHEMA, ACME, ["2", "1"])
+    assert not place.destination.holds(SCHEMA, ACME, ["2"])
+    assert not place.destination.holds(SCHEMA, ACME, [])
+    assert not place.destination.holds(SCHEMA, GLOBEX, ["1"])
+
+
 def test_match_finds_the_one_equal_row(place: Place) -> None:
     rows = [
         delivery("1", {"email": "a@x", "score": 1}),

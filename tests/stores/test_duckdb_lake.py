@@ -17,7 +17,7 @@ import duckdb
 import pytest
 
 from membrane_sync.errors import Fatal, LockTimeout, NotFound
-from membrane_sync.records import Link, LinkKey, Offset
+from membrane_sync.records import DeadLetter, Link, LinkKey, Offset
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import FORMAT, LakeFile
 from tests.stores.records import batch, mapped_record, raw
@@ -315,6 +315,16 @@ def test_a_file_that_is_no_lake_is_said_so(path: Path) -> None:
     path.write_text("not a database")
     with pytest.raises(Fatal, match=r"acme\.duckdb can't be opened"):
         lake_of(path).cursor("contacts")
+
+
+def test_a_scan_sees_what_came_as_a_dead_letter(path: Path) -> None:
+    lake = lake_of(path)
+    lake.store(batch(raw("a"), raw("b"), raw("c")))
+    letter = DeadLetter("pull", "contacts", "a", "", "it can't be taken")
+    lake.store(batch(raw("b"), scan="s", dead_letters=[letter]))
+    assert lake.finish_scan("contacts", "s", 0.5, "run").deleted == 1
+    gone = lake.select("SELECT external_id FROM changes WHERE kind = 'deleted'").to_pylist()
+    assert gone == [{"external_id": "c"}]
 
 
 def test_a_failed_write_leaves_all_as_it_was(path: Path) -> None:

@@ -153,9 +153,11 @@ def test_a_scan_that_would_delete_too_much_deletes_nothing(lake: Lake) -> None:
     assert lake.finish_scan("contacts", "s", 0.75, "run").deleted == 3
 
 
-def test_the_only_record_may_go(lake: Lake) -> None:
+def test_the_share_of_an_only_record_is_all_of_them(lake: Lake) -> None:
     lake.store(batch(raw("a")))
-    assert lake.finish_scan("contacts", "s", 0.5, "run").deleted == 1
+    with pytest.raises(Fatal, match="delete 1 of 1 records"):
+        lake.finish_scan("contacts", "s", 0.5, "run")
+    assert lake.finish_scan("contacts", "s", 1, "run").deleted == 1
 
 
 def test_mapped_records_are_written_where_they_differ(lake: Lake) -> None:

@@ -180,6 +180,21 @@ def test_an_id_that_is_no_key_is_refused_with_advice(url: str, destination: SqlD
     assert "let the mapping give id" in outcome.refused["a"]
 
 
+def test_a_unique_value_may_move_on_within_a_batch(url: str, destination: SqlDestination) -> None:
+    run(
+        url,
+        "CREATE TABLE contacts (id VARCHAR(99) PRIMARY KEY, tenant TEXT, email TEXT UNIQUE,"
+        " score INTEGER)",
+    )
+    first = [delivery("a", {"email": "1@x"}), delivery("b", {"email": "2@x"})]
+    destination.write(existing(), ACME, first)
+    moved = [delivery("a", {"email": "2@x"}), delivery("b", {"email": "3@x"})]
+    outcome = destination.write(existing(), ACME, moved)
+    assert (sorted(outcome.written), outcome.refused) == (["a", "b"], {})
+    rows = read(url, "SELECT email FROM contacts ORDER BY id")
+    assert [row["email"] for row in rows] == ["2@x", "3@x"]
+
+
 # --- tenants in a table keyed by id alone --------------------------------------------------------
 
 
@@ -206,6 +221,27 @@ def test_another_tenants_row_is_never_touched(
     assert outcome.refused == dict.fromkeys(["write", "same", "delete"], reason)
     after = read(url, "SELECT * FROM contacts ORDER BY id")
     assert after[:2] == before and len(after) == 3
+
+
+def test_a_row_without_a_connection_becomes_that_of_who_writes_it(
+    url: str, destination: SqlDestination
+) -> None:
+    run(
+        url,
+        "CREATE TABLE contacts (id VARCHAR(99) PRIMARY KEY, tenant TEXT, connection TEXT,"
+        " email TEXT, score INTEGER)",
+        "INSERT INTO contacts VALUES ('1', 'acme', NULL, 'one', 1), ('2', 'acme', '', 'two', 2),"
+        " ('3', 'acme', 'acme_pocketbase', 'three', 3)",
+    )
+    schema = existing(connection_column="connection")
+    wanted = [{"email": name} for name in ("one", "two", "three")]
+    assert destination.match(schema, ACME, ["email"], wanted) == ["1", "2", None]
+    rows = [delivery(i, {"email": "mine"}, app_id=i) for i in "123"]
+    outcome = destination.write(schema, ACME, rows)
+    assert outcome.refused == {"3": "the row with this key belongs to another connection"}
+    found = read(url, "SELECT connection, email FROM contacts ORDER BY id")
+    assert [row["connection"] for row in found] == ["acme_kinto", "acme_kinto", "acme_pocketbase"]
+    assert [row["email"] for row in found] == ["mine", "mine", "three"]
 
 
 # --- types ---------------------------------------------------------------------------------------
@@ -308,6 +344,19 @@ def test_a_database_that_is_not_there_is_said_so_without_its_password() -> None:
     with pytest.raises(DestinationError, match="is the database running") as caught:
         destination.prepare(contacts_schema())
     assert "planted-secret" not in str(caught.value) + repr(caught.value)
+
+
+def test_a_place_is_the_same_whoever_asks(tmp_path: Path) -> None:
+    def place(url: str) -> str:
+        return SqlDestination(f"postgresql+psycopg://{url}").place
+
+    here = place("u:planted-secret@h:5432/db?options=-csearch_path%3Da")
+    assert place("v:other@h:5432/db?options=-csearch_path%3Da&passfile=x") == here
+    others = ["u@i:5432/db?options=-csearch_path%3Da", "u@h:5432/db2", "u@h:5433/db", "u@h:5432/db"]
+    assert len({here, *map(place, others)}) == 5
+    paths = ("a/app.db", "moved/app.db", "a/other.db")
+    files = [SqlDestination(f"sqlite:///{tmp_path / path}").place for path in paths]
+    assert files[0] == files[1] != files[2]
 
 
 @pytest.mark.parametrize(

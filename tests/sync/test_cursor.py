@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from membrane_sync.elements.data_collection import Cursor
 from membrane_sync.errors import UnexpectedAnswer
-from membrane_sync.sync.cursor import CursorOrder, asked_from, safe_checkpoint
+from membrane_sync.sync.cursor import (
+    CursorOrder,
+    asked_from,
+    marked,
+    safe_checkpoint,
+    stored_value,
+    value_of,
+)
 
 
 def cursor(**more: Any) -> Cursor:
@@ -100,9 +108,6 @@ LAGGING = {"inclusive": False, "lag_seconds": 5, "granularity": "second"}
         (LAGGING, [1, 2, 2], False, 1),
         (LAGGING, [2, 2], False, None),
         (LAGGING, [1, 2, 2], True, 2),
-        ({"sorted": "none"}, [3, 1, 2], False, None),
-        ({"sorted": "none"}, [3, 1, 2], True, 3),
-        ({"sorted": "descending"}, [3, 2, 1], False, None),
     ],
 )
 def test_the_checkpoint_loses_no_ties(
@@ -110,3 +115,60 @@ def test_the_checkpoint_loses_no_ties(
 ) -> None:
     of = cursor(**declared)
     assert safe_checkpoint(of, CursorOrder(of), values, last=last) == checkpoint
+
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+NOON_SECONDS = int(NOON.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "usable"),
+    [
+        ({"type": "timestamp"}, "2026-01-03T12:00:00Z", True),
+        ({"type": "timestamp"}, "2026-01-03T12:00:01Z", False),
+        ({"type": "timestamp"}, "2026-01-03 14:00:01+02:00", False),
+        ({"type": "timestamp"}, "soon", False),
+        ({"granularity": "second"}, NOON_SECONDS + 86_400, True),
+        ({"granularity": "second"}, NOON_SECONDS + 86_401, False),
+        ({"granularity": "millisecond"}, (NOON_SECONDS + 86_400) * 1_000, True),
+        ({"granularity": "millisecond"}, str((NOON_SECONDS + 86_401) * 1_000), False),
+        ({"granularity": "microsecond", "type": "number"}, (NOON_SECONDS + 86_401) * 1e6, False),
+        # Without a granularity a number is no time.
+        ({}, 10**18, True),
+        ({"type": "string"}, "9999-01-01", True),
+        ({"type": "number"}, "nan", False),
+        ({"type": "number"}, "inf", False),
+    ],
+)
+def test_a_time_to_come_or_an_unreadable_value_is_not_moved_to(
+    declared: dict[str, Any], value: Any, usable: bool
+) -> None:
+    order = CursorOrder(cursor(**declared), now=NOON)
+    record = {"at": value}
+    assert order.found(record) == value
+    assert (order.value(record) == value, order.fault(record) == "") == (usable, usable)
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "old"),
+    [
+        ({"type": "timestamp"}, "2026-01-01T12:00:00Z", True),
+        ({"type": "timestamp"}, "2026-01-01T12:00:01Z", False),
+        ({"granularity": "second"}, NOON_SECONDS - 86_400, True),
+        ({"granularity": "second"}, NOON_SECONDS, False),
+        ({}, 1, False),
+        ({"type": "string"}, "1970-01-01", False),
+    ],
+)
+def test_only_a_time_is_surely_old(declared: dict[str, Any], value: Any, old: bool) -> None:
+    assert CursorOrder(cursor(**declared), now=NOON).is_old(value) is old
+
+
+def test_a_stored_cursor_says_nothing_to_another_declaration() -> None:
+    stored = marked(cursor(), 7)
+    assert (stored_value(cursor(), stored), value_of(stored)) == (7, 7)
+    assert stored_value(cursor(sorted="none", nulls="fail"), stored) == 7
+    assert stored_value(cursor(type="number"), stored) is None
+    assert stored_value(cursor(field="$.changed"), stored) is None
+    assert stored_value(cursor(), 7) is None, "nobody knows of which declaration it is"
+    assert marked(cursor(), None) is None

@@ -71,11 +71,12 @@ def test_an_equal_row_is_taken_once() -> None:
     sync = declared_sync(match=["email"])
     records = [record("a", email="x"), record("b", email="x"), record("c", email="none")]
     result = run(MemoryLake(), *records, destination=place, sync=sync)
-    assert app_ids(result) == {
-        "a": "row0",
-        "b": new_id("acme_app", "people", "b"),
-        "c": new_id("acme_app", "people", "c"),
-    }
+    assert app_ids(result) == {"a": "row0", "c": new_id("acme_app", "people", "c")}
+    (letter,) = result.dead_letters
+    assert letter.external_id == "b"
+    assert "record row0 of the product is already linked to external record a" in letter.reason
+    result = run(MemoryLake(), *records, destination=place, sync=sync, one_to_one=False)
+    assert (app_ids(result)["a"], app_ids(result)["b"]) == ("row0", "row0")
 
 
 def test_a_new_id_is_always_the_same() -> None:

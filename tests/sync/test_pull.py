@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -84,6 +85,7 @@ def test_bad_records_are_dead_letters_and_the_rest_goes_on() -> None:
     assert {(x.verb, x.element, x.field) for x in letters} == {("pull", "contacts", "id")}
     assert len({letter.external_id for letter in letters}) == len(bad)
     assert pulled[0].received == len(bad) + 2
+    assert not all(page.named for page in pulled)
 
 
 def test_numbers_that_json_cannot_hold_are_dead_letters() -> None:
@@ -92,6 +94,17 @@ def test_numbers_that_json_cannot_hold_are_dead_letters() -> None:
     assert [raw.external_id for raw in records(pulled)] == ["c"]
     assert [letter.external_id for letter in dead(pulled)] == ["a", "b"]
     assert "NaN or infinite" in dead(pulled)[0].reason
+    assert pulled[0].named
+
+
+def test_what_is_nested_too_deep_is_a_dead_letter() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    pulled = read(collection(), [{"id": "a", "x": deep}, {"id": "b"}])
+    assert [raw.external_id for raw in records(pulled)] == ["b"]
+    assert [(x.external_id, x.value) for x in dead(pulled)] == [("a", "")]
+    assert "nested too deep" in dead(pulled)[0].reason
 
 
 def test_half_a_character_is_replaced() -> None:
@@ -144,6 +157,35 @@ def test_an_unsorted_listing_moves_at_its_end() -> None:
     assert cursors(read(of, at(5, 1), at(3))) == [None, None, 5]
 
 
+@pytest.mark.parametrize("sorted_", ["none", "descending"])
+def test_an_unsorted_listing_moves_no_further_than_its_first_answer(sorted_: str) -> None:
+    """What is newer may have changed while it was read, as may others that came before."""
+    of = collection(PAGES, {"sorted": sorted_})
+    assert cursors(read(of, at(3, 1), at(9), at(2))) == [None, None, None, 3]
+    assert cursors(read(of, at(None), at(9))) == [None] * 3
+    timed = collection(PAGES, {"sorted": sorted_, "type": "timestamp"})
+    soon = datetime.now(UTC).isoformat()
+    pages = [at("2001-01-01"), at("2026-01-01T00:00:00Z", soon), at("2003-01-01")]
+    assert cursors(read(timed, *pages))[-1] == "2026-01-01T00:00:00Z"
+
+
+def test_a_value_the_cursor_cannot_move_to_is_a_dead_letter_of_a_kept_record() -> None:
+    of = collection(PAGES, {"type": "timestamp"})
+    first = at("2026-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "soon", 5)
+    pulled = read(of, first, at("2026-01-02T00:00:00Z"))
+    assert len(records(pulled)) == 5
+    assert cursors(pulled) == ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", None]
+    letters = dead(pulled)
+    assert [(x.external_id, x.field, x.value) for x in letters] == [
+        ("2999-01-01T00:00:00Z-1", "at", "2999-01-01T00:00:00Z"),
+        ("soon-2", "at", "soon"),
+        ("5-3", "at", "5"),
+    ]
+    assert "more than a day ahead" in letters[0].reason
+    assert "should be a timestamp" in letters[1].reason
+    assert pulled[0].received == 4
+
+
 def test_the_cursor_never_moves_backwards() -> None:
     assert (
         cursors(read(collection(PAGES, {"sorted": "none"}), at(3), at(4), cursor=9)) == [None] * 3
@@ -165,7 +207,11 @@ def test_records_without_a_cursor_value() -> None:
     page = [{"id": "a", "at": 1}, {"id": "b"}, {"id": "c", "at": None}]
     kept = read(collection(cursor={"nulls": "include"}), page)
     assert len(records(kept)) == 3 and cursors(kept) == [1]
-    assert len(records(read(collection(cursor={"nulls": "exclude"}), page))) == 1
+    excluding = collection(cursor={"nulls": "exclude"})
+    assert len(records(read(excluding, page))) == 1 and dead(read(excluding, page)) == []
+    scanned = read(excluding, page, full=True, scan="s")
+    assert [raw.external_id for raw in records(scanned)] == ["a"]
+    assert [(x.external_id, x.field) for x in dead(scanned)] == [("b", "at"), ("c", "at")]
     with pytest.raises(UnexpectedAnswer, match=r"a record has no \$\.at"):
         read(collection(cursor={"nulls": "fail"}), page)
 

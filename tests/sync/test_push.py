@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import DestinationError
-from membrane_sync.ports import Owner
-from membrane_sync.records import LinkKey, MappedRecord, Offset, Report
+from membrane_sync.errors import DestinationError, Fatal
+from membrane_sync.ports import Outcome, Owner
+from membrane_sync.records import Delivery, LinkKey, MappedRecord, Offset, Report
 from membrane_sync.sync.push import link_and_push
 from membrane_sync.testing import MemoryDestination, MemoryLake
 from tests.sync.parts import collection, declared_sync, resolved, schema
@@ -34,9 +35,10 @@ def run(
     destination: MemoryDestination,
     sync: Sync | None = None,
     to: DataSchema | None = None,
+    links: str = "people",
 ) -> Report:
     report = Report()
-    table = resolved(collection()).links
+    table = resolved(collection()).links.model_copy(update={"key": links})
     to = to or schema()
     link_and_push(lake, destination, sync or declared_sync(), table, to, OWNER, report)
     return report
@@ -63,18 +65,50 @@ def test_rows_and_links_are_written_and_counted() -> None:
     assert emails(destination) == ["b", "new"]
 
 
-def test_nothing_to_do_touches_nothing() -> None:
-    lake = MemoryLake()
+class Watched(MemoryDestination):
+    """Says what it was asked to write, and refuses to be prepared once its table is unfit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fit = True
+        self.batches: list[list[str]] = []
+
+    def prepare(self, schema: DataSchema) -> None:
+        if not self.fit:
+            raise DestinationError("table 'contacts' has no column 'email'")
+        super().prepare(schema)
+
+    def write(
+        self,
+        schema: DataSchema,
+        owner: Owner,
+        deliveries: Sequence[Delivery],
+        *,
+        soft: bool = False,
+    ) -> Outcome:
+        self.batches.append([delivery.external_id for delivery in deliveries])
+        return super().write(schema, owner, deliveries, soft=soft)
+
+    def drop(self) -> None:
+        self._tables.clear()
+
+
+def test_nothing_to_do_writes_nothing() -> None:
+    lake, destination = MemoryLake(), Watched()
     keep(lake, a={"email": "a"})
-    run(lake, MemoryDestination())
+    run(lake, destination)
     writes = lake.writes
+    report = run(lake, destination)
+    assert (report.delivered, lake.writes, destination.batches) == (0, writes, [["a"]])
 
-    class Untouched(MemoryDestination):
-        def prepare(self, schema: DataSchema) -> None:
-            raise AssertionError("nothing is to be written")
 
-    report = run(lake, Untouched())
-    assert (report.delivered, lake.writes) == (0, writes)
+def test_a_table_that_no_longer_fits_is_said_even_if_nothing_changed() -> None:
+    lake, destination = MemoryLake(), Watched()
+    keep(lake, a={"email": "a"})
+    run(lake, destination)
+    destination.fit = False
+    with pytest.raises(DestinationError, match="no column 'email'"):
+        run(lake, destination)
 
 
 def test_a_poison_row_is_a_dead_letter_and_has_no_link() -> None:
@@ -145,6 +179,95 @@ def test_another_table_gets_all_records() -> None:
     report = run(lake, destination, to=schema(table={"name": "people"}))
     assert (report.delivered, report.linked) == (2, 0)
     assert len(destination.rows("people")) == 2
+
+
+def test_a_table_that_was_dropped_or_emptied_is_filled_again() -> None:
+    lake, destination = MemoryLake(), Watched()
+    keep(lake, a={"email": "a"}, b={"email": "b"}, c={"email": "c"})
+    run(lake, destination)
+    keep(lake, a=None)
+    run(lake, destination)
+    before = destination.rows("contacts")
+    destination.drop()
+    # Another connection's sync was the first to make the table again.
+    other = Owner("globex", "globex_app")
+    destination.write(schema(), other, [Delivery("x", "x", {"email": "theirs"})])
+    report = run(lake, destination)
+    assert (report.delivered, report.linked, report.failed) == (2, 0, 0)
+    assert [row for row in destination.rows("contacts") if row["tenant"] == "acme"] == before
+    assert run(lake, destination).delivered == 0
+
+
+def test_a_crash_while_a_table_is_filled_again_forgets_no_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("membrane_sync.sync.push.BATCH", 2)
+    for at in range(1, 5):
+        lake, destination = Crashing(99), Watched()
+        keep(lake, **{f"r{i}": {"email": f"{i}"} for i in range(5)})
+        run(lake, destination)
+        destination.drop()
+        lake.at = at
+        with pytest.raises(Crash):
+            run(lake, destination)
+        run(lake, destination)
+        assert len(emails(destination)) == 5
+
+
+def test_a_table_whose_records_were_all_deleted_stays_empty() -> None:
+    lake, destination = MemoryLake(), Watched()
+    keep(lake, a={"email": "a"})
+    run(lake, destination)
+    keep(lake, a=None)
+    run(lake, destination)
+    written = len(destination.batches)
+    run(lake, destination)
+    assert (len(destination.batches), destination.rows("contacts")) == (written, [])
+
+
+def test_another_database_gets_all_records() -> None:
+    lake, destination = MemoryLake(), MemoryDestination()
+    keep(lake, a={"email": "a"}, b={"email": "b"})
+    run(lake, destination)
+    destination.place = "another, with a copy of the rows"
+    assert run(lake, destination).delivered == 2
+
+
+def test_a_link_table_with_links_cannot_be_renamed() -> None:
+    lake, destination = MemoryLake(), MemoryDestination()
+    keep(lake, a={"email": "a"})
+    run(lake, destination)
+    with pytest.raises(
+        Fatal, match="has its links in link table 'people', and now names 'persons'"
+    ):
+        run(lake, destination, links="persons")
+    assert emails(destination) == ["a"]
+    keep(lake, a={"email": "a2"})
+    run(lake, destination)
+    assert emails(destination) == ["a2"]
+    keep(lake, a=None)
+    run(lake, destination)
+    keep(lake, b={"email": "b"})
+    run(lake, destination, links="persons")
+    assert emails(destination) == ["b"]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 10])
+def test_where_a_batch_ends_makes_no_difference_to_match(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("membrane_sync.sync.push.BATCH", batch)
+    lake, destination = MemoryLake(), MemoryDestination()
+    destination.write(schema(), OWNER, [Delivery("", "0", {"email": "there"})])
+    sync = declared_sync(match=["email"])
+    keep(lake, a={"email": "there"}, b={"email": "there"}, c={"email": "new"}, d={"email": "new"})
+    run(lake, destination, sync)
+    assert [letter.external_id for letter in lake.dead_letters] == ["b", "d"]
+    keep(lake, a={"email": "moved"}, e={"email": "there"}, f={"email": "moved"})
+    run(lake, destination, sync)
+    assert [letter.external_id for letter in lake.dead_letters] == ["b", "d", "f"]
+    assert emails(destination) == ["moved", "new", "there"]
+    assert {i: link.app_id for i, link in lake.links(KEY, list("af")).items()} == {"a": "0"}
 
 
 def test_long_feeds_are_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

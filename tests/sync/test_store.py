@@ -64,17 +64,35 @@ def test_nothing_pulled_is_nothing_stored() -> None:
     assert lake.batches == []
 
 
-def test_what_was_committed_before_a_failure_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FLUSH_ROWS", 1)
+@pytest.mark.parametrize("rows", [1, 2, 20_000])
+def test_what_was_committed_before_a_failure_stays(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(module, "FLUSH_ROWS", rows)
 
     def pages() -> Iterator[Pulled]:
-        yield page("a", cursor=1)
+        for number, name in enumerate("abc"):
+            yield page(name, cursor=number)
         raise RuntimeError("the line went dead")
 
+    lake, report = Noting(), Report()
+    with pytest.raises(RuntimeError, match="the line went dead"):
+        store(pages(), lake, report)
+    assert (set(lake.records("contacts")), lake.cursor("contacts")) == ({*"abc"}, 2)
+    assert [raw.external_id for batch in lake.batches for raw in batch.records] == [*"abc"]
+    assert (report.pulled, report.created, report.cursor_to) == (3, 3, "2")
+
+
+def test_a_bad_record_on_many_pages_is_one_dead_letter_a_field() -> None:
     lake = Noting()
-    with pytest.raises(RuntimeError):
-        store(pages(), lake, Report())
-    assert (set(lake.records("contacts")), lake.cursor("contacts")) == ({"a"}, 1)
+    store([page("a", dead=1), page("b", dead=2), page("c", dead=1)], lake, Report())
+    assert [letter.external_id for letter in lake.dead_letters] == ["dead0", "dead1"]
+
+
+def test_it_says_whether_all_that_came_has_an_id() -> None:
+    nameless = Pulled(1, Batch("contacts", []), named=False)
+    assert store([page("a"), page("b")], MemoryLake(), Report())
+    assert not store([page("a"), nameless, page("b")], MemoryLake(), Report())
 
 
 def test_progress_names_the_verb_and_the_numbers_so_far() -> None:
