@@ -27,8 +27,10 @@ from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import NotFound
+from membrane_sync.project import schemas
+from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
-from membrane_sync.project.layers import resolve
+from membrane_sync.project.layers import override_layer, resolve
 from membrane_sync.project.loader import (
     CONNECTION,
     CONNECTOR,
@@ -91,6 +93,7 @@ class Project:
         self.documents = documents
         self.settings = settings
         self.environ = os.environ if environ is None else environ
+        self.customisation: Customisation | None = None
         self._elements: dict[tuple[str, str, str, str], Element] = {}
 
     @classmethod
@@ -103,6 +106,19 @@ class Project:
             documents.not_read("database")
         return cls(root, documents, settings, environ)
 
+    def customised(self, customisation: Customisation) -> Project:
+        """The same project, in which one connection's overrides count too."""
+        project = Project(self.root, self.documents, self.settings, self.environ)
+        project.customisation = customisation
+        return project
+
+    @property
+    def from_files(self) -> Project:
+        """The same project without overrides."""
+        if self.customisation is None:
+            return self
+        return Project(self.root, self.documents, self.settings, self.environ)
+
     def block(
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
     ) -> Block | None:
@@ -112,7 +128,13 @@ class Project:
             for address in self._addresses(kind, key, integration, connection)
             if (block := self.documents.blocks.get(address)) is not None
         ]
-        return resolve(layers) if layers else None
+        if not layers:
+            return None
+        custom = self.customisation
+        if custom is None or connection != custom.connection:
+            return resolve(layers)
+        judged = [(j.override, j.mark) for j in custom.of(kind, key) if j.applied]
+        return resolve([*layers, override_layer(resolve(layers), judged)])
 
     def find(
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
@@ -204,15 +226,16 @@ class Project:
         collection = self.collection_of(integration, source)
         if collection is None or collection.list_ is None or collection.list_.not_supported:
             return None
-        schema = mapping.data_schema
+        schema = self.get(DataSchema, mapping.data_schema, **layer) if mapping.data_schema else None
+        lookup = schemas.lookup_in(self, **layer)
         return ResolvedSync(
             sync=sync,
             integration=self.integration(integration),
             connector=self.connector(integration),
             source=source,
             collection=collection,
-            mapping=mapping,
-            schema=self.get(DataSchema, schema, **layer) if schema else None,
+            mapping=schemas.with_references(mapping, lookup),
+            schema=schemas.with_references(schema, lookup) if schema else None,
             links=self.get(DataLinkTable, sync.data_link_table, **layer),
         )
 

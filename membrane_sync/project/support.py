@@ -64,10 +64,6 @@ _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
         "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
         "schedule says when it's read"
     },
-    FieldMapping: {
-        "frozen_import_fields": f"frozen_import_fields {_NOT_YET}",
-        "frozen_export_fields": f"frozen_export_fields {_NOT_YET}",
-    },
     Integration: {
         "authentication_options": f"authentication_options {_NOT_YET}",
         "oauth_callback_url": f"oauth_callback_url {_NOT_YET}",
