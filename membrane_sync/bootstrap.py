@@ -6,6 +6,7 @@ with open_runtime(root).connect("acme_kinto") as parties:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from membrane_sync.clients.api import HttpApi
-from membrane_sync.errors import MembraneError, NotFound, ProjectError
+from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
@@ -82,6 +83,54 @@ def _result(run: RunRecord | None) -> str:
     return ", ".join(f"{n:,} {what}" for what, n in numbers.items() if n) or "nothing changed"
 
 
+def _without_syncs(connection: ConnectionRecord, why: str) -> Standing:
+    names = (connection.key, connection.tenant, connection.integration)
+    return Standing(*names, sync="", records=0, links=0, dead_letters=0, last_sync=None, result=why)
+
+
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+
+
+def _check_key(connection: ConnectionRecord) -> None:
+    """A key names a file, a partition and a folder, so it's of letters, digits, - and _."""
+    if not _KEY.fullmatch(connection.key):
+        raise Fatal(
+            f"{connection.key!r} can't be the key of a connection",
+            hint="use 1 to 100 letters, digits, - and _; give it as --key",
+        )
+    if not connection.tenant.strip() or not connection.tenant.isprintable():
+        raise Fatal(
+            f"{connection.tenant!r} can't be the key of a tenant", hint="give it as --tenant"
+        )
+
+
+def _refuse_another_account(
+    stored: ConnectionRecord, given: ConnectionRecord, same_account: bool
+) -> None:
+    if stored.key != given.key:
+        raise Fatal(
+            f"connection {given.key!r} differs from {stored.key!r} only in case",
+            hint="some disks take the two for one file; give another --key",
+        )
+    if (stored.tenant, stored.integration) != (given.tenant, given.integration):
+        raise Fatal(
+            f"connection {given.key!r} is tenant {stored.tenant!r}'s in {stored.integration!r}",
+            hint="give the new connection another --key",
+        )
+    if dict(stored.input) != dict(given.input) and not same_account:
+        changed = sorted(
+            name
+            for name in {*stored.input, *given.input}
+            if stored.input.get(name) != given.input.get(name)
+        )
+        raise Fatal(
+            f"connection {given.key!r} would get another {', '.join(changed)}; its lake holds the "
+            "records of the account it has now",
+            hint="for another account give another --key; for the same one at a new address, "
+            "--same-account",
+        )
+
+
 class Runtime:
     """A checked project with its stores."""
 
@@ -130,7 +179,16 @@ class Runtime:
     def syncs(
         self, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
     ) -> list[ResolvedSync]:
-        """Every sync that this connection takes part in, as it sees them."""
+        """Every sync that this connection takes part in, as it sees them.
+
+        Raises NotFound if the project has the connection's integration no more.
+        """
+        if connection.integration not in self.project.integrations:
+            raise NotFound(
+                f"connection {connection.key!r} is of integration {connection.integration!r}, "
+                "which the project doesn't have",
+                hint=f"bring the integration back, or: membrane disconnect {connection.key}",
+            )
         project = self.seen_by(connection.key, connection.integration, instance_key)
         return project.syncs(connection.integration, connection.key)
 
@@ -172,6 +230,30 @@ class Runtime:
                 lake.close()
                 api.close()
 
+    def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
+        """Store a connection; of one that's there already, new credentials for the same account.
+
+        Its lake holds the records of that account. So a key that's another tenant's or another
+        app's is refused, and so is other input, unless it's said to be the `same_account` at a new
+        address. Raises Fatal, and for a key that can't be a file's name too.
+        """
+        _check_key(connection)
+        others = [
+            other
+            for other in self.ledger.connections()
+            if other.key.casefold() == connection.key.casefold()
+        ]
+        for other in others:
+            _refuse_another_account(other, connection, same_account)
+        lake = self.lake_path(connection.key)
+        if not others and not same_account and lake.exists():
+            raise Fatal(
+                f"{lake.name} holds the records of an earlier connection {connection.key!r}",
+                hint="for the same account again, --same-account; for another one, another --key, "
+                "or move the file away",
+            )
+        self.ledger.connect(connection)
+
     def prove(self, connection: ConnectionRecord) -> None:
         """Call the app's `test` request with the connection's credentials, if it declares one.
 
@@ -190,11 +272,19 @@ class Runtime:
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""
         last = {(run.connection, run.sync): run for run in self.ledger.last_runs()}
-        return [
-            self._standing(connection, sync, last.get((connection.key, sync.sync.key)))
-            for connection in self.ledger.connections()
-            for sync in self.syncs(connection)
-        ]
+        found: list[Standing] = []
+        for connection in self.ledger.connections():
+            try:
+                syncs = self.syncs(connection)
+                found += [
+                    self._standing(connection, sync, last.get((connection.key, sync.sync.key)))
+                    for sync in syncs
+                ]
+                if not syncs:
+                    found.append(_without_syncs(connection, "takes part in no sync"))
+            except MembraneError as error:
+                found.append(_without_syncs(connection, f"failed: {error.message}"))
+        return found
 
     def _standing(
         self, connection: ConnectionRecord, sync: ResolvedSync, run: RunRecord | None
@@ -229,10 +319,13 @@ class Runtime:
         return self.settings.databases[table.database if table else "app"]
 
     @contextmanager
-    def recorded(self, run_id: str, sync: str, connection: str) -> Iterator[Report]:
+    def recorded(
+        self, run_id: str, sync: str, connection: str, report: Report | None = None
+    ) -> Iterator[Report]:
         """Write to the ledger that a run began, and how it ended; gives the report to fill.
 
-        The stages of one run, in processes of their own, add to the same report.
+        The stages of one run, in processes of their own, add to the same report, unless one is
+        given.
         """
         run = next(
             (
@@ -242,7 +335,7 @@ class Runtime:
             ),
             RunRecord(run_id, connection, sync, datetime.now(UTC)),
         )
-        report = run.report or Report(sync=sync, connection=connection)
+        report = report or run.report or Report(sync=sync, connection=connection)
         self.ledger.record_run(replace(run, finished_at=None, error=""))
         error = "it was interrupted"
         try:

@@ -35,6 +35,9 @@ def connect(
             "--credential", help="As password=env:NAME (from the environment) or password=-(stdin)."
         ),
     ] = None,
+    same_account: Annotated[
+        bool, typer.Option("--same-account", help="The account is the same, its input is new.")
+    ] = False,
     test: Annotated[bool, typer.Option(help="Call the app to prove the credentials.")] = True,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
@@ -54,14 +57,14 @@ def connect(
             key=key or f"{tenant}_{integration}",
             integration=integration,
             tenant=tenant,
-            input=gather(connector.input_schema, _pairs(values or [])),
+            input=gather(connector.input_schema, _pairs(values or [], "--set")),
             credentials=gather(
                 connector.authentication.input_schema, _secrets(credentials or []), secret=True
             ),
         )
         if test:
             runtime.prove(record)
-        runtime.ledger.connect(record)
+        runtime.register(record, same_account=same_account)
     if as_json:
         print_json({"connection": record.key, "integration": integration, "tenant": tenant})
         return
@@ -127,19 +130,20 @@ def _row(row: Any) -> Sequence[Any]:
     )
 
 
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Values by name; a text that isn't name=value is not repeated, as it may be a secret."""
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise Fatal(f"{text!r} is not name=value", hint="write it as --set url=https://…")
+            raise Fatal(f"a value of {option} is not name=value", hint=f"write {option} name=value")
         pairs[name] = value
     return pairs
 
 
 def _secrets(texts: Sequence[str]) -> Mapping[str, str]:
     """Credentials by name; `env:NAME` and `-` keep them out of the shell's history."""
-    return {name: _secret(name, value) for name, value in _pairs(texts).items()}
+    return {name: _secret(name, value) for name, value in _pairs(texts, "--credential").items()}
 
 
 def _secret(name: str, value: str) -> str:

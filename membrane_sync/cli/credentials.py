@@ -49,9 +49,9 @@ def _typed(name: str, value: str, field: Mapping[str, Any]) -> Any:
         if field.get("type") == "number":
             return float(value)
     except ValueError:
-        raise Fatal(f"{name!r} should be a {field['type']}, is {value!r}") from None
+        raise Fatal(f"{name!r} should be of type {field['type']}, and isn't") from None
     if field.get("type") == "boolean":
         if value.lower() not in ("true", "false"):
-            raise Fatal(f"{name!r} should be true or false, is {value!r}")
+            raise Fatal(f"{name!r} should be true or false, and is neither")
         return value.lower() == "true"
     return value

@@ -12,6 +12,7 @@ import typer
 from membrane_sync.bootstrap import find_root, open_runtime
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures, print_json, print_records, print_table
+from membrane_sync.elements.data_link_table import DataLinkTable
 from membrane_sync.errors import NotFound
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 
@@ -61,7 +62,7 @@ def links(
     as_json: JsonOption = False,
 ) -> None:
     """Show which external record is which record of the product."""
-    with failures(as_json), _lake(project, connection) as lake:
+    with failures(as_json), _lake(project, connection, table) as lake:
         rows = lake.select(
             "SELECT link_table, external_id, app_id, direction, linked_at, synced_at FROM links "
             "WHERE ? = '' OR link_table = ? ORDER BY link_table, external_id LIMIT ?",
@@ -104,8 +105,11 @@ def dead_letters(
 
 
 @contextmanager
-def _lake(project: Path, connection: str) -> Iterator[DuckDbLake]:
+def _lake(project: Path, connection: str, link_table: str = "") -> Iterator[DuckDbLake]:
     runtime = open_runtime(find_root(project))
+    if link_table:
+        integration = runtime.ledger.connection(connection).integration
+        runtime.project.get(DataLinkTable, link_table, integration=integration)
     lake = runtime.lake(runtime.ledger.connection(connection))
     try:
         yield lake

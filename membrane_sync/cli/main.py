@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from membrane_sync.cli import connections, development, lake, mapping, overrides, project, syncing
-from membrane_sync.cli.output import errors
 
 app = typer.Typer(
     help="Keep your product's data in sync with the apps your customers use.",
@@ -20,11 +19,7 @@ for group in (project, mapping, connections, overrides, syncing, lake, developme
 
 def main() -> None:
     """Run the command line."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        errors.print("interrupted; what was committed stays, and the next sync goes on from there")
-        raise SystemExit(130) from None
+    app()
 
 
 if __name__ == "__main__":

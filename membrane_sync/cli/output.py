@@ -8,6 +8,7 @@
 | 3 | the project's declarations are wrong: `membrane check` |
 | 4 | try again later: the app or a lock was not to be had; nothing was lost |
 | 5 | done, but some records failed: `membrane dead-letters` |
+| 130 | interrupted; what was committed stays |
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from enum import IntEnum
+from math import isfinite
 from typing import Any, NoReturn
 
 import typer
@@ -25,7 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from membrane_sync.errors import MembraneError, ProjectError, Retryable
+from membrane_sync.errors import Fatal, MembraneError, ProjectError, Retryable
 
 PIPE_WIDTH = 120
 """Columns to use where the output is no terminal."""
@@ -49,6 +51,7 @@ class Exit(IntEnum):
     PROJECT = 3
     LATER = 4
     SOME_FAILED = 5
+    INTERRUPTED = 130
 
 
 @contextmanager
@@ -58,9 +61,31 @@ def failures(as_json: bool = False) -> Iterator[None]:
         yield
     except MembraneError as error:
         fail(error, as_json=as_json)
+    except OSError as error:
+        fail(as_ours(error), as_json=as_json)
+    except KeyboardInterrupt:
+        hint = "what was committed stays, and the next sync goes on from there"
+        interrupted = MembraneError("interrupted", hint=hint)
+        fail(interrupted, as_json=as_json, code=Exit.INTERRUPTED)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if not as_json:
+            raise
+        fail(as_ours(error), as_json=True)
 
 
-def fail(error: MembraneError, *, as_json: bool = False) -> NoReturn:
+def as_ours(error: Exception) -> MembraneError:
+    """Any error as one of ours, so that scripts can read it and others go on."""
+    if isinstance(error, MembraneError):
+        return error
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return Fatal(f"{error.strerror or error}{where}", hint="is there room, and may we write?")
+    return Fatal(f"{type(error).__name__}: {error}", hint="this is a defect; please report it")
+
+
+def fail(error: MembraneError, *, as_json: bool = False, code: Exit | None = None) -> NoReturn:
     """Say what went wrong and what to do, and leave with the code for it."""
     if as_json:
         said = {"code": error.code, "message": error.message, "hint": error.hint}
@@ -68,10 +93,10 @@ def fail(error: MembraneError, *, as_json: bool = False) -> NoReturn:
     elif isinstance(error, ProjectError):
         show_problems(error)
     else:
-        errors.print(f"[red bold]Error:[/] {escape(error.message)}", highlight=False)
-        if error.hint:
-            errors.print(f"[yellow]→[/] {escape(error.hint)}", highlight=False)
-    raise typer.Exit(exit_code(error))
+        hint = f"\n[yellow]→[/] {escape(error.hint)}" if error.hint else ""
+        line = f"[red bold]Error:[/] {escape(error.message)}{hint}"
+        errors.print(line, highlight=False, soft_wrap=True)
+    raise typer.Exit(exit_code(error) if code is None else code)
 
 
 def exit_code(error: MembraneError) -> Exit:
@@ -92,8 +117,17 @@ def show_problems(error: ProjectError) -> None:
 
 def print_json(value: Any) -> None:
     """JSON on standard output, and nothing else there."""
-    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
+    json.dump(_finite(value), sys.stdout, indent=2, default=_plain)
     sys.stdout.write("\n")
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as null: JSON has no such numbers."""
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def print_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -52,7 +53,7 @@ def scaffold(directory: Path) -> list[str]:
             shutil.copytree(source / name, directory / name, ignore=_ignored)
         else:
             shutil.copy(source / name, directory / name)
-    name = directory.resolve().name.replace("_", "-").lower()
+    name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-") or "project"
     (directory / "pyproject.toml").write_text(_PYPROJECT.format(name=name), encoding="utf-8")
     (directory / "README.md").write_text(_README.format(name=name), encoding="utf-8")
     (directory / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
@@ -14,7 +15,15 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from membrane_sync.bootstrap import Runtime, find_root, open_runtime
 from membrane_sync.cli.options import HERE, ConnectionOption, JsonOption, ProjectOption
-from membrane_sync.cli.output import Exit, console, errors, failures, print_json, print_table
+from membrane_sync.cli.output import (
+    Exit,
+    as_ours,
+    console,
+    errors,
+    failures,
+    print_json,
+    print_table,
+)
 from membrane_sync.errors import MembraneError, NotFound, Retryable
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import ResolvedSync
@@ -59,78 +68,106 @@ def pull(
     _run(key, connection, full, project, as_json, only_pull=True)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A sync that failed, or a connection none of whose syncs could be found."""
+
+    connection: str
+    sync: str
+    error: MembraneError
+
+
 def _run(
     key: str,
     connection: str | None,
     full: bool,
-    project: object,
+    project: Path,
     as_json: bool,
     *,
     only_pull: bool,
 ) -> None:
     with failures(as_json):
-        runtime = open_runtime(find_root(project))  # type: ignore[arg-type]
-        work = _work(runtime, key, connection)
-    reports: list[Report] = []
-    failed: list[MembraneError] = []
-    with _progress(as_json) as progress:
-        for record, declared in work:
-            try:
-                reports.append(_one(runtime, record, declared, full, only_pull, progress))
-            except MembraneError as error:
-                failed.append(error)
-                reports.append(Report(declared.sync.key, record.integration, record.key))
+        runtime = open_runtime(find_root(project))
+        work, failed = _work(runtime, key, connection)
+        reports: list[Report] = []
+        with _progress(as_json) as progress:
+            for record, declared in work:
+                report = Report(declared.sync.key, record.integration, record.key)
+                reports.append(report)
+                try:
+                    _one(runtime, record, declared, report, full, only_pull, progress)
+                except Exception as error:
+                    failed.append(Failure(record.key, declared.sync.key, as_ours(error)))
     if as_json:
-        print_json(
+        said = [
             {
-                "reports": [asdict(report) for report in reports],
-                "errors": [{"code": e.code, "message": e.message, "hint": e.hint} for e in failed],
+                "connection": failure.connection,
+                "sync": failure.sync,
+                "code": failure.error.code,
+                "message": failure.error.message,
+                "hint": failure.error.hint,
             }
-        )
+            for failure in failed
+        ]
+        print_json({"reports": [asdict(report) for report in reports], "errors": said})
     else:
         show_reports(reports)
         for failure in failed:
-            errors.print(f"[red bold]Error:[/] {escape(str(failure))}", highlight=False)
+            name = f"{failure.connection} {failure.sync}".strip()
+            errors.print(
+                f"[red bold]Error:[/] {escape(f'{name}: {failure.error}')}",
+                highlight=False,
+                soft_wrap=True,
+            )
     raise typer.Exit(_exit(reports, failed))
 
 
-def _exit(reports: Sequence[Report], failed: Sequence[MembraneError]) -> Exit:
+def _exit(reports: Sequence[Report], failed: Sequence[Failure]) -> Exit:
     if failed:
-        later = all(isinstance(error, Retryable) for error in failed)
+        later = all(isinstance(failure.error, Retryable) for failure in failed)
         return Exit.LATER if later else Exit.FAILED
     return Exit.SOME_FAILED if any(report.failed for report in reports) else Exit.DONE
 
 
-def _work(runtime: Runtime, key: str, connection: str | None) -> list[Work]:
-    """Which syncs of which connections are meant; raises NotFound if it's none."""
+def _work(runtime: Runtime, key: str, connection: str | None) -> tuple[list[Work], list[Failure]]:
+    """Which syncs of which connections are meant; raises NotFound if it's none.
+
+    A connection whose syncs can't be found doesn't hold up the others.
+    """
     if connection:
-        records: Sequence[ConnectionRecord] = [runtime.ledger.connection(connection)]
+        record = runtime.ledger.connection(connection)
+        if key:
+            return [(record, runtime.sync(key, record))], []
+        records: Sequence[ConnectionRecord] = [record]
     else:
         records = runtime.ledger.connections()
     if not records:
         raise NotFound("there is no connection yet", hint="make one: membrane connect")
-    if key and connection:
-        return [(records[0], runtime.sync(key, records[0]))]
-    work = [
-        (record, declared)
-        for record in records
-        for declared in runtime.syncs(record)
-        if not key or declared.sync.key == key
-    ]
-    if not work:
-        declared_keys = ", ".join(runtime.project.keys("sync")) or "none"
-        raise NotFound(f"no connection takes part in sync {key!r}", hint=f"syncs: {declared_keys}")
-    return work
+    work: list[Work] = []
+    failed: list[Failure] = []
+    for record in records:
+        try:
+            syncs = runtime.syncs(record)
+        except MembraneError as error:
+            failed.append(Failure(record.key, key, error))
+        else:
+            work += [(record, sync) for sync in syncs if not key or sync.sync.key == key]
+    if not work and not failed:
+        known = ", ".join(runtime.project.keys("sync")) or "none"
+        which = f"sync {key!r}" if key else "any sync"
+        raise NotFound(f"no connection takes part in {which}", hint=f"syncs: {known}")
+    return work, failed
 
 
 def _one(
     runtime: Runtime,
     record: ConnectionRecord,
     declared: ResolvedSync,
+    report: Report,
     full: bool,
     only_pull: bool,
     progress: Progress,
-) -> Report:
+) -> None:
     run_id = uuid.uuid4().hex
     name = f"{record.key} {declared.sync.key}"
     task = progress.add_task(name, total=None, doing="waiting for the connection")
@@ -143,10 +180,9 @@ def _one(
     started = monotonic()
     try:
         with (
-            runtime.recorded(run_id, declared.sync.key, record.key) as report,
+            runtime.recorded(run_id, declared.sync.key, record.key, report),
             runtime.connect(record.key, declared, what="membrane sync") as parties,
         ):
-            report.integration = record.integration
             if only_pull:
                 pull_and_store(declared, parties, report, mode=mode, run_id=run_id, progress=show)
                 report.seconds = monotonic() - started
@@ -154,7 +190,6 @@ def _one(
                 run_sync(declared, parties, mode=mode, run_id=run_id, progress=show, report=report)
     finally:
         progress.update(task, total=1, completed=1)
-    return report
 
 
 def show_reports(reports: Sequence[Report]) -> None:

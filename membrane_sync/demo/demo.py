@@ -139,7 +139,7 @@ def _connect(
     with _step(demo, f"connect two customers: {names}"):
         for connection in connections:
             runtime.prove(connection)
-            runtime.ledger.connect(connection)
+            runtime.register(connection)
         _launch(demo).wait(timeout=120)
     return connections
 

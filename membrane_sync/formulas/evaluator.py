@@ -59,6 +59,7 @@ class Call:
     scope: Value
     where: Where
     build: Callable[[Value, Value, Where], Value]
+    strict: bool = True
 
     def option(self, name: str) -> Value:
         """The argument of this name, unevaluated; MISSING where the arguments have no names."""
@@ -71,6 +72,12 @@ class Call:
     def error(self, value: Value, reason: str) -> FormulaError:
         """The error that says that this formula failed on this value."""
         return FormulaError(str(self.where), self.operator, value, reason)
+
+    def unusable(self, value: Value, reason: str) -> Value:
+        """MISSING where failures are to be silent; else that error is raised."""
+        if self.strict:
+            raise self.error(value, reason)
+        return MISSING
 
 
 ValueFunction: TypeAlias = Callable[[Value], Value]
@@ -187,7 +194,8 @@ class _Evaluation:
                 return fields if fields or not node else MISSING
             args = node[operator.name]
             if operator.lazy is not None:
-                value = operator.lazy(Call(operator.name, args, node, scope, where, self._build))
+                call = Call(operator.name, args, node, scope, where, self._build, self.strict)
+                value = operator.lazy(call)
                 self.copies = self.copies or isinstance(value, Copy)
                 return value
             value = self._build(args, scope, where.inside(operator.name))

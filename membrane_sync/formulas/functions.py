@@ -196,7 +196,6 @@ def deferred(call: Call) -> Value:
 
 
 NOT_RUNNABLE: Final = (
-    "$jsonata",
     "$lookup",
     "$findExternalRecordId",
     "$findAppRecordId",

@@ -1,6 +1,7 @@
 """The commands as a person or a script meets them: words, JSON and exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,14 @@ def connected(cli: Cli, kinto: Kinto, account: Account) -> Cli:
     return cli
 
 
-def connect(cli: Cli, kinto: Kinto, account: Account, password: str = PASSWORD) -> Result:
+def connect(
+    cli: Cli,
+    kinto: Kinto,
+    account: Account,
+    password: str = PASSWORD,
+    *,
+    same_account: bool = False,
+) -> Result:
     return cli(
         "connect",
         "kinto",
@@ -68,6 +76,7 @@ def connect(cli: Cli, kinto: Kinto, account: Account, password: str = PASSWORD) 
         f"--set=bucket={account.user}",
         f"--credential=username={account.user}",
         "--credential=password=env:KINTO_PASSWORD",
+        *(["--same-account"] if same_account else []),
         KINTO_PASSWORD=password,
     )
 
@@ -286,6 +295,19 @@ def test_one_failing_connection_does_not_hold_up_the_others(
     assert result.exit_code == Exit.LATER
 
 
+def test_the_lake_of_an_earlier_connection_is_not_handed_on(
+    connected: Cli, kinto: Kinto, account: Account
+) -> None:
+    connected("sync")
+    assert connected("disconnect", "acme_kinto").exit_code == Exit.DONE
+    result = no_test(connected, "--tenant=globex", "--key=acme_kinto", *ACCOUNT)
+    assert result.exit_code == Exit.FAILED
+    assert "records of an earlier connection" in result.stderr
+    assert connect(connected, kinto, account).exit_code == Exit.FAILED
+    assert connect(connected, kinto, account, same_account=True).exit_code == Exit.DONE
+    assert "Nothing changed" in connected("sync").stdout
+
+
 def test_disconnect_forgets_the_credentials(connected: Cli) -> None:
     assert connected("disconnect", "acme_kinto").exit_code == Exit.DONE
     assert "No connection yet" in connected("status").stdout
@@ -296,3 +318,116 @@ def test_help_starts_fast_enough_to_be_used() -> None:
     code = "import sys; from membrane_sync.cli.main import app; print('dagster' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def no_test(cli: Cli, *arguments: str) -> Result:
+    """Connect an account of an app that isn't there."""
+    options = ["--no-test", "--credential=username=u", "--credential=password=p"]
+    return cli("connect", "kinto", *options, *arguments)
+
+
+ACCOUNT = ("--set=url=http://127.0.0.1:9/v1", "--set=bucket=b")
+
+
+def test_a_key_is_never_given_to_another_tenant(cli: Cli) -> None:
+    assert no_test(cli, "--tenant=acme", "--key=main", *ACCOUNT).exit_code == Exit.DONE
+    result = no_test(cli, "--tenant=globex", "--key=main", *ACCOUNT)
+    assert result.exit_code == Exit.FAILED
+    assert "connection 'main' is tenant 'acme''s" in result.stderr
+    assert "another --key" in result.stderr
+    result = no_test(cli, "--tenant=acme", "--key=Main", *ACCOUNT)
+    assert "only in case" in result.stderr
+
+
+def test_another_account_needs_another_key(cli: Cli) -> None:
+    moved = ("--set=url=http://127.0.0.1:10/v1", "--set=bucket=b")
+    assert no_test(cli, "--tenant=acme", *ACCOUNT).exit_code == Exit.DONE
+    assert no_test(cli, "--tenant=acme", *ACCOUNT).exit_code == Exit.DONE
+    result = no_test(cli, "--tenant=acme", *moved)
+    assert result.exit_code == Exit.FAILED
+    assert "another url" in result.stderr and "--same-account" in result.stderr
+    assert no_test(cli, "--tenant=acme", "--same-account", *moved).exit_code == Exit.DONE
+
+
+@pytest.mark.parametrize("key", ["../x", "a/b", "", ".", "a b", "x" * 101, "ключ", "a\nb"])
+def test_a_key_names_a_file_safely(cli: Cli, key: str) -> None:
+    result = no_test(cli, "--tenant=../..", *ACCOUNT, *([f"--key={key}"] if key else []))
+    assert result.exit_code == Exit.FAILED
+    assert "can't be the key of a connection" in result.stderr.replace("\n", "")
+    assert no_test(cli, "--tenant= ", "--key=fine", *ACCOUNT).exit_code == Exit.FAILED
+
+
+def test_a_misplaced_secret_is_not_repeated(cli: Cli) -> None:
+    result = cli("connect", "kinto", "--tenant=acme", *ACCOUNT, f"--credential={PASSWORD}")
+    assert result.exit_code == Exit.FAILED
+    assert "--credential name=value" in result.stderr
+    assert PASSWORD not in result.output
+
+
+def test_a_connection_of_a_removed_integration_holds_up_nobody(connected: Cli) -> None:
+    shutil.copytree(
+        connected.root / "mappings" / "integrations" / "kinto",
+        connected.root / "mappings" / "integrations" / "old",
+    )
+    gone = connected.root / "mappings" / "integrations" / "old"
+    (gone / "integration.yaml").write_text("connector: kinto\n")
+    options = ["--no-test", "--credential=username=u", "--credential=password=p"]
+    result = connected("connect", "old", "--tenant=acme", *options, *ACCOUNT)
+    assert result.exit_code == Exit.DONE, result.output
+    shutil.rmtree(gone)
+    result = connected("sync", "contacts", "--json")
+    assert result.exit_code == Exit.FAILED
+    said = json.loads(result.stdout)
+    assert [report["delivered"] for report in said["reports"]] == [30]
+    [error] = said["errors"]
+    assert (error["connection"], error["code"]) == ("acme_old", "not_found")
+    assert "membrane disconnect acme_old" in error["hint"]
+    rows = {row["connection"]: row for row in connected.json("status")}
+    assert "which the project doesn't have" in rows["acme_old"]["result"]
+
+
+def test_a_defect_in_one_connection_holds_up_nobody(
+    connected: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr("membrane_sync.cli.syncing.run_sync", broken)
+    result = connected("sync", "--json")
+    assert result.exit_code == Exit.FAILED
+    errors = json.loads(result.stdout)["errors"]
+    assert [error["sync"] for error in errors] == ["companies", "contacts"]
+    assert errors[0]["message"] == "RuntimeError: no such luck"
+
+
+def test_interrupting_says_what_stays(connected: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("membrane_sync.cli.syncing.run_sync", interrupted)
+    result = connected("sync")
+    assert result.exit_code == Exit.INTERRUPTED
+    assert "what was committed stays" in result.stderr
+    assert "error" in json.loads(connected("sync", "--json").stdout)
+
+
+def test_no_sync_at_all(connected: Cli) -> None:
+    for path in (connected.root / "mappings" / "universal" / "packages").iterdir():
+        path.write_text(path.read_text().replace("schedule:", "enabled: false\n    schedule:"))
+    result = connected("sync")
+    assert result.exit_code == Exit.FAILED
+    assert "no connection takes part in any sync" in result.stderr
+    [row] = connected.json("status")
+    assert row["result"] == "takes part in no sync"
+
+
+def test_unknown_link_tables_and_odd_names(connected: Cli, tmp_path: Path) -> None:
+    result = connected("links", "contcats", "-c", "acme_kinto")
+    assert result.exit_code == Exit.FAILED
+    assert "did you mean 'contacts'?" in result.stderr
+    odd = tmp_path / 'bad "name'
+    assert connected("init", str(odd)).exit_code == Exit.DONE
+    assert Cli(odd)("check").exit_code == Exit.DONE
+    query = "SELECT 'NaN'::DOUBLE AS n"
+    connected("sync")
+    assert connected.json("records", "-c", "acme_kinto", "--sql", query) == [{"n": None}]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +16,7 @@ from membrane_sync.formulas import (
     OPERATORS,
     FormulaError,
     check,
+    clock,
     evaluate,
     evaluate_fields,
     variables,
@@ -20,6 +24,13 @@ from membrane_sync.formulas import (
 from membrane_sync.formulas.filters import COMPARISONS, FILTERS
 from membrane_sync.formulas.javascript import deep_equal, loose_equal, to_string
 from membrane_sync.formulas.locators import parse, text_of
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _the_same_time() -> Iterator[None]:
+    with clock.at(datetime(2024, 5, 7, 4, tzinfo=UTC)):
+        yield
+
 
 NAMES = st.sampled_from(["a", "b", "x.y", "", "item", "parent", "index", "values", "$copy"])
 LOCATORS = st.sampled_from(["$", "a", "$.b", r"$.x\.y", "$.a[0]", "$.item", "$.parent.a", "$.["])

@@ -1,0 +1,303 @@
+"""How fast mappings run: compiled, one record at a time, and written by hand in SQL.
+
+`python benchmarks/mapping.py`; RECORDS (1,000,000), BATCH (50,000) and SCALAR (20,000), how many
+are mapped one at a time, are environment variables. Every path goes from a list of JSON texts to a
+list of JSON texts, as in the pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from membrane_sync.formulas import MISSING, evaluate_fields
+from membrane_sync.formulas.plan import compile
+
+RECORDS = int(os.environ.get("RECORDS", "1000000"))
+BATCH = int(os.environ.get("BATCH", "50000"))
+SCALAR = int(os.environ.get("SCALAR", "20000"))
+CITIES = ("Basel", "Zürich", "Leipzig", "Mumbai", "Ōsaka", "Lagos", "Oslo")
+NAMES = ("Ada", "Grace", "Zoë", "Wei", "Olga", "José", "Mary Ann", "李")
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def var(path: str) -> dict[str, str]:
+    return {"$var": f"$.{path}"}
+
+
+def address(at: str) -> dict[str, Any]:
+    parts = {name: var(f"{at}.{name}") for name in ("street", "city", "state", "zip", "country")}
+    return {**parts, "full": {"$concat": {"values": [*parts.values()], "delimiter": ", "}}}
+
+
+CONTACTS: dict[str, Any] = {
+    "id": var("id"),
+    "fullName": {"$concat": {"values": [var("first_name"), var("last_name")], "delimiter": " "}},
+    "firstName": var("first_name"),
+    "lastName": var("last_name"),
+    "primaryEmail": {"$firstNotEmpty": [var("email"), var("emails[0].value")]},
+    "primaryPhone": {"$firstNotEmpty": [var("phone"), var("mobile"), var("work_number")]},
+    "primaryAddress": address("address"),
+    "stage": {
+        "$map": {
+            "value": var("status"),
+            "mapping": [
+                {"from": 0, "to": "lead"},
+                {"from": 1, "to": "open"},
+                {"from": 2, "to": "won"},
+            ],
+            "default": "other",
+        }
+    },
+    "rating": {
+        "$case": {
+            "cases": [
+                {"filter": {"$eval": var("score"), "gte": 90}, "value": "hot"},
+                {"filter": {"$eval": var("score"), "gte": 50}, "value": "warm"},
+            ],
+            "default": "cold",
+        }
+    },
+    "isManager": {"$eval": var("title"), "contains": "manager"},
+    "jobTitle": var("title"),
+    "companyId": {
+        "$case": [
+            {"filter": {"$eval": var("company.type"), "is": "account"}, "value": var("company.id")}
+        ]
+    },
+    "companyName": var("company.name"),
+    "ownerId": var("owner_id"),
+    "source": var("source"),
+    "website": var("website"),
+    "language": var("language"),
+    "subscribed": var("subscribed"),
+    "greeting": {"$tpl": {"template": "Dear {name}!", "values": {"name": var("first_name")}}},
+    "emails": {
+        "$iterate": {
+            "source": var("emails"),
+            "item": {"value": var("item.value"), "type": var("item.label")},
+        }
+    },
+    "phones": [{"value": var("phone"), "type": "work"}, {"value": var("mobile"), "type": "mobile"}],
+    "createdTime": var("created_at"),
+    "createdOn": {"$extractDate": var("created_at")},
+    "updatedTime": var("updated_at"),
+    "lastActivityTime": var("last_contacted"),
+}
+PLAIN: dict[str, Any] = {
+    "id": var("id"),
+    "firstName": var("first_name"),
+    "lastName": var("last_name"),
+    "email": var("email"),
+    "phone": var("phone"),
+    "mobile": var("mobile"),
+    "jobTitle": var("title"),
+    "status": var("status"),
+    "score": var("score"),
+    "company": var("company.name"),
+    "companyId": var("company.id"),
+    "city": var("address.city"),
+    "country": var("address.country"),
+    "ownerId": var("owner_id"),
+    "createdTime": var("created_at"),
+    "updatedTime": var("updated_at"),
+}
+
+
+def contact(i: int) -> dict[str, Any]:
+    """A contact as an app sends it; every third one lacks something."""
+    record: dict[str, Any] = {
+        "id": i,
+        "first_name": NAMES[i % 8],
+        "last_name": f"Lovelace-{i % 1000}",
+        "email": f"user{i}@example.org" if i % 5 else None,
+        "phone": f"+1 555 {i % 10000:04}" if i % 3 else None,
+        "title": "Sales manager" if i % 4 else "Engineer",
+        "status": str(i % 4),
+        "score": i % 100,
+        "company": {"id": f"c{i % 500}", "name": "Analytical Engines", "type": "account"},
+        "owner_id": i % 50,
+        "source": "web",
+        "website": "https://example.org/about",
+        "language": "en",
+        "subscribed": i % 2 == 0,
+        "address": {
+            "street": f"{i % 200} Elm St",
+            "city": CITIES[i % 7],
+            "zip": 4000 + i % 90,
+            "country": "CH",
+        },
+        "emails": [
+            {"value": f"user{i}@example.org", "label": "work"},
+            {"value": f"home{i}@example.net", "label": "home"},
+        ],
+        "created_at": f"2024-{i % 12 + 1:02}-{i % 28 + 1:02}T{i % 24:02}:00:00Z",
+        "updated_at": f"2025-{i % 12 + 1:02}-{i % 28 + 1:02}T{i % 24:02}:30:15.250Z",
+        "last_contacted": None,
+        "notes": "Met at the fair; wants a call back next week.",
+    }
+    if i % 3 == 0:
+        record["mobile"] = f"+41 79 {i % 10000:04}"
+    return record
+
+
+PLAIN_BY_HAND = """
+SELECT to_json({id: s.id, firstName: s.first_name, lastName: s.last_name, email: s.email,
+    phone: s.phone, mobile: s.mobile, jobTitle: s.title, status: s.status, score: s.score,
+    company: s.company.name, companyId: s.company.id, city: s.address.city,
+    country: s.address.country, ownerId: s.owner_id, createdTime: s.created_at,
+    updatedTime: s.updated_at})::VARCHAR
+FROM (SELECT from_json(j, '{"id":"BIGINT","first_name":"VARCHAR","last_name":"VARCHAR",
+    "email":"VARCHAR","phone":"VARCHAR","mobile":"VARCHAR","title":"VARCHAR","status":"VARCHAR",
+    "score":"BIGINT","company":{"id":"VARCHAR","name":"VARCHAR"},
+    "address":{"city":"VARCHAR","country":"VARCHAR"},"owner_id":"BIGINT","created_at":"VARCHAR",
+    "updated_at":"VARCHAR"}') AS s FROM input)
+"""
+"""The projection as one would write it knowing every type; missing fields come out as null."""
+
+CONTACTS_BY_HAND = """
+SELECT to_json({id: s.id, fullName: concat_ws(' ', s.first_name, s.last_name),
+    firstName: s.first_name, lastName: s.last_name,
+    primaryEmail: coalesce(s.email, s.emails[1].value),
+    primaryPhone: coalesce(s.phone, s.mobile, s.work_number),
+    primaryAddress: {street: s.address.street, city: s.address.city, state: s.address.state,
+        zip: s.address.zip, country: s.address.country, "full": concat_ws(', ', s.address.street,
+        s.address.city, s.address.state, s.address.zip, s.address.country)},
+    stage: CASE s.status WHEN '0' THEN 'lead' WHEN '1' THEN 'open' WHEN '2' THEN 'won'
+        ELSE 'other' END,
+    rating: CASE WHEN s.score >= 90 THEN 'hot' WHEN s.score >= 50 THEN 'warm' ELSE 'cold' END,
+    isManager: contains(lower(s.title), 'manager'), jobTitle: s.title,
+    companyId: CASE WHEN s.company.type = 'account' THEN s.company.id END,
+    companyName: s.company.name, ownerId: s.owner_id, source: s.source, website: s.website,
+    language: s.language, subscribed: s.subscribed,
+    greeting: 'Dear ' || s.first_name || '!',
+    emails: list_transform(s.emails, lambda e: {value: e.value, type: e.label}),
+    phones: list_filter([{value: s.phone, type: 'work'}, {value: s.mobile, type: 'mobile'}],
+        lambda p: true),
+    createdTime: s.created_at, createdOn: strftime(s.created_at::TIMESTAMP, '%Y-%m-%d'),
+    updatedTime: s.updated_at, lastActivityTime: s.last_contacted})::VARCHAR
+FROM (SELECT from_json(j, '{"id":"BIGINT","first_name":"VARCHAR","last_name":"VARCHAR",
+    "email":"VARCHAR","phone":"VARCHAR","mobile":"VARCHAR","work_number":"VARCHAR",
+    "title":"VARCHAR","status":"VARCHAR","score":"BIGINT","source":"VARCHAR","website":"VARCHAR",
+    "language":"VARCHAR","subscribed":"BOOLEAN","owner_id":"BIGINT","created_at":"VARCHAR",
+    "updated_at":"VARCHAR","last_contacted":"VARCHAR",
+    "company":{"id":"VARCHAR","name":"VARCHAR","type":"VARCHAR"},
+    "address":{"street":"VARCHAR","city":"VARCHAR","state":"VARCHAR","zip":"BIGINT",
+    "country":"VARCHAR"},"emails":[{"value":"VARCHAR","label":"VARCHAR"}]}') AS s FROM input)
+"""
+
+
+def batches(total: int) -> Iterator[list[str]]:
+    for start in range(0, total, BATCH):
+        yield [encode(contact(i)) for i in range(start, min(start + BATCH, total))]
+
+
+def compiled(template: Any) -> Callable[[list[str]], list[Any]]:
+    plan = compile(template)
+    assert not plan.unplanned, plan.unplanned
+
+    def run(texts: list[str]) -> list[Any]:
+        mapped = plan.run(texts)
+        assert mapped.scalar == 0 and not mapped.errors
+        return mapped.texts
+
+    return run
+
+
+def one_by_one(template: Any) -> Callable[[list[str]], list[Any]]:
+    def text(record: Any) -> Any:
+        value, _ = evaluate_fields(template, record)
+        return value if value is MISSING else encode(value)
+
+    return lambda texts: [text(json.loads(record)) for record in texts]
+
+
+def by_hand(sql: str) -> Callable[[list[str]], list[Any]]:
+    connection = duckdb.connect()
+
+    def run(texts: list[str]) -> list[Any]:
+        rows = pa.table({"j": pa.array(texts)}).to_batches(max_chunksize=4096)
+        connection.register("input", pa.Table.from_batches(rows))
+        found: list[Any] = connection.sql(sql).to_arrow_table().column(0).to_pylist()
+        return found
+
+    return run
+
+
+def measured(run: Callable[[list[str]], list[Any]], total: int) -> tuple[float, float, list[int]]:
+    """Rows for each second of the clock and of the processors, and the memory after each batch."""
+    clock = processor = 0.0
+    memory = []
+    for texts in batches(total):
+        began, used = time.perf_counter(), time.process_time()
+        assert len(run(texts)) == len(texts)
+        clock += time.perf_counter() - began
+        processor += time.process_time() - used
+        memory.append(resource_now())
+    return total / clock, total / processor, memory
+
+
+def resource_now() -> int:
+    """The memory in use, in MiB; the most so far where the system doesn't tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * resource.getpagesize() >> 20
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def pruned(value: Any) -> Any:
+    """Without nulls, in which a typed struct can't tell missing from null."""
+    if isinstance(value, dict):
+        return {k: pruned(v) for k, v in value.items() if v is not None}
+    return [pruned(item) for item in value] if isinstance(value, list) else value
+
+
+def agree(name: str, template: Any, sql: str) -> None:
+    texts = [encode(contact(i)) for i in range(1000)]
+    fast, slow, hand = compiled(template)(texts), one_by_one(template)(texts), by_hand(sql)(texts)
+    assert fast == slow, f"{name}: the evaluators differ"
+    pairs = zip(fast, hand, strict=True)
+    alike = sum(pruned(json.loads(a)) == pruned(json.loads(b)) for a, b in pairs)
+    print(f"  outputs: both evaluators alike in all of 1,000; by hand, save nulls, in {alike:,}")
+
+
+def report(name: str, template: Any, sql: str) -> None:
+    print(f"\n{name}: {len(template)} fields")
+    agree(name, template, sql)
+    scalar, scalar_cpu, _ = measured(one_by_one(template), min(SCALAR, RECORDS))
+    floor, floor_cpu, _ = measured(by_hand(sql), RECORDS)
+    fast, fast_cpu, memory = measured(compiled(template), RECORDS)
+    rows = (
+        ("compiled", fast, fast_cpu),
+        ("one record at a time", scalar, scalar_cpu),
+        ("by hand in DuckDB", floor, floor_cpu),
+    )
+    for label, clock, processor in rows:
+        print(f"  {label:22}{clock:12,.0f} rows/s {processor:12,.0f} rows/CPU-s")
+    ratios = fast / scalar, fast_cpu / scalar_cpu
+    print(f"  compiled: {ratios[0]:.1f} × the rows one at a time ({ratios[1]:.1f} by CPU)")
+    print(f"  compiled: {floor / fast:.2f} × the time by hand ({floor_cpu / fast_cpu:.2f} by CPU)")
+    some = memory[:: max(1, len(memory) // 8)]
+    print(f"  memory after a batch, from first to last: {', '.join(map(str, some))} MiB")
+
+
+def main() -> None:
+    print(f"{RECORDS:,} records of {len(encode(contact(7)))} bytes, in batches of {BATCH:,}")
+    print(f"one record at a time: measured on {min(SCALAR, RECORDS):,}")
+    report("Plain projection", PLAIN, PLAIN_BY_HAND)
+    report("Contacts", CONTACTS, CONTACTS_BY_HAND)
+    if find_spec("dlt") is None:
+        print("\ndlt's add_map: not measured, dlt isn't installed")
+
+
+if __name__ == "__main__":
+    main()

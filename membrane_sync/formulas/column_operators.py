@@ -1,0 +1,253 @@
+"""The operators that have a column: each is SQL over the columns of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from membrane_sync.formulas.column_filters import comparison, equality
+from membrane_sync.formulas.columns import (
+    UNKNOWN,
+    Column,
+    Formula,
+    Unplannable,
+    column,
+    derived,
+    escaped,
+    given,
+    joined,
+    js_text,
+    literal,
+    truth,
+    within,
+    wrapped,
+)
+from membrane_sync.formulas.filters import COMPARISONS
+from membrane_sync.formulas.javascript import to_string, truthy
+from membrane_sync.formulas.locators import steps_of
+from membrane_sync.formulas.sheet import MAX_ITEM_DEPTH, Item
+from membrane_sync.formulas.values import MISSING, Value, is_absent, is_array
+
+_UNSURE: Final = r"\u0001"
+"""In place of what an item has no exact SQL for: valid in JSON, and in no row that DuckDB reads."""
+
+
+@column("$var")
+def var(formula: Formula) -> Column:
+    """What stands at a locator."""
+    steps = steps_of(formula.args)
+    return given(None) if steps is None else formula.scope.read(steps)
+
+
+@column("$plain")
+def plain(formula: Formula) -> Column:
+    """The argument as it is written."""
+    return given(formula.args)
+
+
+@column("$record")
+def record(formula: Formula) -> Column:
+    """The id of a record that was picked."""
+    return given(formula.option("id"))
+
+
+@column("$concat")
+def concat(formula: Formula) -> Column:
+    """The texts that are not blank, joined."""
+    values = formula.args if is_array(formula.args) else formula.option("values")
+    delimiter = literal(_delimiter(formula))
+    if not is_array(values):
+        return _concat_items(formula, values, delimiter)
+    texts = [js_text(formula.bound(value), "shown") for value in values]
+    if not texts:
+        return given(MISSING)
+    certain = any(text.certain for text in texts)
+    sql = joined([text.sql for text in texts], delimiter)
+    return wrapped(derived(sql, *texts, certain=certain), '"', '"', formula.scope)
+
+
+@column("$tpl")
+def tpl(formula: Formula) -> Column:
+    """The template with its names replaced one after the other, as the scalar operator does."""
+    template, values = formula.option("template"), formula.option("values")
+    if not isinstance(template, str):
+        return given(template)
+    named = [*values.items()] if isinstance(values, dict) else None
+    if named is None:
+        named = [*enumerate(values)] if is_array(values) else []
+    sql, texts = literal(escaped(template)), []
+    for name, value in named:
+        text = js_text(formula.bound(value))
+        texts.append(text)
+        sql = f"replace({sql}, {literal(f'{{{escaped(str(name))}}}')}, coalesce({text.sql}, ''))"
+    return derived(f"""'"' || {sql} || '"'""", *texts, certain=True)
+
+
+@column("$map")
+def map_value(formula: Formula) -> Column:
+    """The `to` of the first pair that fits."""
+    value, pairs = formula.bound(formula.option("value")), formula.option("mapping")
+    cases: list[tuple[Column, Column]] = []
+    for pair in pairs if is_array(pairs) else ():
+        if not isinstance(pair, dict):
+            raise Unplannable
+        source = formula.build(pair.get("from", MISSING)).known
+        test = equality(value, source, formula.scope)
+        cases.append((test, formula.again(pair.get("to", MISSING))))
+    default = formula.again(formula.option("default"))
+    return _choice(cases, default.sql, value, default)
+
+
+@column("$case")
+def case(formula: Formula) -> Column:
+    """The value of the first case that applies."""
+    listed = is_array(formula.args)
+    cases = formula.args if listed else formula.option("cases")
+    if not is_array(cases):
+        return given(MISSING)
+    chosen = [
+        (_filter(formula, item.get("filter")), formula.again(item.get("value", MISSING)))
+        for item in cases
+        if isinstance(item, dict)
+    ]
+    default = formula.again(MISSING if listed else formula.option("default"))
+    return _choice(chosen, f"nullif({default.sql}, 'null')", default)
+
+
+@column("$eval")
+def evaluate_comparison(formula: Formula) -> Column:
+    """Whether the comparison holds."""
+    value = formula.bound(formula.args)
+    name = next(iter([*formula.node][1:]), None)
+    if name is None or str(name) not in COMPARISONS:
+        return derived("'true'", value, test="true")
+    operand = formula.build(formula.node[name])
+    test = comparison(str(name), value, operand, formula.scope)
+    sql = f"CASE WHEN {test.sql} THEN 'true' ELSE 'false' END"
+    return derived(sql, test, operand, test=test.sql)
+
+
+@column("$and")
+def and_(formula: Formula) -> Column:
+    """Whether all present values hold."""
+    return _joined(formula, " AND ", "absent({0}) OR {1}")
+
+
+@column("$or")
+def or_(formula: Formula) -> Column:
+    """Whether any present value holds."""
+    return _joined(formula, " OR ", "{1}")
+
+
+@column("$firstNotEmpty")
+def first_not_empty(formula: Formula) -> Column:
+    """The first value that is there."""
+    items = formula.items()
+    values = ", ".join(f"nullif({item.sql}, 'null')" for item in items)
+    return derived(f"coalesce({values})", *items) if items else given(MISSING)
+
+
+@column("$iterate")
+def iterate(formula: Formula) -> Column:
+    """The item formula in a lambda over the items of the source."""
+    source = formula.bound(formula.option("source"))
+    if source.known is not UNKNOWN and not is_array(source.known):
+        return given(MISSING)
+    name = f"e{formula.depth}"
+    deepest = min(formula.scope.deepest, formula.depth + MAX_ITEM_DEPTH)
+    scope = Item(formula.scope, name, deepest)
+    item = formula.build(formula.option("item"), scope)
+    value = item.sql
+    if item.slow:
+        value = f"""CASE WHEN {" OR ".join(item.slow)} THEN '"{_UNSURE}"' ELSE {value} END"""
+    leaves = ", ".join(map(literal, scope.leaves)) or "'$'"
+    read = f"list_transform(items({source.sql}), lambda {name}_j: leaves({name}_j, [{leaves}]))"
+    values = f"list_transform({read}, lambda {name}, {name}_i: {value})"
+    kept = f"array_to_string(list_filter({values}, lambda {name}_v: truthy({name}_v)), ',')"
+    found = formula.scope.again(derived(kept, source, Column("", item.level)))
+    return wrapped(_sure(found), "[", "]", formula.scope)
+
+
+@column("$domainFromEmail")
+def domain_from_email(formula: Formula) -> Column:
+    """What stands after the only @."""
+    value = formula.bound(formula.args)
+    x = value.sql
+    only = f"is_text({x}) AND length({x}) - length(replace({x}, '@', '')) = 1"
+    return derived(f"""CASE WHEN {only} THEN '"' || split_part({x}, '@', 2) END""", value)
+
+
+@column("$extractDate")
+def extract_date(formula: Formula) -> Column:
+    """The day in UTC."""
+    return _of_moment(formula, "%Y-%m-%d")
+
+
+@column("$extractTime")
+def extract_time(formula: Formula) -> Column:
+    """The time of day in UTC."""
+    return _of_moment(formula, "%H:%M:%S")
+
+
+def _of_moment(formula: Formula, form: str) -> Column:
+    value = formula.bound(formula.args)
+    moment = formula.scope.again(derived(f"instant({value.sql})", value))
+    unread = f"""({moment.sql} IS NULL AND NOT absent({value.sql}) AND {value.sql} <> '""')"""
+    return derived(f"""'"' || strftime({moment.sql}, '{form}') || '"'""", moment, slow=[unread])
+
+
+def _concat_items(formula: Formula, values: Value, delimiter: str) -> Column:
+    """The join of a list that is itself a formula."""
+    source = formula.bound(values)
+    if source.known is not UNKNOWN:
+        raise Unplannable
+    name = f"e{formula.depth}"
+    text = f"CASE WHEN unspeakable({name}) THEN '{_UNSURE}' ELSE js_text({name}) END"
+    texts = f"list_transform(items({source.sql}), lambda {name}: {text})"
+    kept = f"list_filter({texts}, lambda {name}_v: coalesce({name}_v <> '', false))"
+    found = formula.scope.again(derived(f"array_to_string({kept}, {delimiter})", source))
+    return wrapped(_sure(found), '"', '"', formula.scope)
+
+
+def _sure(found: Column) -> Column:
+    """A text that has come of items, slow where one of them is."""
+    slow = f"coalesce(contains({found.sql}, '{_UNSURE}'), false)"
+    return derived(found.sql, found, slow=[slow])
+
+
+def _delimiter(formula: Formula) -> str:
+    delimiter = formula.option("delimiter")
+    if is_absent(delimiter):
+        return ""
+    known = formula.build(delimiter).known
+    if known is UNKNOWN:
+        raise Unplannable
+    return escaped(to_string(known))
+
+
+def _filter(formula: Formula, node: Value) -> Column:
+    """Whether a case applies."""
+    if is_array(node):
+        raise Unplannable
+    value = formula.again(node if truthy(node) else True)
+    if value.known is not UNKNOWN:
+        return Column("true" if is_absent(value.known) or truthy(value.known) else "false")
+    return derived(value.test or f"(absent({value.sql}) OR truthy({value.sql}))", value)
+
+
+def _choice(cases: Sequence[tuple[Column, Column]], other: str, *columns: Column) -> Column:
+    """The value of the first test that holds, else the other; made of all these columns."""
+    within(len(cases))
+    whens = " ".join(f"WHEN {test.sql} THEN {value.sql}" for test, value in cases)
+    sql = f"CASE {whens} ELSE {other} END" if whens else other
+    return derived(sql, *columns, *(column for case in cases for column in case))
+
+
+def _joined(formula: Formula, word: str, form: str) -> Column:
+    items = formula.items()
+    if not items:
+        return given(MISSING)
+    tests = word.join(f"({form.format(item.sql, truth(item))})" for item in items)
+    none = " AND ".join(f"absent({item.sql})" for item in items)
+    sql = f"CASE WHEN {none} THEN NULL WHEN {tests} THEN 'true' ELSE 'false' END"
+    return derived(sql, *items)

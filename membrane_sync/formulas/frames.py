@@ -1,0 +1,125 @@
+"""Running a plan's SQL over a column of JSON texts, in an in-memory DuckDB of its own.
+
+A value in this SQL is its JSON text: `"Ada"` with its quotes, `12`, `null`, `{"a":1}`; NULL is
+MISSING. Texts stay as they are escaped, so joining two of them needs no escaping again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+CHUNK: Final = 4096
+"""Rows that one thread takes at a time."""
+
+MACROS: Final = {
+    # Numbers that Python writes in another way than DuckDB, and what is no JSON at all.
+    "odd(x)": r"""CASE
+        WHEN x IS NULL OR ord(x) = 34 THEN false
+        WHEN ord(x) < 58 THEN try_cast(x AS BIGINT)::VARCHAR IS DISTINCT FROM x AND
+            (NOT regexp_full_match(x, '-?(\d+|\d{1,16}\.\d+)') OR contains(x, '0.0000'))
+        WHEN ord(x) IN (91, 123) THEN
+            regexp_matches(x, '[:\[,]-?(\d+(\.\d+)?[eE]|\d{17,}\.|0\.0000|NaN|Inf)')
+        ELSE x NOT IN ('true', 'false', 'null') END""",
+    "is_object(x)": "coalesce(ord(x) = 123, false)",
+    "is_list(x)": "coalesce(ord(x) = 91, false)",
+    "items(x)": "json_extract(x::VARCHAR, '$[*]')::VARCHAR[]",
+    "leaves(j, paths)": "json_extract(j, paths)::VARCHAR[]",
+    "is_text(x)": "coalesce(ord(x) = 34, false)",
+    "absent(x)": "coalesce(x = 'null', true)",
+    "empty(x)": """coalesce(x IN ('null', '""', '[]', '{}'), true)""",
+    "truthy(x)": """coalesce(
+        x NOT IN ('null', 'false', '""', '0', '0.0', '-0.0', 'NaN'), false)""",
+    "inside(x)": "substr(x, 2, length(x) - 2)",
+    # What String(x) gives, escaped; NULL for an absent value. Not for what `unspeakable` tells.
+    "js_text(x)": """CASE
+        WHEN ord(x) = 34 THEN inside(x)
+        WHEN ord(x) = 123 THEN '[object Object]'
+        WHEN x = 'null' OR ord(x) = 91 THEN NULL
+        WHEN x = '-0.0' THEN '0'
+        WHEN ord(x) < 58 AND suffix(x, '.0') THEN substr(x, 1, length(x) - 2)
+        ELSE x END""",
+    # The same, and NULL for a blank text.
+    "shown(x)": """CASE WHEN x = '""' THEN NULL ELSE js_text(x) END""",
+    "unspeakable(x)": """coalesce(
+        ord(x) = 91 OR (ord(x) BETWEEN 45 AND 57 AND strlen(x) > 21), false)""",
+    "number(x)": "CASE WHEN ord(x) BETWEEN 45 AND 57 THEN try_cast(x AS DOUBLE) END",
+    # Whole numbers that a DOUBLE may not hold exactly.
+    "big(x)": """coalesce(
+        ord(x) BETWEEN 45 AND 57 AND strlen(x) > 15 AND NOT contains(x, '.'), false)""",
+    "wordy(x)": """regexp_matches(x, '^"[A-HJ-Za-z]')""",
+    # What Number("…") gives, if written plainly or blank; NULL otherwise.
+    "text_number(x)": r"""CASE WHEN x = '""' THEN 0.0
+        WHEN regexp_full_match(x, '"-?\d{1,15}(\.\d{1,15})?"') THEN try_cast(inside(x) AS DOUBLE)
+        END""",
+    "prefix_number(x)": r"""try_cast(regexp_extract(x,
+        '^"(-?\d+(\.\d+)?([eE][+-]?\d+)?)', 1) AS DOUBLE)""",
+    "offset_minutes(t)": """(CASE WHEN contains(right(t, 6), '-') AND NOT contains(right(t, 6), '+')
+        THEN -1 ELSE 1 END) * (substr(replace(right(t, 6), ':', ''), length(
+        replace(right(t, 6), ':', '')) - 3, 2)::INTEGER * 60 + right(t, 2)::INTEGER)""",
+    # The instant in UTC of an ISO 8601 text with at least a day; NULL for any other.
+    "instant(x)": r"""CASE
+        WHEN regexp_full_match(x, '"[12]\d{3}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d'
+            '(:[0-5]\d(\.\d{1,6})?)?Z?)?"')
+            THEN try_cast(rtrim(inside(x), 'Z') AS TIMESTAMP)
+        WHEN regexp_full_match(x, '"[12]\d{3}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d'
+            '(:[0-5]\d(\.\d{1,6})?)?[+-]\d\d:?\d\d"')
+            THEN try_cast(regexp_replace(inside(x), '[+-]\d\d:?\d\d$', '') AS TIMESTAMP)
+                - to_minutes(offset_minutes(inside(x)))
+        END""",
+}
+"""The words of the plans' SQL. Those that end a CASE early keep what follows from being run."""
+
+
+def query(sql: str, texts: Sequence[str | None]) -> list[Any]:
+    """The one column that the SQL gives for the table `input`, whose column `j` holds the texts.
+
+    Texts that DuckDB can't read are NULL to the SQL.
+    """
+    cursor = _database(os.getpid()).cursor()
+    try:
+        return _run(cursor, sql, _column(texts))
+    except duckdb.Error:
+        return _run(cursor, sql, _column(_readable(cursor, texts)))
+    finally:
+        cursor.close()
+
+
+@lru_cache(maxsize=1)
+def _database(_process: int) -> duckdb.DuckDBPyConnection:
+    """One database for each process; it can neither open files nor be talked into it."""
+    database = duckdb.connect(":memory:", config={"enable_external_access": "false"})
+    for name, sql in MACROS.items():
+        database.execute(f"CREATE MACRO {name} AS {sql}")
+    database.execute("SET lock_configuration = true")
+    return database
+
+
+def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[Any]:
+    rows = pa.table({"j": column}).to_batches(max_chunksize=CHUNK)
+    cursor.register("input", pa.Table.from_batches(rows, pa.schema({"j": pa.string()})))
+    return [row[0] for row in cursor.execute(sql).fetchall()]
+
+
+def _column(texts: Sequence[str | None]) -> pa.Array:
+    try:
+        return pa.array(texts, pa.string())
+    except (ValueError, pa.ArrowException):  # half of a surrogate pair is no UTF-8
+        return pa.array([text if _encodable(text) else None for text in texts], pa.string())
+
+
+def _readable(cursor: duckdb.DuckDBPyConnection, texts: Sequence[str | None]) -> list[str | None]:
+    valid = _run(cursor, "SELECT json_valid(j) FROM input", _column(texts))
+    return [text if good else None for text, good in zip(texts, valid, strict=True)]
+
+
+def _encodable(text: str | None) -> bool:
+    try:
+        return text is None or bool(text.encode()) or True
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,133 @@
+"""Where columns are kept: the sheet of a plan's records, and the items within them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from membrane_sync.formulas.columns import (
+    MAX_PARTS,
+    UNKNOWN,
+    Column,
+    Scope,
+    Unplannable,
+    derived,
+    given,
+    literal,
+    within,
+)
+from membrane_sync.formulas.values import MISSING, Step
+
+MAX_DEPTH: Final = 40
+MAX_ITEM_DEPTH: Final = 6
+"""In an item nothing can be bound, so that some levels double the SQL."""
+
+_NAMED: Final = re.compile(r"\w+(\[\d+\])?")
+
+
+@dataclass(slots=True)
+class Sheet:
+    """The columns that a plan needs, in layers: each layer sees those below it.
+
+    It is itself the scope of a record.
+    """
+
+    leaves: dict[str, int] = field(default_factory=dict)
+    layers: list[dict[str, str]] = field(default_factory=list)
+    deepest: int = MAX_DEPTH
+
+    def read(self, steps: tuple[Step, ...]) -> Column:
+        return _read(self._leaf, steps)
+
+    def bind(self, column: Column) -> Column:
+        if column.sql.isidentifier() or column.known is not UNKNOWN or not column.level:
+            return column
+        while len(self.layers) < column.level:
+            self.layers.append({})
+        layer = self.layers[column.level - 1]
+        name = layer.setdefault(column.sql, f"c{column.level}_{len(layer)}")
+        within(len(layer), 4 * MAX_PARTS)
+        return Column(name, column.level + 1, column.slow, test=column.test, certain=column.certain)
+
+    def again(self, column: Column) -> Column:
+        return self.bind(column)
+
+    def copy(self) -> Sheet:
+        """The same sheet, to try a formula on."""
+        return Sheet(dict(self.leaves), [dict(layer) for layer in self.layers])
+
+    def select(self, sql: str) -> str:
+        """The query for this SQL over all columns of the sheet."""
+        source = "input"
+        if self.leaves:
+            paths = ", ".join(map(literal, self.leaves))
+            leaves = ", ".join(f"l[{i}] AS v{i}" for i in self.leaves.values())
+            source = f"(SELECT j, leaves(j, [{paths}]) AS l FROM input)"
+            source = f"(SELECT j, {leaves} FROM {source})"
+        for layer in self.layers:
+            columns = "".join(f", {column} AS {name}" for column, name in layer.items())
+            source = f"(SELECT *{columns} FROM {source})"
+        return f"SELECT {sql} FROM {source}"
+
+    def _leaf(self, path: str) -> Column:
+        number = self.leaves.setdefault(path, len(self.leaves) + 1)
+        within(number)
+        return Column(f"v{number}", 1, (f"odd(v{number})",))
+
+
+@dataclass(slots=True)
+class Item:
+    """The scope of an `$iterate`'s item formula, inside of a lambda."""
+
+    parent: Scope
+    name: str
+    deepest: int
+    leaves: dict[str, int] = field(default_factory=dict)
+
+    def read(self, steps: tuple[Step, ...]) -> Column:
+        if not steps:
+            raise Unplannable
+        first, rest = steps[0], steps[1:]
+        if first == "item":
+            return _read(self._leaf, rest)
+        if first == "parent":
+            return self.parent.read(rest)
+        return Column(f"({self.name}_i - 1)::VARCHAR") if steps == ("index",) else given(MISSING)
+
+    def bind(self, column: Column) -> Column:
+        # A lambda can't name what it computes, and the macros would multiply it.
+        if column.known is UNKNOWN and not _NAMED.fullmatch(column.sql):
+            raise Unplannable
+        return column
+
+    def again(self, column: Column) -> Column:
+        return column
+
+    def _leaf(self, path: str) -> Column:
+        # What is odd in an item is odd in the list, and makes the row slow already.
+        return Column(f"{self.name}[{self.leaves.setdefault(path, len(self.leaves) + 1)}]")
+
+
+def _read(leaf: Callable[[str], Column], steps: tuple[Step, ...]) -> Column:
+    found = leaf(_path(steps))
+    if not steps or steps[-1] != "length":
+        return found
+    whole = leaf(_path(steps[:-1]))
+    length = f"CASE WHEN is_list({whole.sql}) THEN json_array_length({whole.sql})::VARCHAR END"
+    return derived(f"coalesce({found.sql}, {length})", found, whole)
+
+
+def _path(steps: tuple[Step, ...]) -> str:
+    """A JSON pointer, in which numbers also are names; or, with an index, a JSON path."""
+    names = [step for step in steps if isinstance(step, str)]
+    if not steps:
+        return "$"
+    if len(names) == len(steps):
+        return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+    if any(not name or name.isdigit() or set(name) & set('"\\*') for name in names):
+        raise Unplannable
+    if any(step >= 2**31 for step in steps if isinstance(step, int)):
+        raise Unplannable
+    return "$" + "".join(f"[{s}]" if isinstance(s, int) else f'."{s}"' for s in steps)
