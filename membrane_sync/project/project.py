@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,6 +26,7 @@ from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.sync import Sync
+from membrane_sync.elements.unified_data_model import UnifiedDataModel
 from membrane_sync.errors import NotFound
 from membrane_sync.project import schemas
 from membrane_sync.project.customisation import Customisation
@@ -42,7 +43,14 @@ from membrane_sync.project.loader import (
 )
 from membrane_sync.project.located import Block
 from membrane_sync.project.settings import Settings, read_settings
+from membrane_sync.project.unified import (
+    UnifiedCollection,
+    composed,
+    narrowed,
+    unified_collection,
+)
 from membrane_sync.project.validation import validated
+from membrane_sync.udm import load_model, model_keys
 
 E = TypeVar("E", bound=Element)
 
@@ -189,17 +197,27 @@ class Project:
 
     def collection_of(self, integration: str, source: DataSource) -> DataCollection | None:
         """The collection a source points at in this integration's app, None if it offers none."""
-        connector = self.connector(integration)
-        key = source.collection_key
-        if key is None and source.udm is not None:
-            unified = connector.unified_data_models.get(source.udm)
-            if unified is not None:
-                first = unified.collection_mappings[:1]
-                key = unified.default_collection or (first[0].key if first else None)
+        unified = self._unified(integration, source)
+        key = source.collection_key or (unified.key if unified else None)
         if key is None:
             return None
         found = self.find("data_collection", key, integration=integration)
         return cast("DataCollection | None", found)
+
+    def unified_data_model(self, key: str, integration: str = "") -> UnifiedDataModel | None:
+        """The project's own model of this key, else the one that comes with the package."""
+        own = self.find("unified_data_model", key, integration=integration)
+        if own is None and key in model_keys():
+            return load_model(key)
+        return cast("UnifiedDataModel | None", own)
+
+    def _unified(self, integration: str, source: DataSource) -> UnifiedCollection | None:
+        """What stands for the source's unified data model in this integration's app."""
+        connector = self.connector(integration)
+        if source.udm is None:
+            return None
+        models = partial(self.unified_data_model, integration=integration)
+        return unified_collection(source.udm, connector, models, source.collection_key)
 
     def syncs(self, integration: str, connection: str = "") -> list[ResolvedSync]:
         """Every enabled sync that this integration's app can serve, in order of key."""
@@ -227,6 +245,9 @@ class Project:
         if collection is None or collection.list_ is None or collection.list_.not_supported:
             return None
         schema = self.get(DataSchema, mapping.data_schema, **layer) if mapping.data_schema else None
+        unified = self._unified(integration, source)
+        if unified is not None:
+            mapping, source = composed(mapping, unified), narrowed(source, unified)
         lookup = schemas.lookup_in(self, **layer)
         return ResolvedSync(
             sync=sync,

@@ -38,10 +38,8 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
     elif isinstance(element, DataSchema) and element.function:
         yield ("function",), "a schema by function is not supported yet; write it as schema"
-    elif isinstance(element, FieldMapping):
-        for name in ("unified_import_value", "unified_export_value"):
-            if getattr(element, name) is not None:
-                yield (name,), f"{name} is not supported yet; write import_value"
+    elif isinstance(element, FieldMapping) and element.unified_export_value is not None:
+        yield ("unified_export_value",), "unified_export_value is not supported yet"
 
 
 def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:

@@ -156,7 +156,6 @@ class TestNumbers:
         assert letters[0]["formula"] == '{"$var": "$.address.city"}'
         assert "should be integer" in letters[0]["reason"] and letters[0]["value"]
 
-
     def test_a_schema_that_refers_to_another_shapes_values_and_columns(
         self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
     ) -> None:
