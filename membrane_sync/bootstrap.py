@@ -16,7 +16,9 @@ from pathlib import Path
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
-from membrane_sync.ports import ConnectionRecord, RunRecord
+from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
+from membrane_sync.project.customisation import Judged
+from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import Project, ResolvedSync
 from membrane_sync.project.references import check, errors
 from membrane_sync.records import Report
@@ -155,7 +157,28 @@ class Runtime:
             wait_seconds=self.settings.lock_wait_seconds,
         )
 
-    def syncs(self, connection: ConnectionRecord) -> list[ResolvedSync]:
+    def seen_by(
+        self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE
+    ) -> Project:
+        """The project with the connection's overrides, as the ledger has them now."""
+        overrides = self.ledger.overrides(connection)
+        return customised(self.project, connection, integration, overrides, instance_key)
+
+    def judged(self, connection: ConnectionRecord) -> list[Judged]:
+        """All the connection's overrides in the ledger's order, and how they stand."""
+        overrides = self.ledger.overrides(connection.key)
+        found: list[Judged] = []
+        for instance in {override.instance_key for override in overrides}:
+            project = customised(
+                self.project, connection.key, connection.integration, overrides, instance
+            )
+            custom = project.customisation
+            found += custom.judged if custom else ()
+        return sorted(found, key=lambda judged: judged.mark.line)
+
+    def syncs(
+        self, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
+    ) -> list[ResolvedSync]:
         """Every sync that this connection takes part in, as it sees them.
 
         Raises NotFound if the project has the connection's integration no more.
@@ -166,13 +189,18 @@ class Runtime:
                 "which the project doesn't have",
                 hint=f"bring the integration back, or: membrane disconnect {connection.key}",
             )
-        return self.project.syncs(connection.integration, connection.key)
+        project = self.seen_by(connection.key, connection.integration, instance_key)
+        return project.syncs(connection.integration, connection.key)
 
-    def sync(self, key: str, connection: ConnectionRecord) -> ResolvedSync:
+    def sync(
+        self, key: str, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
+    ) -> ResolvedSync:
         """One sync as the connection sees it; raises NotFound where it takes no part."""
-        sync = self.project.sync(key, connection.integration, connection.key)
+        project = self.seen_by(connection.key, connection.integration, instance_key)
+        sync = project.sync(key, connection.integration, connection.key)
         if sync is None:
-            known = ", ".join(s.sync.key for s in self.syncs(connection)) or "none"
+            syncs = project.syncs(connection.integration, connection.key)
+            known = ", ".join(s.sync.key for s in syncs) or "none"
             raise NotFound(
                 f"sync {key!r} is not for integration {connection.integration!r}, or is disabled",
                 hint=f"connection {connection.key!r} takes part in: {known}",

@@ -204,8 +204,32 @@ class RunRecord:
     error: str = ""
 
 
+DEFAULT_INSTANCE = "default"
+"""The instance of an element that a connection has, unless it asks for more of them by name."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value that a connection has of its own, set at run time, over what the files say.
+
+    An element is identified by kind, key, connection and `instance_key`. `path` holds keys alone;
+    an item of a list whose items have keys is named by its own. `parent` is the hash of what the
+    files said at the path when it was made, so that a change on both sides can be told.
+    """
+
+    connection: str
+    kind: str
+    key: str
+    path: tuple[str, ...]
+    value: Any = None
+    removed: bool = False
+    parent: str = ""
+    instance_key: str = DEFAULT_INSTANCE
+    made_at: datetime | None = None
+
+
 class Ledger(Protocol):
-    """Connections, their encrypted credentials, and runs."""
+    """Connections, their encrypted credentials, their overrides, and runs."""
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         """All connections, in order of key, without credentials."""
@@ -220,7 +244,29 @@ class Ledger(Protocol):
         ...
 
     def disconnect(self, key: str) -> None:
-        """Forget the connection and its credentials; raises NotConnected."""
+        """Forget the connection, its credentials and its overrides; raises NotConnected."""
+        ...
+
+    def overrides(self, connection: str) -> Sequence[Override]:
+        """All overrides of a connection, in order of kind, key, instance and path."""
+        ...
+
+    def override(self, connection: str, overrides: Sequence[Override]) -> None:
+        """Keep them, all or none; each takes the place of those at its path and below it.
+
+        Raises NotConnected.
+        """
+        ...
+
+    def reset_overrides(
+        self,
+        connection: str,
+        kind: str,
+        key: str,
+        path: Sequence[str] = (),
+        instance_key: str = DEFAULT_INSTANCE,
+    ) -> int:
+        """Drop those at a path and below it, or all of the element; gives how many there were."""
         ...
 
     def record_run(self, run: RunRecord) -> None:

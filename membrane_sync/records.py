@@ -210,6 +210,8 @@ class Report:
     seconds: float = 0.0
     cursor_from: str = ""
     cursor_to: str = ""
+    dropped_fields: list[str] = field(default_factory=list)
+    """Names of fields that a mapping gives and its schema doesn't take; never their values."""
 
     @property
     def written(self) -> int:

@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formulas": CORE,
     "elements": CORE | {"formulas"},
     "ports": CORE | {"elements"},
-    "project": CORE | {"formulas", "elements"},
+    "project": CORE | {"formulas", "elements", "ports", "udm"},
     "sync": CORE | {"formulas", "elements", "ports", "project"},
     "clients": CORE | {"formulas", "elements", "ports"},
     "stores": CORE | {"formulas", "elements", "ports"},

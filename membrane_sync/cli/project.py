@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,11 @@ from membrane_sync.cli.output import (
     print_json,
     show_problems,
 )
+from membrane_sync.cli.overrides import InstanceOption
 from membrane_sync.errors import NotFound, ProjectError
+from membrane_sync.ports import DEFAULT_INSTANCE
+
+imports = typer.Typer(help="Bring in definitions of other tools.", no_args_is_help=True)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -26,6 +31,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(check)
     app.command()(explain)
     app.command()(schema)
+    app.add_typer(imports, name="import")
 
 
 def init(
@@ -88,17 +94,20 @@ def explain(
     key: Annotated[str, typer.Argument(help="Key of the element.")],
     integration: Annotated[str, typer.Option("--integration", "-i", help="As this app.")] = "",
     connection: ConnectionOption = None,
+    instance: InstanceOption = DEFAULT_INSTANCE,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Show an element as an integration or a connection sees it, and where each value is from."""
-    from membrane_sync.bootstrap import find_root
+    from membrane_sync.bootstrap import Runtime, find_root
     from membrane_sync.project.explain import explain as leaves_of
     from membrane_sync.project.project import Project
 
     with failures(as_json):
         loaded = Project.load(find_root(project))
         app = integration or _integration_of(loaded, connection)
+        if connection:
+            loaded = Runtime(loaded).seen_by(connection, app, instance)
         leaves = leaves_of(loaded, kind, key, integration=app, connection=connection or "")
     if as_json:
         print_json([{**vars(leaf), "path": leaf.path} for leaf in leaves])
@@ -107,6 +116,9 @@ def explain(
         place = f"{leaf.file}:{leaf.line}"
         console.print(f"[bold]{escape(leaf.path)}[/]  [dim]{leaf.layer}  {escape(place)}[/]")
         console.print(f"    {escape(_short(leaf.value))}", soft_wrap=True, highlight=False)
+        if leaf.conflict:
+            said = f"    [yellow]conflict[/]: {escape(leaf.conflict)}"
+            console.print(said, soft_wrap=True, highlight=False)
 
 
 def schema(
@@ -132,6 +144,46 @@ def schema(
         path = directory / f"{name}.schema.json"
         path.write_text(json.dumps(json_schema(name), indent=2) + "\n", encoding="utf-8")
     console.print(f"Wrote {len(kinds)} schemas to {escape(str(directory))}")
+
+
+@imports.command("membrane-export")
+def membrane_export(
+    directory: Annotated[Path, typer.Argument(help="The export: the folder membrane/, or above.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Project to write to; by default the one you're in."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a Membrane workspace's export as our mappings/, and report on each file and key."""
+    from membrane_sync.bootstrap import find_root
+    from membrane_sync.project.membrane_export import import_export, write_import
+
+    with failures(as_json):
+        imported = import_export(directory)
+        target = output or find_root(HERE)
+        write_import(imported, target)
+    if as_json:
+        print_json({"files": list(imported.files), "notes": [vars(n) for n in imported.notes]})
+        return
+    _report(imported)
+    console.print(f"Wrote {len(imported.files)} files to {escape(str(target))}/mappings")
+    console.print("Next: membrane check", highlight=False)
+
+
+def _report(imported: Any) -> None:
+    """What was changed and left out line by line; what Membrane's service keeps, in one."""
+    for outcome, colour in (("carried", "green"), ("changed", "yellow"), ("left out", "red")):
+        notes = [note for note in imported.notes if note.outcome == outcome]
+        console.print(f"[{colour}]{outcome}[/]: {len(notes)}")
+        for note in notes:
+            what = " ".join(filter(None, (note.element, note.path))) or note.file
+            said = f"{note.file}: {what}: {note.reason}"
+            console.print(f"  {escape(said)}", highlight=False, soft_wrap=True)
+    kept = Counter(note.path for note in imported.notes if note.outcome == "books")
+    if kept:
+        names = ", ".join(f"{name} ({count})" for name, count in kept.most_common())
+        console.print(f"left out as Membrane's own books: {escape(names)}", soft_wrap=True)
 
 
 def _integration_of(project: Any, connection: str | None) -> str:

@@ -211,6 +211,15 @@ def show_reports(reports: Sequence[Report]) -> None:
         console.print(f"[green]Nothing changed[/]: {requests} request{s}, 0 rows written.")
     if failed:
         console.print(f"[yellow]{failed:,} failed[/]: see them with membrane dead-letters")
+    for report in reports:
+        if report.dropped_fields:
+            dropped = ", ".join(report.dropped_fields)
+            console.print(
+                f"[yellow]dropped[/] in {escape(f'{report.connection} {report.sync}')}, since the "
+                f"data schema doesn't take them: {escape(dropped)}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 _ALWAYS = ("requests", "pulled", "mapped", "linked", "delivered", "seconds")

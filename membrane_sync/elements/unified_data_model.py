@@ -1,6 +1,6 @@
 """Unified data model: a vocabulary that many apps share, open to your own models.
 
-Its behaviour comes with the formula work; until then it's declared and checked.
+Composed with a connector's map by `project/unified.py`; `udm/` holds those of the package.
 """
 
 from __future__ import annotations

@@ -80,6 +80,7 @@ def _mapped_asset(sync: ResolvedSync) -> dg.AssetsDefinition:
             "dagster/column_schema": translator.table_schema(
                 translator.product_schema(sync), translator.formulas(sync)
             ),
+            "dagster/column_lineage": translator.mapped_lineage(sync),
             "lake_table": f"mapped.{sync.sync.key}",
         },
         partitions_def=connections_of(sync.integration.key),
@@ -105,7 +106,10 @@ def _delivered_asset(project: Project, sync: ResolvedSync) -> dg.AssetsDefinitio
         "record it came from.",
         kinds={translator.database_kind(url)},
         code_version=sync.version,
-        metadata={"dagster/column_schema": schema}
+        metadata={
+            "dagster/column_schema": schema,
+            "dagster/column_lineage": translator.delivered_lineage(sync),
+        }
         | ({"dagster/table_name": table.name} if table else {}),
         partitions_def=connections_of(sync.integration.key),
         group_name=translator.group_name(sync.integration.key),

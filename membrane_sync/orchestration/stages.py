@@ -109,6 +109,12 @@ def _run(
             f"{connection.key}: {stage.name}: failed {metadata['failed']:,}; see why with: "
             f"membrane dead-letters --connection {connection.key}"
         )
+    if stage is MAP and report.dropped_fields:
+        names = ", ".join(report.dropped_fields)
+        context.log.warning(
+            f"{connection.key}: map: dropped fields that the data schema doesn't take: {names}"
+        )
+        metadata["dropped_fields"] = report.dropped_fields
     if stage is PULL:
         cursors = {"cursor_from": report.cursor_from, "cursor_to": report.cursor_to}
         metadata |= {name: cursor or "none" for name, cursor in cursors.items()} | {"mode": mode}

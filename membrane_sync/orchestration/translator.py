@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,12 +10,17 @@ import dagster as dg
 import yaml
 
 from membrane_sync.project.project import ResolvedSync
+from membrane_sync.sync.template import lineage_rows, template_of
 
 CONNECTION_TAG = "membrane/connection"
 """Every run we request carries it; `dagster.yaml` lets one run per value go at a time."""
 
 SYNC_TAG = "membrane/sync"
 INTEGRATION_TAG = "membrane/integration"
+
+
+MOST_EDGES = 10_000
+"""Beyond so many, a whole record's formula says nothing about its columns."""
 
 
 def collection_key(sync: ResolvedSync) -> dg.AssetKey:
@@ -63,12 +68,39 @@ def database_kind(url: str) -> str:
 
 def formulas(sync: ResolvedSync) -> dict[str, str]:
     """The import formula of each field, as one writes it in YAML."""
-    template = sync.mapping.import_value
-    if template is None:
-        template = sync.mapping.default_import_value
+    template = template_of(sync.mapping)
     if not isinstance(template, dict):
         return {}
     return {name: f"`{_formula(formula)}`" for name, formula in template.items()}
+
+
+def mapped_lineage(sync: ResolvedSync) -> dg.TableColumnLineage:
+    """Which columns of the collection each column of the mapped records is computed from.
+
+    Where one formula gives the whole record, each column may come from all that it reads; if that
+    is the record itself, from the column of the same name.
+    """
+    columns = dict.fromkeys(product_schema(sync).get("properties", {}))
+    source, known = collection_key(sync), list(sync.collection.fields_schema.get("properties", {}))
+    reads: dict[str, list[str]] = {}
+    for row in lineage_rows(sync.mapping):
+        if row.path:
+            found = [name for read in row.columns for name in ([read] if read else known)]
+            reads.setdefault(row.path[0], []).extend(found)
+        elif len(columns) * len(row.columns) <= MOST_EDGES:
+            reads = {name: [read or name for read in row.columns] for name in columns}
+    return dg.TableColumnLineage({n: _deps(source, reads[n]) for n in columns if n in reads})
+
+
+def delivered_lineage(sync: ResolvedSync) -> dg.TableColumnLineage:
+    """Each column of the product's table comes from the mapped column of the same name."""
+    source = mapped_key(sync)
+    columns = product_schema(sync).get("properties", {})
+    return dg.TableColumnLineage({name: _deps(source, [name]) for name in columns})
+
+
+def _deps(asset: dg.AssetKey, columns: Iterable[str]) -> list[dg.TableColumnDep]:
+    return [dg.TableColumnDep(asset, column) for column in dict.fromkeys(columns)]
 
 
 def table_schema(

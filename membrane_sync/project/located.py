@@ -53,6 +53,25 @@ class Items(list[Any]):
             self.marks.append(place)
 
 
+def marked(value: Any, mark: Mark) -> Any:
+    """A copy of a plain value in which everything has the one mark."""
+    if isinstance(value, dict):
+        block = Block(mark)
+        for key, item in value.items():
+            block.put(key, marked(item, mark), mark)
+        return block
+    if isinstance(value, list):
+        return Items(mark, [(marked(item, mark), mark) for item in value])
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A copy without marks."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
 def mark_at(block: Block, path: Iterable[Any]) -> Mark:
     """The mark of the value at `path`, or of its nearest ancestor that has one."""
     found: Mark = block.mark

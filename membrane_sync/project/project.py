@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,9 +26,12 @@ from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.sync import Sync
+from membrane_sync.elements.unified_data_model import UnifiedDataModel
 from membrane_sync.errors import NotFound
+from membrane_sync.project import schemas
+from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
-from membrane_sync.project.layers import resolve
+from membrane_sync.project.layers import override_layer, resolve
 from membrane_sync.project.loader import (
     CONNECTION,
     CONNECTOR,
@@ -40,7 +43,14 @@ from membrane_sync.project.loader import (
 )
 from membrane_sync.project.located import Block
 from membrane_sync.project.settings import Settings, read_settings
+from membrane_sync.project.unified import (
+    UnifiedCollection,
+    composed,
+    narrowed,
+    unified_collection,
+)
 from membrane_sync.project.validation import validated
+from membrane_sync.udm import load_model, model_keys
 
 E = TypeVar("E", bound=Element)
 
@@ -92,6 +102,7 @@ class Project:
         self.documents = documents
         self.settings = settings
         self.environ = os.environ if environ is None else environ
+        self.customisation: Customisation | None = None
         self._elements: dict[tuple[str, str, str, str], Element] = {}
 
     @classmethod
@@ -104,6 +115,19 @@ class Project:
             documents.not_read("database")
         return cls(root, documents, settings, environ)
 
+    def customised(self, customisation: Customisation) -> Project:
+        """The same project, in which one connection's overrides count too."""
+        project = Project(self.root, self.documents, self.settings, self.environ)
+        project.customisation = customisation
+        return project
+
+    @property
+    def from_files(self) -> Project:
+        """The same project without overrides."""
+        if self.customisation is None:
+            return self
+        return Project(self.root, self.documents, self.settings, self.environ)
+
     def block(
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
     ) -> Block | None:
@@ -113,7 +137,13 @@ class Project:
             for address in self._addresses(kind, key, integration, connection)
             if (block := self.documents.blocks.get(address)) is not None
         ]
-        return resolve(layers) if layers else None
+        if not layers:
+            return None
+        custom = self.customisation
+        if custom is None or connection != custom.connection:
+            return resolve(layers)
+        judged = [(j.override, j.mark) for j in custom.of(kind, key) if j.applied]
+        return resolve([*layers, override_layer(resolve(layers), judged)])
 
     def find(
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
@@ -168,17 +198,27 @@ class Project:
 
     def collection_of(self, integration: str, source: DataSource) -> DataCollection | None:
         """The collection a source points at in this integration's app, None if it offers none."""
-        connector = self.connector(integration)
-        key = source.collection_key
-        if key is None and source.udm is not None:
-            unified = connector.unified_data_models.get(source.udm)
-            if unified is not None:
-                first = unified.collection_mappings[:1]
-                key = unified.default_collection or (first[0].key if first else None)
+        unified = self._unified(integration, source)
+        key = source.collection_key or (unified.key if unified else None)
         if key is None:
             return None
         found = self.find("data_collection", key, integration=integration)
         return cast("DataCollection | None", found)
+
+    def unified_data_model(self, key: str, integration: str = "") -> UnifiedDataModel | None:
+        """The project's own model of this key, else the one that comes with the package."""
+        own = self.find("unified_data_model", key, integration=integration)
+        if own is None and key in model_keys():
+            return load_model(key)
+        return cast("UnifiedDataModel | None", own)
+
+    def _unified(self, integration: str, source: DataSource) -> UnifiedCollection | None:
+        """What stands for the source's unified data model in this integration's app."""
+        connector = self.connector(integration)
+        if source.udm is None:
+            return None
+        models = partial(self.unified_data_model, integration=integration)
+        return unified_collection(source.udm, connector, models, source.collection_key)
 
     def syncs(self, integration: str, connection: str = "") -> list[ResolvedSync]:
         """Every enabled sync that this integration's app can serve, in order of key."""
@@ -205,15 +245,19 @@ class Project:
         collection = self.collection_of(integration, source)
         if collection is None or collection.list_ is None or collection.list_.not_supported:
             return None
-        schema = mapping.data_schema
+        schema = self.get(DataSchema, mapping.data_schema, **layer) if mapping.data_schema else None
+        unified = self._unified(integration, source)
+        if unified is not None:
+            mapping, source = composed(mapping, unified), narrowed(source, unified)
+        lookup = schemas.lookup_in(self, **layer)
         return ResolvedSync(
             sync=sync,
             integration=self.integration(integration),
             connector=self.connector(integration),
             source=source,
             collection=collection,
-            mapping=mapping,
-            schema=self.get(DataSchema, schema, **layer) if schema else None,
+            mapping=schemas.with_references(mapping, lookup),
+            schema=schemas.with_references(schema, lookup) if schema else None,
             links=self.get(DataLinkTable, sync.data_link_table, **layer),
         )
 

@@ -10,7 +10,9 @@ from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Problem
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.project import schemas
+from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
+from membrane_sync.project.frozen import thawed
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTION, CONNECTOR, INTEGRATION, UNIVERSAL, Address
 from membrane_sync.project.located import Block, Steps, mark_at, problem_at
@@ -50,7 +52,8 @@ def _document_problems(project: Project) -> Iterator[Problem]:
         completed = any((layer, address.kind, address.key) in said for layer in refining)
         wrong = [
             *_shape_problems(project, address, own, block, completed),
-            *_value_problems(project, address, own, block),
+            *_value_problems(project, address, own.mark.file, block),
+            *_thawed(project, address, own, block),
         ]
         yield from wrong or _warnings(address, own, block)
 
@@ -88,24 +91,54 @@ def _shape_problems(
         yield from error.incomplete
 
 
+def element_problems(view: View, kind: str, key: str) -> list[Problem]:
+    """What's wrong with one element as a connection sees it, with its overrides; none if it's not.
+
+    Of names that lead nowhere, those in overrides alone: files are complained of by `check`.
+    """
+    block = view.block(kind, key)
+    if block is None:
+        return []
+    address = Address(CONNECTION, view.connection, kind, key)
+    problems = list(_value_problems(view.project, address, LEDGER, block))
+    try:
+        validated(kind, block)
+    except Invalid as error:
+        problems += error.problems
+    return problems
+
+
+def _thawed(project: Project, address: Address, own: Block, block: Block) -> Iterator[Problem]:
+    """Frozen fields that a connection's file changes."""
+    if (address.layer, address.kind) != (CONNECTION, "field_mapping"):
+        return
+    view = View(project, integration_of(project, address.scope))
+    mapping = view.block(address.kind, address.key)
+    for path, message in (
+        thawed(mapping, block, CONNECTION, [mapping]) if mapping is not None else ()
+    ):
+        yield problem_at(own, path, message, f"{address.kind} {address.key}")
+
+
 def _value_problems(
-    project: Project, address: Address, own: Block, block: Block
+    project: Project, address: Address, file: str, block: Block
 ) -> Iterator[Problem]:
-    """Formulas, locators, schemas, references and environment variables."""
+    """Formulas, locators, schemas and environment variables; references that stand in `file`."""
     name = f"{address.kind} {address.key}"
     for marked in marked_values(KINDS[address.kind], block):
-        for below, message in _marked_problems(marked):
+        for below, message in value_problems_of(marked):
             yield problem_at(block, (*marked.path, *below), message, name)
         for below, kind, key in _references(marked):
             path = (*marked.path, *below)
-            if mark_at(block, path).file == own.mark.file:
+            if mark_at(block, path).file == file:
                 for message in _missing(project, address, kind, key):
                     yield problem_at(block, path, message, name)
     if address.kind == INTEGRATION:
         yield from (problem_at(block, *found, name) for found in unset(block, project.environ))
 
 
-def _marked_problems(marked: Marked) -> Iterator[tuple[Steps, str]]:
+def value_problems_of(marked: Marked) -> Iterator[tuple[Steps, str]]:
+    """What's wrong with one formula, locator or schema by itself, by the path below it."""
     if isinstance(marked.marker, IsFormula):
         yield from ((problem.path, problem.message) for problem in check_formula(marked.value))
     elif isinstance(marked.marker, IsLocator):

@@ -1,18 +1,48 @@
-"""Check data schemas, and follow their references to one another.
+"""Check data schemas, put what they refer to in its place, and say what may be written by them.
 
-The dialect is a subset of JSON Schema with a few words of Membrane's (docs/elements.md).
+The dialect is a subset of JSON Schema with a few words of Membrane's (docs/mappings.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from membrane_sync.elements import Element
+from membrane_sync.elements.data_collection import WriteMethod
+from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.nearest import nearest
+from membrane_sync.errors import Problem
 from membrane_sync.project.located import Steps
+from membrane_sync.project.patterns import matches
+from membrane_sync.project.validation import Invalid
 
 Found = Iterator[tuple[Steps, str]]
 """Where in the schema, and what."""
+
+Schema = Mapping[str, Any]
+Lookup = Callable[[str], Schema | None]
+"""The data schema of a key; None where there is none, or where it can't be known."""
+
+S = TypeVar("S", DataSchema, FieldMapping)
+
+
+class Finder(Protocol):
+    """Where elements are found by their kind and key: the project."""
+
+    def find(
+        self, kind: str, key: str, *, integration: str = "", connection: str = ""
+    ) -> Element | None:
+        """The element, or None if no layer has it."""
+        ...
+
+
+MAX_NODES = 100_000
+"""Schemas within one schema, once all that it refers to stands in its place."""
+
+MAX_DEPTH = 100
+"""Levels of objects and lists within one another."""
 
 TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 
@@ -76,6 +106,7 @@ def problems(schema: Any) -> Found:
             yield (key,), f"{key} must be {_WORDS[_KEYWORDS[key]]}"
     yield from _unknown_types(schema)
     yield from _unknown_required(schema)
+    yield from _unreadable_pattern(schema)
     for path, inner in _children(schema):
         yield from (((*path, *below), message) for below, message in problems(inner))
 
@@ -85,7 +116,7 @@ def references(schema: Any) -> Found:
     if isinstance(schema, dict):
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            yield ("$ref",), reference.removeprefix("schemas/")
+            yield ("$ref",), _key(reference)
         for path, inner in _children(schema):
             yield from (((*path, *below), key) for below, key in references(inner))
 
@@ -94,6 +125,136 @@ def fields(schema: Any) -> dict[str, Any]:
     """The schema's properties by name; none where it has none."""
     found = schema.get("properties") if isinstance(schema, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def expanded(schema: Schema, lookup: Lookup) -> dict[str, Any]:
+    """The schema with what it refers to by `$ref` in its place, at every level.
+
+    Words beside a `$ref` win over those of what it names. What `lookup` doesn't know may be
+    anything, and so may a circle, which `membrane check` refuses. Invalid if it gets too large.
+    """
+    return _Expansion(lookup).of(schema).schema
+
+
+def lookup_in(project: Finder, integration: str = "", connection: str = "") -> Lookup:
+    """The data schemas of a project, as an integration or a connection sees them."""
+
+    def lookup(key: str) -> Schema | None:
+        found = project.find("data_schema", key, integration=integration, connection=connection)
+        return found.schema_ if isinstance(found, DataSchema) else None
+
+    return lookup
+
+
+def with_references(element: S, lookup: Lookup) -> S:
+    """The element, its schema expanded: a data schema's own, or a field mapping's `app_schema`."""
+    name = "schema_" if isinstance(element, DataSchema) else "app_schema"
+    return element.model_copy(update={name: expanded(getattr(element, name), lookup)})
+
+
+def writable(schema: Schema, methods: Sequence[WriteMethod]) -> dict[str, Any]:
+    """A collection's schema with `readOnly` where none of these methods takes the field.
+
+    A method takes its `fields`, all if it lists none, and never its `excluded_fields`. Without any
+    method the schema stays as it is.
+    """
+    if not methods:
+        return dict(schema)
+    known = fields(schema)
+    names = dict.fromkeys([*known, *(n for m in methods for n in (*m.fields, *m.excluded_fields))])
+    listed = all(method.fields for method in methods)
+    return {
+        **schema,
+        "properties": {
+            name: known.get(name, {})
+            if any(_takes(method, name) for method in methods)
+            else {**known.get(name, {}), "readOnly": True}
+            for name in names
+        },
+        "additionalProperties": not listed and schema.get("additionalProperties", not known),
+        "required": [],
+    }
+
+
+def is_sensitive(schema: Any) -> bool:
+    """Is the schema, or any part of it, marked `isSensitive`?"""
+    if not isinstance(schema, Mapping):
+        return False
+    return bool(schema.get("isSensitive")) or any(
+        is_sensitive(inner) for _, inner in _children(schema)
+    )
+
+
+class _Expanded(NamedTuple):
+    schema: dict[str, Any]
+    nodes: int
+    depth: int
+
+
+class _Expansion:
+    """One expansion: each schema that is named is expanded once, however often it's named."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._known: dict[str, _Expanded] = {}
+        self._within: list[str] = []
+
+    def of(self, schema: Schema) -> _Expanded:
+        inner: list[_Expanded] = []
+
+        def expanded_part(part: Any) -> Any:
+            if not isinstance(part, Mapping):
+                return part
+            inner.append(self.of(part))
+            return inner[-1].schema
+
+        named = self._named(schema)
+        own = {**schema, **_changed_children(schema, expanded_part)}
+        own.pop("$ref", None)
+        nodes = 1 + named.nodes + sum(part.nodes for part in inner)
+        depth = max([named.depth, *(part.depth + 1 for part in inner)])
+        if nodes > MAX_NODES or depth > MAX_DEPTH:
+            self._refuse(f"more than {MAX_NODES:,} fields, or {MAX_DEPTH} levels of them")
+        return _Expanded({**named.schema, **own}, nodes, depth)
+
+    def _named(self, schema: Schema) -> _Expanded:
+        reference = schema.get("$ref")
+        if not isinstance(reference, str):
+            return _Expanded({}, 0, 0)
+        key = _key(reference)
+        if key in self._within:
+            return _Expanded({}, 0, 0)
+        if key not in self._known:
+            self._within.append(key)
+            self._known[key] = self.of(self._lookup(key) or {})
+            self._within.pop()
+        return self._known[key]
+
+    def _refuse(self, what: str) -> None:
+        element = f"data_schema {self._within[-1]}" if self._within else ""
+        raise Invalid([Problem(f"{element or 'a schema'} has {what}", element=element)], [])
+
+
+def _changed_children(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Those keywords that hold schemas, with each of these schemas changed."""
+    changed: dict[str, Any] = {
+        keyword: change(schema[keyword])
+        for keyword in ("items", "additionalProperties")
+        if keyword in schema
+    }
+    if fields(schema):
+        changed["properties"] = {name: change(field) for name, field in fields(schema).items()}
+    if isinstance(schema.get("anyOf"), list):
+        changed["anyOf"] = [change(option) for option in schema["anyOf"]]
+    return changed
+
+
+def _takes(method: WriteMethod, name: str) -> bool:
+    return (not method.fields or name in method.fields) and name not in method.excluded_fields
+
+
+def _key(reference: str) -> str:
+    return reference.removeprefix("schemas/")
 
 
 def _fits(value: Any, types: tuple[type, ...]) -> bool:
@@ -120,7 +281,16 @@ def _unknown_required(schema: dict[str, Any]) -> Found:
             yield ("required", index), message
 
 
-def _children(schema: dict[str, Any]) -> Iterator[tuple[Steps, Any]]:
+def _unreadable_pattern(schema: dict[str, Any]) -> Found:
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str):
+        try:
+            matches(pattern, "")
+        except ValueError as error:
+            yield ("pattern",), str(error)
+
+
+def _children(schema: Schema) -> Iterator[tuple[Steps, Any]]:
     yield from ((("properties", name), field) for name, field in fields(schema).items())
     for keyword in ("items", "additionalProperties"):
         if isinstance(schema.get(keyword), dict):

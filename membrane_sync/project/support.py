@@ -38,10 +38,8 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
     elif isinstance(element, DataSchema) and element.function:
         yield ("function",), "a schema by function is not supported yet; write it as schema"
-    elif isinstance(element, FieldMapping):
-        for name in ("unified_import_value", "unified_export_value"):
-            if getattr(element, name) is not None:
-                yield (name,), f"{name} is not supported yet; write import_value"
+    elif isinstance(element, FieldMapping) and element.unified_export_value is not None:
+        yield ("unified_export_value",), "unified_export_value is not supported yet"
 
 
 def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:
@@ -63,10 +61,6 @@ _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
     DataSource: {
         "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
         "schedule says when it's read"
-    },
-    FieldMapping: {
-        "frozen_import_fields": f"frozen_import_fields {_NOT_YET}",
-        "frozen_export_fields": f"frozen_export_fields {_NOT_YET}",
     },
     Integration: {
         "authentication_options": f"authentication_options {_NOT_YET}",

@@ -17,8 +17,11 @@ from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import NotFound, Problem
+from membrane_sync.formulas.locators import steps_of
 from membrane_sync.project import schemas
-from membrane_sync.project.located import Block, Steps, is_formula, problem_at
+from membrane_sync.project.frozen import FROZEN
+from membrane_sync.project.loader import CONNECTION
+from membrane_sync.project.located import Block, Steps, is_formula, mark_at, problem_at
 from membrane_sync.project.project import Project, ResolvedSync, takes_part
 from membrane_sync.project.support import unsupported
 from membrane_sync.project.validation import Invalid
@@ -30,16 +33,33 @@ def sync_problems(project: Project) -> Iterator[Problem]:
     """What's wrong between elements that are right by themselves."""
     offers: dict[str, list[_Offer]] = defaultdict(list)
     for view in views(project):
-        yield from _schema_cycles(view)
-        yield from _unknown_fields(view)
-        asked = [_Offer(view, key) for key in view.keys("sync") if view.integration]
-        for offer in asked:
-            yield from offer.problems
-            if not view.connection:
-                offers[offer.key].append(offer)
-        yield from _shared_links(view, [offer.sync for offer in asked if offer.sync])
+        found = _View(view)
+        yield from found.problems
+        for offer in found.offers if not view.connection else ():
+            offers[offer.key].append(offer)
     for key, asked in offers.items():
         yield from _not_offered(key, asked)
+
+
+def view_problems(view: View) -> list[Problem]:
+    """What's wrong between the elements that one integration or connection sees."""
+    return _View(view).problems
+
+
+class _View:
+    """What one integration or connection sees, with its syncs."""
+
+    def __init__(self, view: View) -> None:
+        keys = view.keys("sync") if view.integration else []
+        self.offers = [_Offer(view, key) for key in keys]
+        self.problems = [
+            *_schema_cycles(view),
+            *_unknown_fields(view),
+            *_unknown_frozen(view),
+            *(problem for offer in self.offers for problem in offer.problems),
+            *(problem for offer in self.offers for problem in _lost(offer)),
+            *_shared_links(view, [offer.sync for offer in self.offers if offer.sync]),
+        ]
 
 
 class _Offer:
@@ -106,6 +126,18 @@ def _shared_links(view: View, syncs: list[ResolvedSync]) -> Iterator[Problem]:
                 "id would be one row; give each its own data_link_table"
             )
             yield _at(view, "sync", sync.sync.key, ("data_link_table",), message)
+
+
+def _lost(offer: _Offer) -> Iterator[Problem]:
+    """A connection that takes part in a sync with its integration, and not by itself."""
+    if not (offer.refused and offer.view.connection):
+        return
+    if _Offer(View(offer.view.project, offer.view.integration), offer.key).refused:
+        return  # said of the integration
+    source = _source(offer.view, offer.key)
+    name = "collection_key" if source.get("collection_key") else "udm"
+    message = f"integration {offer.view.integration!r} can't list {_wanted(offer)}"
+    yield problem_at(source, (name,), message, f"data_source {source['key']}")
 
 
 def _wanted(*offers: _Offer) -> str:
@@ -269,11 +301,37 @@ def _surplus(value: Any, schema: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     known = schemas.fields(schema)
     if not known or not isinstance(value, dict) or is_formula(value):
         return
+    more = schema.get("additionalProperties", False)
     for name, inner in value.items():
-        if name not in known:
+        if name not in known and more is False:
             yield (name,), nearest(name, known, "it has")
-        else:
+        elif name in known:
             yield from (((name, *path), hint) for path, hint in _surplus(inner, known[name]))
+
+
+def _unknown_frozen(view: View) -> Iterator[Problem]:
+    """Frozen fields that the mapping doesn't have: a slip of the pen would freeze nothing."""
+    for key in view.keys("field_mapping"):
+        block = _block(view, "field_mapping", key)
+        for listed, values in FROZEN.items():
+            fields = block.get(listed)
+            if view.connection and mark_at(block, (listed,)).layer != CONNECTION:
+                continue  # a connection that removes a field doesn't make its name wrong
+            known = _mapped_fields(block, values)
+            for index, field in enumerate(fields if known and isinstance(fields, list) else ()):
+                first = (steps_of(field) or (field,))[0]
+                if first not in known:
+                    message = f"{listed}: the mapping has no field {field!r}; "
+                    message += nearest(field, known, "it has")
+                    yield _at(view, "field_mapping", key, (listed, index), message)
+
+
+def _mapped_fields(block: Block, values: tuple[str, ...]) -> set[str]:
+    """The fields that these values of a mapping give; none where a formula may give any."""
+    given = [block[name] for name in values if block.get(name) is not None]
+    if any(not isinstance(value, dict) or is_formula(value) for value in given):
+        return set()
+    return {str(field) for value in given for field in value}
 
 
 def _schema_cycles(view: View) -> Iterator[Problem]:

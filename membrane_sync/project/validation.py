@@ -21,13 +21,20 @@ M = TypeVar("M", bound=BaseModel)
 class Invalid(ProjectError):
     """The block is no element of its kind; `problems` says why.
 
-    `wrong` are those of its values that no other layer can mend, `incomplete` is the rest.
+    `wrong` are those of its values that no other layer can mend, `incomplete` is the rest; `places`
+    are the paths of all of them.
     """
 
-    def __init__(self, wrong: Sequence[Problem], incomplete: Sequence[Problem]) -> None:
+    def __init__(
+        self,
+        wrong: Sequence[Problem],
+        incomplete: Sequence[Problem],
+        places: Sequence[tuple[Steps, Problem]] = (),
+    ) -> None:
         super().__init__([*wrong, *incomplete])
         self.wrong = list(wrong)
         self.incomplete = list(incomplete)
+        self.places = list(places)
 
 
 def validated(kind: str, block: Block) -> Element:
@@ -42,6 +49,7 @@ def validated_as(model: type[M], block: Block, name: str) -> M:
     except ValidationError as error:
         wrong: list[Problem] = []
         incomplete: list[Problem] = []
+        placed: list[tuple[Steps, Problem]] = []
         places = dict(_by_place(block, error.errors(include_url=False)))
         for path in _misspelt(model, places):
             places.pop(path, None)
@@ -50,7 +58,8 @@ def validated_as(model: type[M], block: Block, name: str) -> M:
             found = incomplete if completable else wrong
             for place, message in _described(model, path, details):
                 found.append(problem_at(block, place, message, name))
-        raise Invalid(wrong, incomplete) from None
+                placed.append((place, found[-1]))
+        raise Invalid(wrong, incomplete, placed) from None
 
 
 def _by_place(

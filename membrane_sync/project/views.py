@@ -51,7 +51,13 @@ def views(project: Project) -> Iterator[View]:
 
 
 def integration_of(project: Project, connection: str) -> str:
-    """The integration that a connection's file names; empty if there's no such file."""
+    """The integration that a connection's file names; empty if there's no such file.
+
+    Of a connection with overrides it is known from the ledger.
+    """
+    custom = project.customisation
+    if custom is not None and custom.connection == connection:
+        return custom.integration
     address = Address(CONNECTION, connection, CONNECTION, connection)
     block = project.documents.blocks.get(address)
     return str(block.get("integration", "")) if block is not None else ""

@@ -55,6 +55,23 @@ for _name, (_pattern, _first, _) in _SCALARS.items():
 _Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"\Z"), [""])
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either set of rules would take for something else than text."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        """Double quotes around the line ends that only YAML knows; plain, they'd become spaces."""
+        style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+        return self.represent_scalar(f"{_TAG}str", text, style=style)
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML calls it so
+        return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+for _name, (_pattern, _first, _) in _SCALARS.items():
+    _Dumper.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})\\Z"), [*_first])
+
+
 class YamlProblem(Exception):
     """The file can't be read; `problems` say where and why."""
 
@@ -69,24 +86,48 @@ def read_yaml(path: Path, shown: str, layer: str = "") -> Block:
     Raises YamlProblem for text that isn't YAML, isn't a mapping, or repeats a key.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise YamlProblem(_syntax_problem(error, shown)) from None
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise YamlProblem(_encoding_problem(error, shown)) from None
     except OSError as error:
         raise YamlProblem(Problem(f"can't be read: {error.strerror}", shown, 1)) from None
-    except RecursionError:
-        raise YamlProblem(Problem("nested too deeply", shown, 1)) from None
+    node = _composed(text, shown)
     if node is None:
         return Block(Mark(shown, 1, layer))
+    value = _built(node, shown, layer)
+    if not isinstance(value, Block):
+        message = "the file must hold a mapping (key: value)"
+        raise YamlProblem(Problem(message, shown, node.start_mark.line + 1))
+    return value
+
+
+def read_value(text: str, shown: str = "") -> Any:
+    """Any value written as YAML, by the same rules; nothing at all is null."""
+    node = _composed(text, shown)
+    return None if node is None else _built(node, shown, "")
+
+
+def write_yaml(value: Any) -> str:
+    """The value as YAML that reads back the same, here and by the rules of YAML 1.1."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def _composed(text: str, shown: str) -> yaml.Node | None:
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise YamlProblem(_syntax_problem(error, shown)) from None
+    except RecursionError:
+        raise YamlProblem(Problem("nested too deeply", shown, 1)) from None
+    return node
+
+
+def _built(node: yaml.Node, shown: str, layer: str) -> Any:
     builder = _Builder(shown, layer)
     value = builder.build(node)
     if builder.problems:
         raise YamlProblem(*builder.problems)
-    if not isinstance(value, Block):
-        message = "the file must hold a mapping (key: value)"
-        raise YamlProblem(Problem(message, shown, node.start_mark.line + 1))
     return value
 
 

@@ -1,7 +1,9 @@
-"""The ledger: connections with their sealed credentials, and runs; SQLite, or PostgreSQL by URL."""
+"""The ledger: connections with sealed credentials, overrides, runs; SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
@@ -12,12 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from membrane_sync.errors import AppUnavailable, Fatal, NotConnected
-from membrane_sync.ports import ConnectionRecord, RunRecord, Vault
+from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override, RunRecord, Vault
 from membrane_sync.records import Report
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
-VERSION = 1
-"""Version of the tables; a ledger of a newer version is refused."""
+VERSION = 2
+"""Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
 
 _LAYOUT_LOCK = 7_239_204
 """Number of PostgreSQL's advisory lock for creating the tables; any would do."""
@@ -38,6 +40,22 @@ _connections = sa.Table(
     sa.Column("input", sa.JSON, nullable=False),
     sa.Column("credentials", sa.Text, nullable=False),
     sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
+)
+
+_overrides = sa.Table(
+    "membrane_overrides",
+    _metadata,
+    sa.Column("connection", sa.String(100), primary_key=True),
+    sa.Column("kind", sa.String(100), primary_key=True),
+    sa.Column("key", sa.String(100), primary_key=True),
+    sa.Column("instance_key", sa.String(100), primary_key=True),
+    # Stands for the path, which may be too long for an index.
+    sa.Column("path_hash", sa.String(64), primary_key=True),
+    sa.Column("path", sa.JSON, nullable=False),
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False),
+    sa.Column("parent", sa.String(64), nullable=False),
+    sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
 )
 
 _runs = sa.Table(
@@ -79,10 +97,7 @@ class SqlLedger:
         with self._begin() as transaction:
             row = transaction.execute(query).one_or_none()
         if row is None:
-            raise NotConnected(
-                f"there is no connection {key!r}",
-                hint="see `membrane status` for those there are, or make it: membrane connect",
-            )
+            raise _not_connected(key)
         return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
 
     def connect(self, record: ConnectionRecord) -> None:
@@ -102,8 +117,37 @@ class SqlLedger:
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
             gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
+            transaction.execute(sa.delete(_overrides).where(_overrides.c.connection == key))
         if not gone.rowcount:
             raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
+
+    def overrides(self, connection: str) -> Sequence[Override]:
+        query = sa.select(_overrides).where(_overrides.c.connection == connection)
+        with self._begin() as transaction:
+            found = [_override(row) for row in transaction.execute(query)]
+        return sorted(found, key=lambda o: (o.kind, o.key, o.instance_key, o.path))
+
+    def override(self, connection: str, overrides: Sequence[Override]) -> None:
+        here = _connections.c.key == connection
+        with self._begin() as transaction:
+            # An update of nothing: it locks the row, so that two of these follow one another.
+            touched = sa.update(_connections).where(here).values(key=_connections.c.key)
+            if not transaction.execute(touched).rowcount:
+                raise _not_connected(connection)
+            for new in overrides:
+                _reset(transaction, connection, (new.kind, new.key, new.instance_key), new.path)
+                transaction.execute(sa.insert(_overrides).values(_override_row(connection, new)))
+
+    def reset_overrides(
+        self,
+        connection: str,
+        kind: str,
+        key: str,
+        path: Sequence[str] = (),
+        instance_key: str = DEFAULT_INSTANCE,
+    ) -> int:
+        with self._begin() as transaction:
+            return _reset(transaction, connection, (kind, key, instance_key), path)
 
     def record_run(self, run: RunRecord) -> None:
         values: dict[str, Any] = {
@@ -163,6 +207,8 @@ class SqlLedger:
             found = transaction.execute(sa.select(_version.c.version)).scalar_one_or_none()
             if found is None:
                 transaction.execute(sa.insert(_version).values(version=VERSION))
+            elif found < VERSION:
+                transaction.execute(sa.update(_version).values(version=VERSION))
             elif found > VERSION:
                 raise Fatal(
                     f"the ledger was written by a newer version (tables of version {found})",
@@ -186,6 +232,61 @@ def _connection_record(row: Any) -> ConnectionRecord:
         name=row.name,
         input=row.input,
         connected_at=_aware(row.connected_at),
+    )
+
+
+def _not_connected(key: str) -> NotConnected:
+    return NotConnected(
+        f"there is no connection {key!r}",
+        hint="see `membrane status` for those there are, or make it: membrane connect",
+    )
+
+
+def _reset(
+    transaction: sa.Connection,
+    connection: str,
+    element: tuple[str, str, str],
+    path: Sequence[str],
+) -> int:
+    names = ("connection", "kind", "key", "instance_key")
+    here = sa.and_(
+        *(_overrides.c[n] == v for n, v in zip(names, (connection, *element), strict=True))
+    )
+    found = transaction.execute(sa.select(_overrides.c.path, _overrides.c.path_hash).where(here))
+    hashes = [row.path_hash for row in found if row.path[: len(path)] == list(path)]
+    for path_hash in hashes:
+        this = sa.and_(here, _overrides.c.path_hash == path_hash)
+        transaction.execute(sa.delete(_overrides).where(this))
+    return len(hashes)
+
+
+def _override_row(connection: str, override: Override) -> dict[str, Any]:
+    text = json.dumps(override.path)
+    return {
+        "connection": connection,
+        "kind": override.kind,
+        "key": override.key,
+        "instance_key": override.instance_key,
+        "path_hash": hashlib.sha256(text.encode()).hexdigest(),
+        "path": list(override.path),
+        "value": override.value,
+        "removed": override.removed,
+        "parent": override.parent,
+        "made_at": override.made_at or datetime.now(UTC),
+    }
+
+
+def _override(row: Any) -> Override:
+    return Override(
+        connection=row.connection,
+        kind=row.kind,
+        key=row.key,
+        path=tuple(row.path),
+        value=row.value,
+        removed=row.removed,
+        parent=row.parent,
+        instance_key=row.instance_key,
+        made_at=_aware(row.made_at),
     )
 
 

@@ -4,19 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
-from membrane_sync.formulas import MISSING, FieldError, evaluate_fields
+from membrane_sync.formulas import MISSING, FieldError, clock, evaluate_fields
+from membrane_sync.formulas.plan import Plan
+from membrane_sync.formulas.plan import compile as compile_template
 from membrane_sync.ports import Lake
+from membrane_sync.project.schemas import fields, is_sensitive, writable
 from membrane_sync.records import Change, DeadLetter, MappedRecord, Offset, Report
 from membrane_sync.sync.shape import ShapeError, shaped
 from membrane_sync.sync.store import Progress
+from membrane_sync.sync.template import template_of
 
-BATCH = 5_000
+BATCH = 20_000
+
+MOST_NAMES = 100
+"""Names of dropped fields that a report keeps; a mapping may take its names from records."""
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """One direction of a field mapping, ready to run.
+
+    Without `objects`, a value that is no object, or undefined, is a result like any other, unless
+    the schema has something to say about it.
+    """
+
+    template: Any
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    raw_fields: bool = False
+    objects: bool = True
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The formulas compiled, once for all records."""
+        return compile_template(self.template)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What a mapper gives for one record: a value and its JSON text.
+
+    They are MISSING and None if it's undefined or a field failed.
+    """
+
+    value: Any = MISSING
+    text: str | None = None
+    errors: Sequence[FieldError] = ()
+    dropped: frozenset[str] = frozenset()
+    """Paths of fields that were left out, since the schema doesn't know them or lets them be."""
 
 
 def map_stream(
@@ -37,60 +80,134 @@ def map_stream(
     offset = lake.offset(consumer)
     if offset.version != version:
         offset = Offset(consumer, 0, version)
+    mapper = importer(mapping, schema)
     while changes := lake.changes(stream, offset.seq, BATCH):
-        records, dead = import_records(mapping, schema, sync, changes)
+        batch = import_records(mapper, sync, changes)
         offset = replace(offset, seq=changes[-1].seq)
-        fields = schema.schema_ if schema else mapping.app_schema
-        counts = lake.keep_mapped(sync, records, dead, offset, fields)
+        counts = lake.keep_mapped(sync, batch.records, batch.dead, offset, mapper.schema)
         report.mapped += counts.mapped
-        report.failed += len({letter.external_id for letter in dead})
+        report.failed += len({letter.external_id for letter in batch.dead})
+        report.dropped_fields = dropped_names(report.dropped_fields, batch.dropped)
         progress("map", report)
 
 
-def import_records(
-    mapping: FieldMapping, schema: DataSchema | None, sync: str, changes: Sequence[Change]
-) -> tuple[list[MappedRecord], list[DeadLetter]]:
+def importer(mapping: FieldMapping, schema: DataSchema | None, *, objects: bool = True) -> Mapper:
+    """The mapping from the app to the product, as a sync runs it."""
+    shape = schema.schema_ if schema else mapping.app_schema
+    return Mapper(template_of(mapping), shape, mapping.include_raw_fields, objects)
+
+
+def exporter(
+    mapping: FieldMapping, collection: DataCollection | None, *, objects: bool = True
+) -> Mapper:
+    """The mapping from the product to the app, with those fields that its collection takes."""
+    if collection is None:
+        return Mapper(template_of(mapping, "export"), objects=objects)
+    methods = [m for m in (collection.create, collection.update) if m and not m.not_supported]
+    shape = writable(collection.fields_schema, methods)
+    return Mapper(template_of(mapping, "export"), shape, objects=objects)
+
+
+@dataclass
+class Imported:
+    """What one batch of changes became."""
+
+    records: list[MappedRecord] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
+
+
+def import_records(mapper: Mapper, sync: str, changes: Sequence[Change]) -> Imported:
     """The changed records in the product's shape; of each record only its present state.
 
     A record with a field that fails is not mapped at all, and each such field is a dead letter.
     """
-    latest = {change.external_id: change for change in changes}
-    records: list[MappedRecord] = []
-    dead: list[DeadLetter] = []
-    for change in latest.values():
-        if change.payload is None:
-            records.append(MappedRecord(change.external_id, None, ""))
-            continue
-        value, errors = import_record(mapping, schema, json.loads(change.payload))
-        dead.extend(_dead_letter(sync, change.external_id, error) for error in errors)
-        if not errors:
-            records.append(MappedRecord(change.external_id, _json(value), _digest(value)))
-    return records, dead
+    latest = {change.external_id: change.payload for change in changes}
+    present = {i: payload for i, payload in latest.items() if payload is not None}
+    with clock.at(datetime.now(UTC)):
+        mapped = dict(zip(present, map_texts(mapper, list(present.values())), strict=True))
+    result = Imported()
+    for external_id in latest:
+        found = mapped.get(external_id)
+        if found is None:
+            result.records.append(MappedRecord(external_id, None, ""))
+        elif found.text is not None:
+            result.records.append(MappedRecord(external_id, found.text, _digest(found.value)))
+        if found is not None:
+            result.dead += [_dead_letter(sync, external_id, error) for error in found.errors]
+            result.dropped |= found.dropped
+    return result
 
 
-def import_record(
-    mapping: FieldMapping, schema: DataSchema | None, record: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[FieldError]]:
-    """One record through the import formulas into the schema's types, and what failed."""
-    template = mapping.import_value
-    if template is None:
-        template = mapping.default_import_value
-    value, errors = evaluate_fields(template, record)
-    if errors:
-        return {}, list(errors)
-    if value is MISSING or not isinstance(value, dict):
-        return {}, [FieldError("", template, value, "the mapping gives no object")]
-    if mapping.include_raw_fields:
-        value = {**value, "raw_fields": dict(record)}
+def map_records(mapper: Mapper, records: Iterable[Any]) -> Iterator[Mapped]:
+    """Each record through the formulas into the schema's types, in their order."""
+    for record in records:
+        value, errors = evaluate_fields(mapper.template, record)
+        yield _tried(mapper, record, value, errors)
+
+
+def map_texts(mapper: Mapper, texts: Sequence[str]) -> Iterator[Mapped]:
+    """The same for many records as JSON texts, their formulas computed by the column."""
+    found = mapper.plan.run(texts)
+    for number, (text, value) in enumerate(zip(texts, found.values(), strict=True)):
+        record = json.loads(text) if mapper.raw_fields else None
+        yield _tried(mapper, record, value, found.errors.get(number, ()))
+
+
+def dropped_names(known: Sequence[str], more: Iterable[str]) -> list[str]:
+    """The names of both, each once and in order; not more than fit in a message."""
+    return sorted({*known, *more})[:MOST_NAMES]
+
+
+def _tried(mapper: Mapper, record: Any, value: Any, errors: Sequence[FieldError]) -> Mapped:
     try:
-        fitted = shaped(value, schema.schema_ if schema else mapping.app_schema)
-        _json(fitted).encode()
-    except ShapeError as error:
-        formula = template.get(error.field) if isinstance(template, dict) else template
-        return {}, [FieldError(error.field, formula, error.value, error.reason)]
+        return _finished(mapper, record, value, errors)
+    except RecursionError:
+        reason = "its value is nested deeper than Python can follow"
+        return Mapped(MISSING, None, [FieldError("", mapper.template, MISSING, reason)])
+
+
+def _finished(mapper: Mapper, record: Any, value: Any, errors: Sequence[FieldError]) -> Mapped:
+    """The value in its shape and as JSON text; with the fields that fail, whichever way."""
+    found = [_without_secrets(mapper.schema, error) for error in errors]
+    dropped: frozenset[str] = frozenset()
+    if value is MISSING and (found or not mapper.objects):
+        return Mapped(MISSING, None, found)
+    if not isinstance(value, dict):
+        if mapper.objects or mapper.schema:
+            reason = "the mapping gives no object"
+            return Mapped(MISSING, None, [*found, FieldError("", mapper.template, value, reason)])
+    else:
+        if mapper.raw_fields:
+            value = {**value, "raw_fields": record}
+        shape = shaped(value, mapper.schema)
+        failed = {error.field for error in found}
+        misfits = [misfit for misfit in shape.misfits if misfit.field not in failed]
+        found += [_field_error(mapper, misfit) for misfit in misfits]
+        value, dropped = shape.value, shape.dropped
+    if found:
+        return Mapped(MISSING, None, found, dropped)
+    try:
+        text = _json(value)
+        text.encode()
     except ValueError as error:
-        return {}, [FieldError("", template, MISSING, f"its value can't be kept as JSON: {error}")]
-    return fitted, []
+        broken = isinstance(error, UnicodeEncodeError)
+        why = "it holds half a surrogate pair" if broken else str(error)
+        reason = f"its value can't be kept as JSON: {why}"
+        return Mapped(MISSING, None, [FieldError("", mapper.template, MISSING, reason)], dropped)
+    return Mapped(value, text, (), dropped)
+
+
+def _field_error(mapper: Mapper, misfit: ShapeError) -> FieldError:
+    template = mapper.template
+    formula = template.get(misfit.field) if isinstance(template, dict) else template
+    return FieldError(misfit.field, formula, misfit.value, misfit.reason)
+
+
+def _without_secrets(schema: Mapping[str, Any], error: FieldError) -> FieldError:
+    """The error without its value, if its field is sensitive; a whole template has all fields."""
+    part = fields(schema).get(error.field, schema if error.field == "$" else {})
+    return replace(error, value=MISSING) if is_sensitive(part) else error
 
 
 def _dead_letter(sync: str, external_id: str, error: FieldError) -> DeadLetter:
@@ -106,7 +223,13 @@ def _dead_letter(sync: str, external_id: str, error: FieldError) -> DeadLetter:
 
 
 def _text(value: Any) -> str:
-    return "" if value is MISSING else json.dumps(value, ensure_ascii=False, default=str)
+    if value is MISSING:
+        return ""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return ""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _json(value: Any, *, sort_keys: bool = False) -> str:

@@ -1,58 +1,194 @@
-"""Bring a mapped value into the types of its data schema, or say which field can't be.
+"""Bring a mapped value into the types of its schema, and say which fields can't be.
 
 Text becomes a number or a boolean only where it's written as one; nothing is cut or rounded. Fields
-the schema doesn't know are left out, unless it has no properties at all.
+that the schema doesn't know, or that are read only, are left out and named. A package for JSON
+Schema would only say yes or no: here one walk also converts, drops, fills in defaults, keeps
+sensitive values out of messages, and searches patterns in bounded time.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, NoReturn
+
+from membrane_sync.formulas import MISSING
+from membrane_sync.formulas.values import Step, path_text
+from membrane_sync.project.patterns import matches
+from membrane_sync.project.schemas import fields, is_sensitive
+
+Schema = Mapping[str, Any]
+Path = tuple[Step, ...]
 
 
 class ShapeError(ValueError):
-    """A field doesn't fit its schema."""
+    """A field doesn't fit its schema; `value` is MISSING if it's sensitive."""
 
-    def __init__(self, field: str, value: Any, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
+    def __init__(self, path: Path, value: Any, reason: str) -> None:
+        super().__init__(reason)
+        inner = path_text(path[1:])
+        self.path = path
+        self.field = str(path[0]) if path else ""
         self.value = value
-        self.reason = reason
+        self.words = reason
+        self.reason = f"{inner}: {reason}" if inner else reason
 
 
-def shaped(value: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The value with the schema's fields and types; raises ShapeError for the first misfit."""
-    fields = schema.get("properties", {})
-    kept = {name: item for name, item in value.items() if not fields or name in fields}
-    result = {name: _field(name, item, fields.get(name, {})) for name, item in kept.items()}
-    for name, field in fields.items():
-        if name not in result and "default" in field:
-            result[name] = field["default"]
-    for name in schema.get("required", []):
-        if result.get(name) is None:
-            raise ShapeError(name, None, "the field is required and the mapping gives none")
+@dataclass(frozen=True)
+class Shaped:
+    """A value in its schema's shape, without the fields that don't fit and those left out."""
+
+    value: dict[str, Any]
+    misfits: Sequence[ShapeError] = ()
+    dropped: frozenset[str] = frozenset()
+    """Paths of fields the schema doesn't know, or doesn't let anyone write: `emails[].kind`."""
+
+
+def shaped(value: Mapping[str, Any], schema: Schema) -> Shaped:
+    """The value with the schema's fields and types, and all of its fields that don't fit."""
+    tried = []
+    for option in _options(schema):
+        misfits: list[ShapeError] = []
+        dropped: set[str] = set()
+        result = _object(value, option, (), dropped, misfits.append)
+        if not misfits and not dropped:
+            return Shaped(result)
+        tried.append(Shaped(result, misfits, frozenset(dropped)))
+    return min(tried, key=lambda found: (len(found.misfits), len(found.dropped)))
+
+
+def _object(
+    value: Mapping[str, Any],
+    schema: Schema,
+    path: Path,
+    dropped: set[str],
+    refuse: Callable[[ShapeError], object],
+) -> dict[str, Any]:
+    known = fields(schema)
+    others = schema.get("additionalProperties", not known)
+    result, refused = {}, set()
+    for name, item in value.items():
+        field: Any = known.get(name, others)
+        if field is False or (field is not True and field.get("readOnly")):
+            dropped.add(_INDEX.sub("[]", path_text((*path, name))))
+            continue
+        try:
+            result[name] = item if field is True else _field(item, field, (*path, name), dropped)
+        except ShapeError as error:
+            refused.add(name)
+            refuse(error)
+    _fill(result, known)
+    for name in schema.get("required", ()):
+        if result.get(name) is None and name not in refused and not _read_only(known, name):
+            reason = "the field is required and the mapping gives none"
+            refuse(ShapeError((*path, name), None, reason))
     return result
 
 
-def _field(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
-    declared = schema.get("type")
-    types = declared if isinstance(declared, list) else [declared]
-    if value is None or declared is None:
-        return value
-    result = _first(value, types)
+def _fill(result: dict[str, Any], known: Mapping[str, Any]) -> None:
+    for name, field in known.items():
+        if name not in result and "default" in field and not field.get("readOnly"):
+            result[name] = field["default"]
+
+
+def _read_only(known: Mapping[str, Any], name: str) -> bool:
+    return bool(known.get(name, {}).get("readOnly"))
+
+
+def _field(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
+    if value is None:
+        return None
+    try:
+        if "anyOf" not in schema:
+            return _checked(value, schema, path, dropped)
+        return _any_of(value, schema, path, dropped)
+    except ShapeError as error:
+        if is_sensitive(schema):
+            raise ShapeError(error.path, MISSING, error.words) from None
+        raise
+
+
+def _any_of(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
+    """By the first option that takes the value as it is, else by the first that takes it."""
+    fitting: list[tuple[Any, set[str]]] = []
+    reasons: dict[str, None] = {}
+    for option in _options(schema):
+        left: set[str] = set()
+        try:
+            result = _checked(value, option, path, left)
+        except ShapeError as error:
+            inner = path_text(error.path[len(path) :])
+            reasons[f"{inner}: {error.words}" if inner else error.words] = None
+            continue
+        if not left and _same(result, value):
+            return result
+        fitting.append((result, left))
+    if not fitting:
+        raise ShapeError(path, value, f"fits none of anyOf: {_listed(reasons)}")
+    result, left = fitting[0]
+    dropped |= left
+    return result
+
+
+def _options(schema: Schema) -> Iterator[Schema]:
+    """The schemas of `anyOf`, each with what stands beside it; the schema itself without one."""
+    if not schema.get("anyOf"):
+        yield schema
+        return
+    base = {name: word for name, word in schema.items() if name != "anyOf"}
+    for option in schema["anyOf"]:
+        merged = {**base, **option}
+        if fields(base) and fields(option):
+            merged["properties"] = {**fields(base), **fields(option)}
+        merged["required"] = [*base.get("required", ()), *option.get("required", ())]
+        yield from _options(merged)
+
+
+def _same(result: Any, value: Any) -> bool:
+    """Equal in type, too: 1, 1.0 and true are three values."""
+    return json.dumps(result) == json.dumps(value)
+
+
+def _equal(value: Any, option: Any) -> bool:
+    """Equal as JSON Schema has it: 1 is 1.0, and not true."""
+    return bool(value == option) and isinstance(value, bool) == isinstance(option, bool)
+
+
+def _checked(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
+    result = _typed(value, schema.get("type"))
     if result is _MISFIT:
-        wanted = " or ".join(str(option) for option in types)
-        raise ShapeError(name, value, f"should be {wanted}, is {_kind(value)}")
-    if "enum" in schema and result not in schema["enum"]:
-        raise ShapeError(name, value, f"is not one of {', '.join(map(str, schema['enum']))}")
-    _check_length(name, result, schema)
-    return _nested(name, _check_format(name, result, schema), schema)
+        declared = schema["type"]
+        wanted = " or ".join(declared if isinstance(declared, list) else [declared])
+        raise ShapeError(path, value, f"should be {wanted}, is {_kind(value)}")
+    if not _CHECKS.isdisjoint(schema):
+        for reason in _objections(result, schema):
+            raise ShapeError(path, value, reason)
+    if isinstance(result, dict):
+        return _object(result, schema, path, dropped, _raise)
+    if isinstance(result, list) and schema.get("items"):
+        return [_field(v, schema["items"], (*path, i), dropped) for i, v in enumerate(result)]
+    return result
 
 
-def _first(value: Any, types: list[Any]) -> Any:
+def _raise(error: ShapeError) -> NoReturn:
+    raise error
+
+
+# --- types ---------------------------------------------------------------------------------------
+
+
+def _typed(value: Any, declared: Any) -> Any:
+    """The value as one of the types: as it is if that's one of them, else converted."""
+    if declared is None:
+        return value
+    types = declared if isinstance(declared, list) else [declared]
+    if len(types) > 1 and _JSON_TYPE.get(type(value)) in types:
+        return value
     for name in types:
         result = _COERCIONS[name](value) if name in _COERCIONS else _MISFIT
         if result is not _MISFIT:
@@ -60,48 +196,18 @@ def _first(value: Any, types: list[Any]) -> Any:
     return _MISFIT
 
 
-def _nested(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
-    try:
-        if isinstance(value, dict) and schema.get("properties"):
-            return shaped(value, schema)
-        if isinstance(value, list) and schema.get("items"):
-            return [_field(str(i), item, schema["items"]) for i, item in enumerate(value)]
-    except ShapeError as error:
-        raise ShapeError(name, error.value, f"{error.field}: {error.reason}") from None
-    return value
-
-
-def _check_length(name: str, value: Any, schema: Mapping[str, Any]) -> None:
-    if isinstance(value, str):
-        longest, shortest = schema.get("maxLength"), schema.get("minLength")
-        if longest is not None and len(value) > longest:
-            raise ShapeError(name, value, f"is longer than {longest} characters")
-        if shortest is not None and len(value) < shortest:
-            raise ShapeError(name, value, f"is shorter than {shortest} characters")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        greatest, least = schema.get("maximum"), schema.get("minimum")
-        if greatest is not None and value > greatest:
-            raise ShapeError(name, value, f"is greater than {greatest}")
-        if least is not None and value < least:
-            raise ShapeError(name, value, f"is less than {least}")
-
-
-def _check_format(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
-    parse = {"date-time": datetime.fromisoformat, "date": date.fromisoformat}.get(
-        schema.get("format", "")
-    )
-    if parse is None or not isinstance(value, str):
-        return value
-    try:
-        parse(value)
-    except ValueError:
-        raise ShapeError(name, value, f"is not a {schema['format']} (ISO 8601)") from None
-    return value
-
-
 _MISFIT = object()
+_INDEX = re.compile(r"\[\d+\]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_JSON_TYPE: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    str: "string",
+    dict: "object",
+    list: "array",
+}
+"""Not of a float, which may yet be infinite, or an integer."""
 
 
 def _string(value: Any) -> Any:
@@ -126,9 +232,11 @@ def _integer(value: Any) -> Any:
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
         return _MISFIT
+    if isinstance(value, int):
+        return value
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
-    return value if isinstance(value, int | float) and math.isfinite(value) else _MISFIT
+    return value if isinstance(value, float) and math.isfinite(value) else _MISFIT
 
 
 def _boolean(value: Any) -> Any:
@@ -150,3 +258,95 @@ _COERCIONS: dict[str, Callable[[Any], Any]] = {
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "an array", str: "text", bool: "a boolean"}
     return names.get(type(value), "a number")
+
+
+# --- what else a schema may ask for --------------------------------------------------------------
+
+
+_CHECKS = frozenset(
+    {
+        *("enum", "pattern", "format", "minLength", "maxLength"),
+        *("minItems", "maxItems", "minimum", "maximum"),
+    }
+)
+"""Words that look at the value itself; most fields have none of them."""
+
+
+def _objections(value: Any, schema: Schema) -> Iterator[str]:
+    """Why the value, which is of the right type, doesn't fit; no value stands in the words."""
+    options = None if schema.get("allowCustom") else schema.get("enum")
+    if options is not None and not any(_equal(value, option) for option in options):
+        yield f"is not one of {_listed(options)}"
+    if isinstance(value, str):
+        yield from _outside(len(value), schema, "Length", "is longer", "is shorter", " characters")
+        yield from _unmatched(value, schema)
+        yield from _unformatted(value, schema.get("format"))
+    elif isinstance(value, list):
+        yield from _outside(len(value), schema, "Items", "has more", "has less", " items")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        bounds = {"maxValue": schema.get("maximum"), "minValue": schema.get("minimum")}
+        yield from _outside(value, bounds, "Value", "is greater", "is less", "")
+
+
+def _outside(
+    size: float, schema: Schema, what: str, above: str, below: str, unit: str
+) -> Iterator[str]:
+    greatest, least = schema.get(f"max{what}"), schema.get(f"min{what}")
+    if greatest is not None and size > greatest:
+        yield f"{above} than {greatest}{unit}"
+    if least is not None and size < least:
+        yield f"{below} than {least}{unit}"
+
+
+def _unmatched(value: str, schema: Schema) -> Iterator[str]:
+    pattern = schema.get("pattern")
+    if pattern is None:
+        return
+    try:
+        found = matches(pattern, value)
+    except ValueError as error:
+        yield str(error)
+    else:
+        if not found:
+            yield f"doesn't match the pattern {pattern}"
+
+
+def _unformatted(value: str, name: Any) -> Iterator[str]:
+    if isinstance(name, str) and name in _FORMATS:
+        parse, words = _FORMATS[name]
+        try:
+            parse(value)
+        except ValueError:
+            yield f"is not {words}"
+
+
+def _full(pattern: str) -> Callable[[str], object]:
+    compiled = re.compile(pattern)
+
+    def parse(value: str) -> None:
+        if not compiled.fullmatch(value):
+            raise ValueError
+
+    return parse
+
+
+_FORMATS: dict[str, tuple[Callable[[str], object], str]] = {
+    "date": (date.fromisoformat, "a date (ISO 8601)"),
+    "date-time": (datetime.fromisoformat, "a date-time (ISO 8601)"),
+    "time": (time.fromisoformat, "a time (ISO 8601)"),
+    "email": (_full(r"[^@\s]+@[^@\s]+"), "an email address"),
+    "uri": (_full(r"[A-Za-z][A-Za-z0-9+.-]*:\S+"), "a URI"),
+    "uuid": (_full(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"), "a UUID"),
+    "ipv4": (IPv4Address, "an IPv4 address"),
+    "ipv6": (IPv6Address, "an IPv6 address"),
+}
+"""Formats that are checked; all others say something to people."""
+
+
+def _listed(words: Any) -> str:
+    shown = [str(word) for word in words]
+    return ", ".join(shown[:SHOWN] + ["…"] * (len(shown) > SHOWN))
+
+
+SHOWN = 20
+"""How many options a message lists."""

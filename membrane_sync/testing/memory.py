@@ -9,7 +9,14 @@ from typing import Any
 
 from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.errors import DestinationError, Fatal, NotConnected
-from membrane_sync.ports import ConnectionRecord, Outcome, Owner, RunRecord
+from membrane_sync.ports import (
+    DEFAULT_INSTANCE,
+    ConnectionRecord,
+    Outcome,
+    Override,
+    Owner,
+    RunRecord,
+)
 from membrane_sync.records import (
     Batch,
     Change,
@@ -300,6 +307,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._connections: dict[str, ConnectionRecord] = {}
+        self._overrides: list[Override] = []
         self._runs: dict[tuple[str, str, str], RunRecord] = {}
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
@@ -321,6 +329,37 @@ class MemoryLedger:
     def disconnect(self, key: str) -> None:
         self.connection(key)
         del self._connections[key]
+        self._overrides = [o for o in self._overrides if o.connection != key]
+
+    def overrides(self, connection: str) -> Sequence[Override]:
+        mine = (o for o in self._overrides if o.connection == connection)
+        return sorted(mine, key=lambda o: (o.kind, o.key, o.instance_key, o.path))
+
+    def override(self, connection: str, overrides: Sequence[Override]) -> None:
+        self.connection(connection)
+        for new in overrides:
+            self.reset_overrides(connection, new.kind, new.key, new.path, new.instance_key)
+            moment = new.made_at or datetime.now(UTC)
+            self._overrides.append(replace(new, connection=connection, made_at=moment))
+
+    def reset_overrides(
+        self,
+        connection: str,
+        kind: str,
+        key: str,
+        path: Sequence[str] = (),
+        instance_key: str = DEFAULT_INSTANCE,
+    ) -> int:
+        element = (connection, kind, key, instance_key)
+        kept = [
+            o
+            for o in self._overrides
+            if (o.connection, o.kind, o.key, o.instance_key) != element
+            or o.path[: len(path)] != tuple(path)
+        ]
+        dropped = len(self._overrides) - len(kept)
+        self._overrides = kept
+        return dropped
 
     def record_run(self, run: RunRecord) -> None:
         self._runs[run.id, run.sync, run.connection] = run

@@ -131,6 +131,98 @@ class TestNumbers:
         assert run.id == result.run_id and run.finished_at is not None and run.report is not None
         assert (run.report.created, run.report.mapped, run.report.delivered) == (2, 2, 2)
 
+    def test_what_a_mapping_loses_is_counted_or_named(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        package = "mappings/universal/packages/contacts.yaml"
+        workspace.replace(package, "phone: {type: string}", "phone: {type: string, readOnly: true}")
+        workspace.replace(package, "city: {type: string}", "city: {type: integer}")
+        cities: list[Any] = ["Bern", "Rome", "Oslo", 5]
+        tenant.write(person(n, address={"city": city}) for n, city in enumerate(cities))
+        connection = workspace.connect(tenant.connection)
+        result = run_job(workspace, instance, connection)
+        counted = numbers(result)
+        assert counted["contacts_mapped"]["failed"] == 3
+        assert counted["contacts_mapped"]["mapped"] == 1
+        assert counted["contacts_mapped"]["dropped_fields"] == ["phone"]
+        assert "dropped_fields" not in counted["contacts_delivered"]
+        log = log_of(instance, result.run_id)
+        assert f"{connection}: map: dropped fields that the data schema doesn't take: phone" in log
+        (run,) = workspace.runtime.ledger.last_runs()
+        assert run.report is not None and run.report.dropped_fields == ["phone"]
+        letters = workspace.dead_letters(connection)
+        assert {letter["field"] for letter in letters} == {"city"}
+        assert {letter["external_id"] for letter in letters} == {"c00000", "c00001", "c00002"}
+        assert letters[0]["formula"] == '{"$var": "$.address.city"}'
+        assert "should be integer" in letters[0]["reason"] and letters[0]["value"]
+
+    def test_a_schema_that_refers_to_another_shapes_values_and_columns(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        package = "mappings/universal/packages/contacts.yaml"
+        workspace.replace(package, "city: {type: string}", "city: {$ref: schemas/places}")
+        place = "mappings/universal/data_schemas/places.yaml"
+        workspace.write(place, "schema: {type: integer, maximum: 5}\n")
+        tenant.write([person(1, address={"city": "5"}), person(2, address={"city": "6"})])
+        connection = workspace.connect(tenant.connection)
+        mapped = numbers(run_job(workspace, instance, connection))["contacts_mapped"]
+        assert (mapped["mapped"], mapped["failed"]) == (1, 1)
+        (row,) = workspace.rows()
+        assert row["city"] == 5, "the table has the column's type"
+        workspace.write(place, "schema: {type: integer, maximum: 6}\n")
+        mapped = numbers(run_job(workspace, instance, connection))["contacts_mapped"]
+        assert mapped["mapped"] == 1, "another schema maps all again"
+
+
+class TestLineage:
+    def test_each_column_says_where_it_comes_from(self, workspace: Workspace) -> None:
+        specs = build_definitions(workspace.root).resolve_all_asset_specs()
+        lineage = {
+            spec.key.to_user_string(): {
+                column: [(dep.asset_key.to_user_string(), dep.column_name) for dep in deps]
+                for column, deps in found.deps_by_column.items()
+            }
+            for spec in specs
+            if (found := spec.metadata.get("dagster/column_lineage"))
+        }
+        mapped = lineage["kinto/contacts_mapped"]
+        source = "kinto/contacts"
+        assert mapped["full_name"] == [(source, "first_name"), (source, "last_name")]
+        assert mapped["city"] == [(source, "address")]
+        assert mapped["stage"] == [(source, "score")]
+        delivered = lineage["kinto/contacts_delivered"]
+        assert delivered["city"] == [("kinto/contacts_mapped", "city")]
+        assert delivered.keys() == mapped.keys()
+        assert ("pocketbase/contacts", "name") in lineage["pocketbase/contacts_mapped"]["full_name"]
+
+    @pytest.mark.parametrize(
+        ("formula", "columns"),
+        [
+            ("{$var: $}", {"city": ["city"], "email": ["email"]}),
+            ("{email: {$concat: [{$var: $}, x]}}", {"email": ["...", "email", "tags"]}),
+            ("{email: x}", {"email": []}),
+            ("{email: {a: {$var: $.b}, c: {$var: $.d}}}", {"email": ["b", "d"]}),
+            ("{email: {$var: '$.a\\.b[0].c'}}", {"email": ["a.b"]}),
+            ("{$mergeObjects: [{$var: $}, {$var: $.tags}]}", {"city": ["city", "tags"]}),
+        ],
+    )
+    def test_formulas_of_every_form(
+        self, formula: str, columns: dict[str, list[str]], workspace: Workspace
+    ) -> None:
+        workspace.write(
+            "mappings/integrations/kinto/field_mappings/contacts.yaml",
+            f"import_value: {{$remove: true}}\ndefault_import_value: {formula}\n",
+        )
+        specs = build_definitions(workspace.root).resolve_all_asset_specs()
+        (mapped,) = [spec for spec in specs if spec.key.path == ["kinto", "contacts_mapped"]]
+        found = mapped.metadata["dagster/column_lineage"].deps_by_column
+        for column, wanted in columns.items():
+            names = {dep.column_name for dep in found[column]}
+            if "..." in wanted:
+                assert names > set(wanted) - {"..."}
+            else:
+                assert names == set(wanted)
+
 
 class TestLayers:
     def test_a_connection_with_an_override_is_mapped_its_own_way(

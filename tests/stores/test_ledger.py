@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from membrane_sync.errors import AppUnavailable, Fatal, NotConnected, SecretError
-from membrane_sync.ports import ConnectionRecord, Ledger, RunRecord
+from membrane_sync.ports import ConnectionRecord, Ledger, Override, RunRecord
 from membrane_sync.records import Report
 from membrane_sync.stores.sql_ledger import VERSION, SqlLedger
 from membrane_sync.stores.vault import AesVault
@@ -120,6 +121,96 @@ def test_one_run_may_have_several_syncs(ledger: Ledger) -> None:
     assert [run.sync for run in ledger.last_runs()] == ["contacts", "deals"]
 
 
+def override(*path: str, **other: Any) -> Override:
+    values = {"value": {"$var": "$.b"}, "parent": "0af", "made_at": START, **other}
+    return Override("acme_kinto", "field_mapping", "contacts", path, **values)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        False,
+        "ü\u0000",
+        10**20,
+        1.5,
+        [],
+        [{"$var": "$.b"}],
+        {"$case": {"cases": [], "default": None}, "a": {}},
+    ],
+)
+def test_an_override_comes_back_as_it_went(ledger: Ledger, value: Any) -> None:
+    ledger.connect(ACME)
+    made = override("import_value", "a.b[0] ü", value=value)
+    removed = override("name", value=None, removed=True, instance_key="second")
+    ledger.override("acme_kinto", [made, removed])
+    assert list(ledger.overrides("acme_kinto")) == [made, removed]
+    [first, _] = ledger.overrides("acme_kinto")
+    assert list(first.value) == list(value) if isinstance(value, dict) else True
+    assert list(ledger.overrides("globex_kinto")) == []
+
+
+def test_overrides_come_in_order(ledger: Ledger) -> None:
+    ledger.connect(ACME)
+    made = [
+        override("b"),
+        override("a", "b"),
+        override("a", "B"),
+        override("z", instance_key="another"),
+        replace(override("z"), key="companies"),
+        replace(override("z"), kind="data_source"),
+    ]
+    ledger.override("acme_kinto", made)
+    found = [(o.kind, o.key, o.instance_key, *o.path) for o in ledger.overrides("acme_kinto")]
+    assert found == sorted(found) and len(found) == 6
+
+
+def test_an_override_takes_the_place_of_those_at_its_path_and_below(ledger: Ledger) -> None:
+    ledger.connect(ACME)
+    kept = [override("a", "bc"), override("a", "b", instance_key="other")]
+    ledger.override("acme_kinto", [override("a", "b"), override("a", "b", "c"), *kept])
+    ledger.override("acme_kinto", [override("a", "b", value="new")])
+    left = list(ledger.overrides("acme_kinto"))
+    assert left == [override("a", "b", value="new"), *kept]
+
+
+def test_when_an_override_was_made_is_filled_in(ledger: Ledger) -> None:
+    ledger.connect(ACME)
+    before = datetime.now(UTC)
+    ledger.override("acme_kinto", [override("a", made_at=None)])
+    [made] = ledger.overrides("acme_kinto")
+    assert made.made_at is not None and before <= made.made_at <= datetime.now(UTC)
+
+
+def test_overrides_are_reset_by_path_or_wholly(ledger: Ledger) -> None:
+    ledger.connect(ACME)
+    ledger.connect(replace(ACME, key="globex_kinto"))
+    paths = [("a",), ("b", "c"), ("b", "d"), ("bb",)]
+    made = [override(*path) for path in paths]
+    ledger.override("acme_kinto", made)
+    ledger.override("globex_kinto", made)
+    element = ("acme_kinto", "field_mapping", "contacts")
+    assert ledger.reset_overrides(*element, ["b"]) == 2
+    assert [o.path for o in ledger.overrides("acme_kinto")] == [("a",), ("bb",)]
+    assert ledger.reset_overrides(*element, ["b"]) == 0
+    assert ledger.reset_overrides(*element, instance_key="other") == 0
+    assert ledger.reset_overrides(*element) == 2
+    assert list(ledger.overrides("acme_kinto")) == []
+    assert [o.connection for o in ledger.overrides("globex_kinto")] == ["globex_kinto"] * 4
+
+
+def test_only_a_connection_can_have_overrides_and_they_go_with_it(ledger: Ledger) -> None:
+    with pytest.raises(NotConnected, match="no connection 'acme_kinto'"):
+        ledger.override("acme_kinto", [override("a")])
+    ledger.connect(ACME)
+    ledger.override("acme_kinto", [override("a")])
+    ledger.connect(replace(ACME, credentials={"token": "new"}))
+    assert len(ledger.overrides("acme_kinto")) == 1
+    ledger.disconnect("acme_kinto")
+    ledger.connect(ACME)
+    assert list(ledger.overrides("acme_kinto")) == []
+
+
 # --- in a database -------------------------------------------------------------------------------
 
 
@@ -173,6 +264,44 @@ def test_many_may_open_a_new_ledger_at_once(
         assert failures == []
         assert read(url, "SELECT count(*) AS n FROM membrane_connections") == [{"n": 4}]
         assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
+
+
+def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    SqlLedger(url, VAULT).connect(ACME)
+    run(url, "DROP TABLE membrane_overrides", "UPDATE membrane_version SET version = 1")
+    ledger = SqlLedger(url, VAULT)
+    ledger.override("acme_kinto", [override("a")])
+    assert ledger.connection("acme_kinto") == ACME
+    assert len(ledger.overrides("acme_kinto")) == 1
+    assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_many_may_override_the_same_at_once(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
+    with fresh_database(kind, tmp_path, server) as url:
+        SqlLedger(url, VAULT).connect(ACME)
+        failures: list[Exception] = []
+
+        def change(number: int) -> None:
+            ledger = SqlLedger(url, VAULT)
+            try:
+                for _ in range(10):
+                    ledger.override("acme_kinto", [override("a", value=number), override("b")])
+            except Exception as error:
+                failures.append(error)
+            ledger.close()
+
+        threads = [threading.Thread(target=change, args=[number]) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert [o.path for o in SqlLedger(url, VAULT).overrides("acme_kinto")] == [("a",), ("b",)]
 
 
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -3,100 +3,51 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.formulas import MISSING, FieldError
 from membrane_sync.records import Batch, Change, RawRecord, Report
-from membrane_sync.sync.map import import_record, import_records, map_stream
+from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.sync.map import (
+    MOST_NAMES,
+    exporter,
+    import_records,
+    importer,
+    map_records,
+    map_stream,
+)
 from membrane_sync.testing import MemoryLake
-from tests.sync.parts import mapping, schema
+from tests.sync.parts import collection, mapping, schema
 
 EMAIL = mapping(email={"$var": "$.email"})
 LONGER = mapping(email={"$concat": [{"$var": "$.email"}, {"$var": "$.more"}]})
 
 
-def one(record: dict[str, Any], **field: Any) -> Any:
-    """The value of a single field of this type, or the reason why there's none."""
-    value, errors = import_record(
-        mapping(x={"$var": "$.x"}), schema(properties={"x": field}), record
-    )
-    return errors[0].reason if errors else value.get("x")
+def import_record(
+    of: FieldMapping, to: DataSchema | None, record: dict[str, Any]
+) -> tuple[Any, Sequence[FieldError]]:
+    """What a sync makes of one record, and what failed."""
+    (found,) = map_records(importer(of, to), [record])
+    assert (found.text is None) == bool(found.errors)
+    return (None if found.text is None else json.loads(found.text)), found.errors
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "result"),
-    [
-        ({"type": "string"}, "a", "a"),
-        ({"type": "string"}, 5, "5"),
-        ({"type": "string"}, True, "true"),
-        ({"type": "integer"}, "12", 12),
-        ({"type": "integer"}, " -12 ", -12),
-        ({"type": "integer"}, 3.0, 3),
-        ({"type": "integer"}, 2**80, 2**80),
-        ({"type": "number"}, "1.5e3", 1500.0),
-        ({"type": "number"}, ".5", 0.5),
-        ({"type": "number"}, 2, 2),
-        ({"type": "boolean"}, "true", True),
-        ({"type": "boolean"}, False, False),
-        ({"type": ["integer", "null"]}, None, None),
-        ({"type": ["integer", "string"]}, "x", "x"),
-        ({"type": "object"}, {"a": 1}, {"a": 1}),
-        ({"type": "array", "items": {"type": "integer"}}, ["1", 2], [1, 2]),
-        ({}, {"any": [1]}, {"any": [1]}),
-        ({"type": "string", "format": "date"}, "2026-01-02", "2026-01-02"),
-        ({"type": "string", "enum": ["a"]}, "a", "a"),
-    ],
-)
-def test_values_come_into_their_type(field: dict[str, Any], value: Any, result: Any) -> None:
-    assert one({"x": value}, **field) == result
-    assert type(one({"x": value}, **field)) is type(result)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "reason"),
-    [
-        ({"type": "string"}, {"a": 1}, "should be string, is an object"),
-        ({"type": "integer"}, "12.5", "should be integer, is text"),
-        ({"type": "integer"}, 1.5, "should be integer, is a number"),
-        ({"type": "integer"}, "1_000", "should be integer, is text"),
-        ({"type": "integer"}, "١٢", "should be integer, is text"),
-        ({"type": "integer"}, True, "should be integer, is a boolean"),
-        ({"type": "number"}, "nan", "should be number, is text"),
-        ({"type": "number"}, "inf", "should be number, is text"),
-        ({"type": "number"}, "1e999", "should be number, is text"),
-        ({"type": "boolean"}, "yes", "should be boolean, is text"),
-        ({"type": ["integer", "number"]}, "x", "should be integer or number, is text"),
-        ({"type": "array"}, "x", "should be array, is text"),
-        ({"type": "array", "items": {"type": "integer"}}, [1, "x"], "1: should be integer"),
-        (
-            {"type": "object", "properties": {"n": {"type": "integer"}}},
-            {"n": "x"},
-            "n: should be integer, is text",
-        ),
-        ({"type": "string", "format": "date"}, "2026-02-31", "is not a date"),
-        ({"type": "string", "format": "date-time"}, "soon", "is not a date-time"),
-        ({"type": "string", "enum": ["a", "b"]}, "c", "is not one of a, b"),
-        ({"type": "string", "maxLength": 2}, "abc", "longer than 2"),
-        ({"type": "string", "minLength": 2}, "a", "shorter than 2"),
-        ({"type": "integer", "maximum": 5}, 6, "greater than 5"),
-        ({"type": "integer", "minimum": 5}, "4", "less than 5"),
-    ],
-)
-def test_values_that_do_not_fit_say_why(field: dict[str, Any], value: Any, reason: str) -> None:
-    assert reason in one({"x": value}, **field)
-
-
-def test_fields_the_schema_does_not_know_are_left_out() -> None:
+def test_fields_the_schema_does_not_know_are_dropped_and_named() -> None:
     wide = mapping(email={"$var": "$.email"}, extra={"$var": "$.email"})
-    assert import_record(wide, schema(), {"email": "a"}) == ({"email": "a"}, [])
+    (found,) = map_records(importer(wide, schema()), [{"email": "a"}])
+    assert (found.text, found.dropped) == ('{"email":"a"}', {"extra"})
     assert import_record(wide, None, {"email": "a"})[0] == {"email": "a", "extra": "a"}
 
 
 def test_defaults_and_required_fields() -> None:
     of = schema(properties={"email": {}, "stage": {"default": "lead"}}, required=["email"])
-    assert import_record(EMAIL, of, {"email": "a"}) == ({"email": "a", "stage": "lead"}, [])
+    assert import_record(EMAIL, of, {"email": "a"}) == ({"email": "a", "stage": "lead"}, ())
     for record in ({"x": 1}, {"email": None}):
         _, (error,) = import_record(mapping(email={"$var": "$.email"}, k="x"), of, record)
         assert (error.field, error.value) == ("email", None)
@@ -110,17 +61,32 @@ def test_every_field_that_fails_is_a_dead_letter_and_the_rest_goes_on() -> None:
     changes = [
         Change(1, "bad", "created", json.dumps({"email": "x", "score": "y"})),
         Change(2, "good", "created", json.dumps({"email": "2026-01-02T03:04:05Z"})),
-        Change(3, "shape", "created", json.dumps({"email": "2026-01-02", "score": "2026-01-02"})),
+        Change(3, "both", "created", json.dumps({"email": "x", "score": "2026-01-02"})),
     ]
-    records, dead = import_records(bad, schema(), "people", changes)
-    assert [record.external_id for record in records] == ["good"]
-    assert [(x.external_id, x.field, x.value) for x in dead] == [
+    found = import_records(importer(bad, schema()), "people", changes)
+    assert [record.external_id for record in found.records] == ["good"]
+    assert [(x.external_id, x.field, x.value) for x in found.dead] == [
         ("bad", "email", '"x"'),
         ("bad", "score", '"y"'),
-        ("shape", "score", '"2026-01-02"'),
+        ("both", "email", '"x"'),
+        ("both", "score", '"2026-01-02"'),
     ]
-    assert all(x.verb == "map" and x.element == "people" for x in dead)
-    assert json.loads(dead[0].formula) == {"$extractDate": {"$var": "$.email"}}
+    assert all(x.verb == "map" and x.element == "people" for x in found.dead)
+    assert json.loads(found.dead[0].formula) == {"$extractDate": {"$var": "$.email"}}
+    assert "$extractDate" in found.dead[2].reason, "the formula fails"
+    assert "should be integer" in found.dead[3].reason, "its value doesn't fit"
+
+
+def test_no_value_of_a_sensitive_field_is_kept() -> None:
+    hidden = {"type": "integer", "isSensitive": True}
+    of = schema(properties={"a": hidden, "b": hidden, "c": {"properties": {"d": hidden}}})
+    bad = mapping(a={"$var": "$.a"}, b={"$extractDate": {"$var": "$.a"}}, c={"d": {"$var": "$.a"}})
+    change = Change(1, "x", "created", json.dumps({"a": "planted-4711"}))
+    found = import_records(importer(bad, of), "people", [change])
+    assert [letter.field for letter in found.dead] == ["b", "a", "c"]
+    assert "planted" not in str(found.dead)
+    open_schema = schema(properties={"a": {"type": "integer"}})
+    assert "planted" in str(import_records(importer(bad, open_schema), "people", [change]).dead)
 
 
 def test_a_mapping_that_gives_no_object_is_a_dead_letter() -> None:
@@ -128,6 +94,32 @@ def test_a_mapping_that_gives_no_object_is_a_dead_letter() -> None:
     for record in ({"name": "text"}, {"other": 1}):
         _, (error,) = import_record(whole, None, record)
         assert error.reason == "the mapping gives no object"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("\ud800", "half a surrogate pair"), (float("inf"), "JSON compliant")],
+)
+def test_what_can_not_be_kept_as_json_is_a_dead_letter(value: Any, why: str) -> None:
+    _, (error,) = import_record(mapping(x={"$var": "$.x"}), None, {"x": value})
+    assert why in error.reason and error.value is MISSING
+
+
+def test_a_value_that_is_nested_too_deeply_is_a_dead_letter() -> None:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    _, (error,) = import_record(
+        mapping(x={"$var": "$.x"}), schema(properties={"x": {}}), {"x": deep}
+    )
+    assert "deeper than Python can follow" in error.reason
+
+
+def test_a_dead_letter_holds_text_that_can_be_stored() -> None:
+    changes = [Change(1, "a", "created", '{"x": "\\ud800"}')]
+    of = schema(properties={"x": {"type": "integer"}})
+    (letter,) = import_records(importer(mapping(x={"$var": "$.x"}), of), "people", changes).dead
+    assert letter.value.encode() == b'"?"'
 
 
 def test_the_default_formula_and_raw_fields() -> None:
@@ -146,8 +138,91 @@ def test_of_a_record_only_its_present_state_is_mapped() -> None:
     payload = json.dumps({"email": "a"})
     changes = [Change(1, "a", "created", payload), Change(2, "a", "updated", payload)]
     gone = Change(3, "b", "deleted", None)
-    records, _ = import_records(EMAIL, schema(), "people", [*changes, gone])
-    assert [(r.external_id, r.value) for r in records] == [("a", '{"email":"a"}'), ("b", None)]
+    found = import_records(importer(EMAIL, schema()), "people", [*changes, gone])
+    assert [(r.external_id, r.value) for r in found.records] == [
+        ("a", '{"email":"a"}'),
+        ("b", None),
+    ]
+
+
+# --- export --------------------------------------------------------------------------------------
+
+EXPORT = FieldMapping.model_validate(
+    {
+        "key": "m",
+        "export_value": {name: {"$var": f"$.{name}"} for name in ("email", "name", "id", "at")},
+        "default_export_value": "not taken",
+    }
+)
+
+
+def exported(**more: Any) -> tuple[Any, set[str]]:
+    """What is sent to a collection of this kind, and what is left out."""
+    fields = {"email": {"type": "string"}, "name": {}, "at": {}, "id": {"readOnly": True}}
+    of = collection(fields_schema={"type": "object", "properties": fields}, **more)
+    (found,) = map_records(exporter(EXPORT, of), [{"email": 5, "name": "n", "id": "i", "at": 1}])
+    assert found.text is not None
+    return json.loads(found.text), set(found.dropped)
+
+
+@pytest.mark.parametrize(
+    ("methods", "sent"),
+    [
+        ({}, {"email", "name", "at"}),
+        ({"create": {}}, {"email", "name", "at"}),
+        ({"create": {"fields": ["email"]}}, {"email"}),
+        ({"create": {"fields": ["email"]}, "update": {"fields": ["name"]}}, {"email", "name"}),
+        ({"create": {"excluded_fields": ["at"]}}, {"email", "name"}),
+        ({"create": {"excluded_fields": ["at"]}, "update": {}}, {"email", "name", "at"}),
+        ({"create": {"fields": ["email", "at"], "excluded_fields": ["at"]}}, {"email"}),
+        ({"create": {"fields": ["id", "email"]}}, {"email"}),
+    ],
+)
+def test_an_export_gives_what_the_collection_takes(methods: dict[str, Any], sent: set[str]) -> None:
+    declared = {name: {"method": "POST", "path": "/x", **more} for name, more in methods.items()}
+    value, dropped = exported(**declared)
+    assert set(value) == sent
+    assert dropped == {"email", "name", "id", "at"} - sent
+    assert value["email"] == "5", "in the collection's types"
+
+
+def test_an_export_to_a_collection_without_a_schema_obeys_its_lists() -> None:
+    create = {"method": "POST", "path": "/x", "excluded_fields": ["at"]}
+    record = {"email": "e", "name": "n", "id": "i", "at": 1}
+    (found,) = map_records(exporter(EXPORT, collection(create=create)), [record])
+    assert json.loads(found.text or "") == {"email": "e", "name": "n", "id": "i"}
+    (found,) = map_records(exporter(EXPORT, None), [record])
+    assert json.loads(found.text or "") == record
+
+
+# --- size ----------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_fields(tmp_path: Path) -> None:
+    names = [f"f{n}" for n in range(10_000)]
+    wide = mapping(**{name: {"$var": f"$.{name}"} for name in names})
+    of = schema(properties={name: {"type": "integer"} for name in names})
+    lake = DuckDbLake(tmp_path / "lake.duckdb")
+    payload = json.dumps({name: str(n) for n, name in enumerate(names)})
+    lake.store(Batch("contacts", [RawRecord("a", payload, "h")]))
+    report = Report()
+    map_stream(lake, "people", "contacts", wide, of, "v1", report)
+    (row,) = lake.mapped("people", 0, 9)
+    lake.close()
+    assert report.mapped == 1
+    assert json.loads(row.value or "") == {name: n for n, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("depth", [200, 5_000])
+def test_a_deeply_nested_formula_gives_a_result_or_says_so(depth: int) -> None:
+    formula: Any = {"$var": "$.email"}
+    for _ in range(depth):
+        formula = {"$concat": [formula]}
+    value, errors = import_record(mapping(email=formula), schema(), {"email": "a"})
+    if depth == 200:
+        assert (value, errors) == ({"email": "a"}, ())
+    else:
+        assert "nested more than" in errors[0].reason
 
 
 # --- a stream ------------------------------------------------------------------------------------
@@ -212,3 +287,12 @@ def test_long_streams_are_mapped_in_batches(monkeypatch: pytest.MonkeyPatch) -> 
     lake = stored(*({"id": f"r{i}", "email": f"{i}"} for i in range(5)))
     assert run(lake).mapped == 5
     assert lake.offset("map:people").seq == 5
+
+
+def test_the_report_names_what_was_dropped_and_no_more_than_fits() -> None:
+    lake = stored({"id": "a", "email": "a"}, {"id": "b", "email": "b"})
+    wide = mapping(email={"$var": "$.email"}, zip="1", **{"more": {"city": "x"}})
+    assert run(lake, wide).dropped_fields == ["more", "zip"]
+    assert run(lake, wide).dropped_fields == [], "nothing was mapped"
+    many = mapping(email="a", **{f"x{n}": n for n in range(300)})
+    assert len(run(lake, many, "v2").dropped_fields) == MOST_NAMES

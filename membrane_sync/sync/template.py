@@ -1,0 +1,64 @@
+"""What a field mapping says in one direction: its template, and what each field of it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.formulas import OPERATORS, variables
+from membrane_sync.formulas.locators import steps_of
+from membrane_sync.formulas.values import path_text
+
+Direction = Literal["import", "export"]
+
+
+@dataclass(frozen=True)
+class LineageRow:
+    """A field of the result, the locators it's computed from, and its formula.
+
+    `path` leads to the field; it's empty where one formula gives the whole record.
+    """
+
+    path: tuple[str, ...]
+    reads: tuple[str, ...]
+    formula: Any
+
+    @property
+    def field(self) -> str:
+        """The path as people write it: `address.city`; `$` for the whole record."""
+        return path_text(self.path) or "$"
+
+    @property
+    def columns(self) -> list[str]:
+        """The fields of the record that are read, each once; "" is the record itself."""
+        steps = [steps_of(locator) or () for locator in self.reads]
+        return list(dict.fromkeys(str(found[0]) if found else "" for found in steps))
+
+
+def template_of(mapping: FieldMapping, direction: Direction = "import") -> Any:
+    """The mapping's own formulas, else its default ones; None if it has none in this direction."""
+    if direction == "import":
+        own, default = mapping.import_value, mapping.default_import_value
+    else:
+        own, default = mapping.export_value, mapping.default_export_value
+    return default if own is None else own
+
+
+def lineage_rows(mapping: FieldMapping, direction: Direction = "import") -> list[LineageRow]:
+    """Where each field of the mapping's result comes from, in the order they're written.
+
+    What an operator reads of an item of `$iterate` counts as read of its source. A field that
+    reads nothing, as a fixed text, has no locators.
+    """
+    template = template_of(mapping, direction)
+    return [] if template is None else list(_rows((), template))
+
+
+def _rows(path: tuple[str, ...], node: Any) -> Iterator[LineageRow]:
+    if isinstance(node, dict) and node and next(iter(node)) not in OPERATORS:
+        for name, inner in node.items():
+            yield from _rows((*path, str(name)), inner)
+    else:
+        yield LineageRow(path, tuple(sorted(variables(node))), node)

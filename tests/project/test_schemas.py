@@ -1,0 +1,79 @@
+"""Data schemas: what they refer to stands in its place, and what can't be is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from membrane_sync.errors import ProjectError
+from membrane_sync.project.schemas import expanded, is_sensitive, problems
+
+ADDRESS = {"type": "object", "properties": {"zip": {"type": "integer"}, "at": {"$ref": "country"}}}
+KNOWN: dict[str, Any] = {
+    "address": ADDRESS,
+    "country": {"type": "string", "title": "Country", "maxLength": 2},
+    "me": {"properties": {"a": {"$ref": "you"}}},
+    "you": {"items": {"$ref": "me"}},
+}
+COUNTRY = KNOWN["country"]
+WHOLE = {"type": "object", "properties": {"zip": {"type": "integer"}, "at": COUNTRY}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "gives"),
+    [
+        ({"$ref": "country"}, COUNTRY),
+        ({"$ref": "schemas/country"}, COUNTRY),
+        ({"$ref": "country", "title": "Land"}, {**COUNTRY, "title": "Land"}),
+        ({"$ref": "address"}, WHOLE),
+        (
+            {"properties": {"a": {"$ref": "address"}, "b": {}}},
+            {"properties": {"a": WHOLE, "b": {}}},
+        ),
+        ({"items": {"$ref": "country"}}, {"items": COUNTRY}),
+        ({"additionalProperties": {"$ref": "country"}}, {"additionalProperties": COUNTRY}),
+        ({"additionalProperties": False}, {"additionalProperties": False}),
+        ({"anyOf": [{"$ref": "country"}, {}]}, {"anyOf": [COUNTRY, {}]}),
+        ({"$ref": "nobody", "type": "string"}, {"type": "string"}),
+    ],
+)
+def test_references_are_put_in_their_place(schema: Any, gives: Any) -> None:
+    assert expanded(schema, KNOWN.get) == gives
+    assert "$ref" in str(ADDRESS), "what is referred to stays as it is"
+
+
+def test_a_circle_is_no_endless_loop() -> None:
+    """`membrane check` refuses it, with file and line."""
+    assert expanded({"$ref": "me"}, KNOWN.get) == {"properties": {"a": {"items": {}}}}
+
+
+def test_schemas_that_double_at_each_step_are_refused() -> None:
+    bomb = {f"s{n}": {"anyOf": [{"$ref": f"s{n + 1}"}] * 2} for n in range(60)}
+    with pytest.raises(ProjectError, match=r"data_schema s\d+ has more than 100,000 fields"):
+        expanded({"$ref": "s0"}, {**bomb, "s60": {}}.get)
+
+
+def test_schemas_that_are_too_deep_are_refused() -> None:
+    chain = {f"s{n}": {"items": {"$ref": f"s{n + 1}"}} for n in range(150)}
+    with pytest.raises(ProjectError, match="100 levels"):
+        expanded({"$ref": "s0"}, {**chain, "s150": {}}.get)
+
+
+def test_ten_thousand_fields_are_not_too_many() -> None:
+    wide = {"properties": {f"f{n}": {"$ref": "country"} for n in range(10_000)}}
+    assert expanded(wide, KNOWN.get)["properties"]["f9999"] == COUNTRY
+
+
+def test_a_pattern_that_can_not_be_searched_in_bounded_time_is_a_problem() -> None:
+    assert list(problems({"pattern": "^[a-z]+$"})) == []
+    for pattern in ("(?=a)b", r"(a)\1", "("):
+        ((path, message),) = problems({"properties": {"x": {"pattern": pattern}}})
+        assert path == ("properties", "x", "pattern")
+        assert "can't be read" in message
+
+
+def test_what_is_sensitive_in_part_is_sensitive() -> None:
+    secret = {"isSensitive": True}
+    assert is_sensitive({"properties": {"a": {"items": {"anyOf": [secret]}}}})
+    assert not is_sensitive({"properties": {"a": {"isSensitive": False}}, "required": ["a"]})

@@ -1,0 +1,137 @@
+"""One universal mapping serves every app whose connector speaks the unified data model."""
+
+from pathlib import Path
+from typing import Any
+
+from membrane_sync.formulas import evaluate
+from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.references import check, errors
+from tests.project.projects import write
+
+CONTACTS = """
+data_schemas:
+  contacts:
+    schema:
+      properties:
+        {email: {type: string}, name: {type: string}, first: {type: string}, stage: {type: string}}
+    table: {name: contacts, create: true}
+data_sources:
+  contacts: {udm: contacts}
+field_mappings:
+  contacts:
+    data_source: contacts
+    data_schema: contacts
+    unified_import_value:
+      email: {$var: $.primaryEmail}
+      name: {$concat: {values: [{$var: $.firstName}, {$var: $.lastName}], delimiter: " "}}
+      first: {$var: $.firstName}
+      stage: {$var: $.stage}
+data_link_tables: {contacts: {}}
+syncs:
+  contacts: {field_mapping: contacts, data_link_table: contacts}
+"""
+
+LISTED = "list: {path: /people}\n"
+
+
+def project(root: Path, maps: dict[str, str], **files: str) -> Project:
+    """A project with an app for each map of `unified_data_models`."""
+    write(root, {"mappings/universal/packages/contacts.yaml": CONTACTS, **files})
+    for app, unified in maps.items():
+        write(
+            root,
+            {
+                f"connectors/{app}/connector.yaml": f"base_url: https://{app}.example\n{unified}",
+                f"connectors/{app}/data_collections/people.yaml": LISTED,
+                f"mappings/integrations/{app}/integration.yaml": "",
+            },
+        )
+    return Project.load(root)
+
+
+def resolved(found: Project, app: str) -> ResolvedSync:
+    sync = found.sync("contacts", app)
+    assert sync is not None
+    return sync
+
+
+def imported(found: Project, app: str, record: dict[str, Any]) -> Any:
+    return evaluate(resolved(found, app).mapping.import_value, record)
+
+
+SPLIT = """
+unified_data_models:
+  contacts:
+    collection_mappings:
+      - key: people
+        parameters: {kind: person}
+        fields_from_collection:
+          primaryEmail: {$var: $.mail}
+          firstName: {$var: $.given}
+          lastName: {$var: $.family}
+"""
+WHOLE = """
+unified_data_models:
+  contacts:
+    default_collection: people
+    collection_mappings:
+      - key: people
+        fields_from_collection: {fullName: {$var: $.n}, emails: {$var: $.mails}}
+"""
+LEADS_ONLY = """
+unified_data_models:
+  contacts:
+    collection_mappings: [{key: people, fields_from_collection: {primaryEmail: {$var: $.e}}}]
+"""
+
+
+def test_each_app_gives_what_it_has(tmp_path: Path) -> None:
+    found = project(tmp_path, {"split": SPLIT, "whole": WHOLE})
+    assert errors(check(found)) == []
+    ada = {"mail": "ada@x", "given": "Ada", "family": "Lovelace"}
+    assert imported(found, "split", ada) == {
+        "email": "ada@x",
+        "name": "Ada Lovelace",
+        "first": "Ada",
+    }
+    assert resolved(found, "split").source.collection_parameters == {"kind": "person"}
+    # What the app lacks, other fields of the model can give.
+    grace = {"n": "Grace Hopper", "mails": [{"value": "grace@x"}]}
+    assert imported(found, "whole", grace) == {
+        "email": "grace@x",
+        "name": "Grace Hopper",
+        "first": "Grace",
+    }
+
+
+def test_an_app_may_say_its_own(tmp_path: Path) -> None:
+    path = "mappings/integrations/split/field_mappings/contacts.yaml"
+    own = {path: "import_value: {email: {$var: $.m2}}\n"}
+    found = project(tmp_path, {"split": SPLIT}, **own)
+    assert imported(found, "split", {"m2": "x", "mail": "y"}) == {"email": "x"}
+
+
+def test_another_model_can_stand_in(tmp_path: Path) -> None:
+    leads = {"mappings/universal/data_sources/contacts.yaml": "udm: leads\n"}
+    write(tmp_path, leads)
+    text = CONTACTS.replace("data_sources:\n  contacts: {udm: contacts}\n", "")
+    found = project(
+        tmp_path, {"app": LEADS_ONLY}, **{"mappings/universal/packages/contacts.yaml": text}
+    )
+    assert imported(found, "app", {"e": "ada@x"}) == {"email": "ada@x"}
+
+
+def test_an_own_model_wins_and_an_unknown_one_is_said(tmp_path: Path) -> None:
+    own = {"mappings/universal/unified_data_models/contacts.yaml": "singular_name: person\n"}
+    found = project(tmp_path, {"whole": WHOLE}, **own)
+    model = found.unified_data_model("contacts")
+    assert model is not None and model.singular_name == "person"
+    # Without the fallbacks of the package's model, a first name can't be had of a full one.
+    assert resolved(found, "whole").mapping.import_value is None
+    assert found.unified_data_model("nonsense") is None
+
+
+def test_an_app_without_the_model_takes_no_part(tmp_path: Path) -> None:
+    found = project(tmp_path, {"whole": WHOLE, "other": ""})
+    assert found.sync("contacts", "other") is None
+    assert errors(check(found)) == []
