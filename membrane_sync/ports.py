@@ -95,6 +95,10 @@ class Lake(Protocol):
         """The next mapped records by seq, deleted ones included."""
         ...
 
+    def refused(self, sync: str, limit: int) -> Sequence[MappedRecord]:
+        """Mapped records with a dead letter of link or push, by seq."""
+        ...
+
     def links(self, key: LinkKey, external_ids: Sequence[str]) -> Mapping[str, Link]:
         """The links of these external records."""
         ...

@@ -154,18 +154,12 @@ class DuckDbLake:
         return MappedCounts(changed - deleted, len(latest) - changed, deleted)
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
-        table = TypedTable(self._file, MAPPED, sync)
-        with self._file.reading(f"read mapped {sync}") as there:
-            if not there or not table.exists():
-                return []
-            rows = self._file.rows(
-                f"SELECT _external_id, CASE WHEN _deleted_at IS NULL THEN _value END, _hash, _seq "
-                f"FROM {table.sql} WHERE _seq > ? ORDER BY _seq LIMIT ?",
-                [after, limit],
-            )
-        return [MappedRecord(*row) for row in rows]
+        return self._mapped(sync, "_seq > ?", after, limit)
 
     # --- 4 link, 5 push --------------------------------------------------------------------------
+
+    def refused(self, sync: str, limit: int) -> Sequence[MappedRecord]:
+        return self._mapped(sync, _REFUSED, sync, limit)
 
     def links(self, key: LinkKey, external_ids: Sequence[str]) -> Mapping[str, Link]:
         return {row[0]: Link(*row) for row in self._links_by("external_id", key, external_ids)}
@@ -238,6 +232,18 @@ class DuckDbLake:
 
     def _records(self, stream: str) -> TypedTable:
         return TypedTable(self._file, RECORDS, stream, self._schemas.get(stream))
+
+    def _mapped(self, sync: str, which: str, parameter: Any, limit: int) -> list[MappedRecord]:
+        table = TypedTable(self._file, MAPPED, sync)
+        with self._file.reading(f"read mapped {sync}") as there:
+            if not there or not table.exists():
+                return []
+            rows = self._file.rows(
+                f"SELECT _external_id, CASE WHEN _deleted_at IS NULL THEN _value END, _hash, _seq "
+                f"FROM {table.sql} WHERE {which} ORDER BY _seq LIMIT ?",
+                [parameter, limit],
+            )
+        return [MappedRecord(*row) for row in rows]
 
     def _rows(self, sql: str, parameter: str, *, if_: bool) -> list[Any]:
         return self._file.rows(sql, [parameter]) if if_ else []
@@ -493,6 +499,11 @@ WHERE CASE
     ELSE m._external_id IS NULL OR m._deleted_at IS NOT NULL OR m._hash <> s.hash
 END
 """
+
+_REFUSED = (
+    "_external_id IN (SELECT external_id FROM lake.dead_letters "
+    "WHERE verb IN ('link', 'push') AND element = ?)"
+)
 
 _SAME_TABLE = "link_table = ? AND instance_key = ? AND direction = ?"
 

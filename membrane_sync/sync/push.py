@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from membrane_sync.elements.data_link_table import DataLinkTable
@@ -11,7 +11,7 @@ from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import DestinationError, Fatal
 from membrane_sync.ports import Destination, Lake, Outcome, Owner
-from membrane_sync.records import DeadLetter, Delivery, LinkKey, Offset, Report
+from membrane_sync.records import DeadLetter, Delivery, LinkKey, MappedRecord, Offset, Report
 from membrane_sync.sync.link import Linked, intended_links, link, links_of
 from membrane_sync.sync.store import Progress
 
@@ -36,7 +36,7 @@ def link_and_push(
     are written by keys that don't change, then links and offset are committed: after a crash in
     between, the same rows are written once more, to the same content, and none is forgotten. If
     the table or its database is another than the last time, or the rows are no longer there, all
-    records are written.
+    records are written. What was refused is tried once more by each run, after the rest.
     """
     if schema.table is None:
         raise DestinationError(
@@ -54,12 +54,12 @@ def link_and_push(
     if offset.seq and _are_gone(lake, destination, sync, key, schema, owner):
         offset = replace(offset, seq=0)
         lake.keep_links(key, (), (), (), offset, ())
-    while records := lake.mapped(sync.key, offset.seq, BATCH):
+    for records, reached in _batches(lake, sync, offset):
         linked = link(lake, destination, sync, table, schema, owner, records)
         if linked.new:
             lake.keep_links(key, intended_links(linked), (), (), offset, ())
         outcome = push(destination, sync, schema, owner, linked.deliveries)
-        offset = replace(offset, seq=records[-1].seq)
+        offset = reached
         gone = _gone(linked, outcome)
         dead = [*linked.dead_letters, *_refusals(sync, outcome)]
         handled = [record.external_id for record in records]
@@ -100,6 +100,19 @@ def _offset(lake: Lake, sync: Sync, links: DataLinkTable, table: Table, place: s
             hint=f"name {former!r} again: a link table that has links can't be renamed",
         )
     return offset if offset.version == version else Offset(offset.consumer, 0, version)
+
+
+def _batches(
+    lake: Lake, sync: Sync, offset: Offset
+) -> Iterator[tuple[Sequence[MappedRecord], Offset]]:
+    """What changed, then what an earlier run could not deliver; each with how far it brings us."""
+    refused = lake.refused(sync.key, BATCH)
+    again = [record for record in refused if record.seq <= offset.seq]
+    while records := lake.mapped(sync.key, offset.seq, BATCH):
+        offset = replace(offset, seq=records[-1].seq)
+        yield records, offset
+    if again:
+        yield again, offset
 
 
 def _are_gone(

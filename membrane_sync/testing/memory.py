@@ -68,7 +68,8 @@ class MemoryLake:
         latest = {record.external_id: record for record in batch.records}
         kinds = {i: self._keep(batch.stream, record) for i, record in latest.items()}
         if batch.scan:
-            self._mark_seen(batch.stream, batch.scan, latest)
+            refused = {letter.external_id for letter in batch.dead_letters}
+            self._mark_seen(batch.stream, batch.scan, latest, refused)
         self._replace_dead_letters("pull", batch.stream, list(latest), batch.dead_letters)
         if batch.cursor is not None:
             self._cursors[batch.stream] = batch.cursor
@@ -136,6 +137,14 @@ class MemoryLake:
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
         return [r for r in self._mapped.get(sync, {}).values() if r.seq > after][:limit]
 
+    def refused(self, sync: str, limit: int) -> Sequence[MappedRecord]:
+        ids = {
+            letter.external_id
+            for letter in self.dead_letters
+            if letter.verb in ("link", "push") and letter.element == sync
+        }
+        return [r for r in self._mapped.get(sync, {}).values() if r.external_id in ids][:limit]
+
     def links(self, key: LinkKey, external_ids: Sequence[str]) -> Mapping[str, Link]:
         present = self._links.get(key, {})
         return {i: present[i] for i in external_ids if i in present}
@@ -181,9 +190,11 @@ class MemoryLake:
             return "deleted"
         return "updated" if stored.hash != record.hash else None
 
-    def _mark_seen(self, stream: str, scan: str, records: Mapping[str, RawRecord]) -> None:
+    def _mark_seen(
+        self, stream: str, scan: str, records: Mapping[str, RawRecord], refused: set[str]
+    ) -> None:
         name, seen = self._scans.get(stream, (scan, set()))
-        present = {i for i, record in records.items() if not record.deleted}
+        present = {i for i, record in records.items() if not record.deleted} | refused
         self._scans[stream] = (scan, (seen if name == scan else set()) | present)
 
     def _differs(self, sync: str, record: MappedRecord) -> bool:

@@ -255,6 +255,20 @@ def test_each_verb_has_its_own_dead_letters(lake: Lake) -> None:
     assert [verb for verb, *_ in letters(lake)] == ["link", "pull"]
 
 
+def test_refused_records_are_found_by_their_dead_letters(lake: Lake) -> None:
+    assert lake.refused("people", 9) == []
+    records = [mapped_record(i, {"n": 1}) for i in "abcd"]
+    lake.keep_mapped("people", records, [], Offset("map:people"), {})
+    refusals = [DeadLetter("push", "people", i, "", "no") for i in "cb"]
+    refusals += [DeadLetter("link", "people", "d", "", "no")]
+    lake.keep_links(KEY, [], [], refusals, Offset("push:people"), list("abcd"))
+    assert [record.external_id for record in lake.refused("people", 9)] == ["b", "c", "d"]
+    assert len(lake.refused("people", 2)) == 2
+    assert lake.refused("others", 9) == []
+    lake.keep_links(KEY, [], [], [], Offset("push:people"), list("bcd"))
+    assert lake.refused("people", 9) == []
+
+
 def test_a_record_that_fails_again_has_one_dead_letter(lake: Lake) -> None:
     for value in ("1", "2"):
         letter = DeadLetter("map", "people", "a", "email", "m", value)
