@@ -288,7 +288,9 @@ def _owned(
     tenants = table.c[tenant] == owner.tenant if tenant else sa.true()
     if not connection:
         return tenants, sa.true()
-    return tenants, sa.func.coalesce(table.c[connection], "").in_(["", owner.connection])
+    # Not `in_`: what it expands to can't be part of a statement for many rows at once.
+    whose = sa.func.coalesce(table.c[connection], "")
+    return tenants, sa.or_(whose == "", whose == owner.connection)
 
 
 def _column(table: sa.Table, declared: Table, field: str) -> sa.Column[Any]:
