@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.errors import AppUnavailable, DestinationError
 from membrane_sync.ports import Owner
-from membrane_sync.stores.sql_destination import SqlDestination
+from membrane_sync.stores.sql_destination import SqlDestination, _Writer
 from tests.stores.databases import fresh_database, read, run
 from tests.stores.records import contacts_schema, delivery
 
@@ -370,3 +370,21 @@ def test_a_url_we_cannot_use_is_refused(url: str, message: str) -> None:
     with pytest.raises(DestinationError, match=message) as caught:
         SqlDestination(url)
     assert "planted-secret" not in str(caught.value) + repr(caught.value)
+
+
+def test_a_batch_of_good_rows_is_written_at_once(
+    destination: SqlDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Halving is for rows that are refused; whose rows may be touched must not cause it."""
+    schema = contacts_schema(table={"connection_column": "connection"})
+    rows = [delivery(str(number), {"email": f"{number}@x"}) for number in range(50)]
+    sizes: list[int] = []
+    upsert = _Writer._upsert
+
+    def counted(writer: _Writer, transaction: sa.Connection, batch: list[Any]) -> None:
+        sizes.append(len(batch))
+        upsert(writer, transaction, batch)
+
+    monkeypatch.setattr(_Writer, "_upsert", counted)
+    assert len(destination.write(schema, ACME, rows).written) == 50
+    assert sizes == [50]
