@@ -31,10 +31,15 @@ MOST_READINGS = 20
 
 @dataclass(frozen=True)
 class Step:
-    """The next call; not `settled` if the cursor must not move with the page before it."""
+    """The next call; not `settled` if the cursor must not move with the page before it.
+
+    `base` is the cursor from which a new listing would begin with this very call; None if none
+    would.
+    """
 
     call: Call
     settled: bool = True
+    base: Any = None
 
 
 def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Page, None]:
@@ -53,8 +58,11 @@ def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Page, N
     before: set[str] = set()
     readings = 0
     settled = True
+    base: Any = None
     while True:
-        window = yield from _window(collection, {**scope, "cursor": cursor}, restart, settled)
+        scope = {**scope, "cursor": cursor}
+        window = yield from _window(collection, scope, restart, settled, base)
+        base = None
         settled = window.numbered == before
         if not settled and window.next_cursor is not None:
             before, readings = window.numbered, readings + 1
@@ -63,6 +71,7 @@ def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Page, N
             return
         else:
             cursor, before, readings, settled = window.next_cursor, set(), 0, True
+            base = cursor
 
 
 def render(request: Request, scope: Scope) -> Call:
@@ -101,16 +110,16 @@ class _Window:
 
 
 def _window(
-    collection: DataCollection, scope: Scope, restart: bool, settled: bool
+    collection: DataCollection, scope: Scope, restart: bool, settled: bool, base: Any
 ) -> Generator[Step, Page, _Window]:
     method = _list_method(collection)
-    base = render(method, scope)
+    first = render(method, scope)
     pager = turns(method.pagination)
     turn = next(pager)
     window = _Window()
     while True:
-        page = yield Step(_turned(base, turn), settled)
-        settled = True
+        page = yield Step(_turned(first, turn), settled, base)
+        settled, base = True, None
         if restart:
             _note(window, collection, page.heads, scope)
         try:

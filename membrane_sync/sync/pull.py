@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import repeat
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from membrane_sync.sync.checkpoint import Checkpoints
 from membrane_sync.sync.collection import Step, listing
 from membrane_sync.sync.cursor import CursorOrder
 from membrane_sync.sync.page import Page, read_page
+from membrane_sync.sync.resume import Trail
 
 Mode = Literal["incremental", "full"]
 
@@ -27,7 +29,8 @@ class Reading:
     """What to read: a collection, from a stored cursor on, into a stream of the lake.
 
     `full` reads all of it, whatever the cursor; `scan` then names the scan, if what it doesn't see
-    is to be deleted.
+    is to be deleted. `asked` is the cursor to ask from where it isn't the one that `cursor` says,
+    and `started_at` when the reading began, if that wasn't now.
     """
 
     collection: DataCollection
@@ -37,49 +40,61 @@ class Reading:
     full: bool = False
     run_id: str = ""
     scan: str = ""
+    asked: Any = None
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Pulled:
     """One page: how many records the app sent, and the batch to store.
 
-    Not `named` if one of them has no id: then nobody can say which records didn't come.
+    Not `named` if one of them has no id: then nobody can say which records didn't come. `stored` if
+    the lake has it already, from before a reading was cut off.
     """
 
     received: int
     batch: Batch
     named: bool = True
+    stored: bool = False
 
 
-def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
+def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
     A record that comes again right after, in the same state, because an inclusive cursor brings the
-    boundary twice, is dropped.
+    boundary twice, is dropped. With a `trail`, the reading can be gone on with after a crash.
     """
     collection = reading.collection
-    checkpoints = Checkpoints(collection, cursor=reading.cursor, full=reading.full)
+    checkpoints = Checkpoints(
+        collection, cursor=reading.cursor, full=reading.full, now=reading.started_at
+    )
     taker = _Taker(collection, scanning=bool(reading.scan))
-    steps = listing(collection, {**reading.scope, "cursor": checkpoints.asked_from()})
+    asked = checkpoints.asked_from() if reading.asked is None else reading.asked
+    steps = listing(collection, {**reading.scope, "cursor": asked})
     step = next(steps, None)
     previous: dict[str, str] = {}
     while step is not None:
-        page = read_page(collection, api.send(step.call))
+        call = step.call
+        answer = (trail.answer(call) if trail else None) or api.send(call)
+        page = read_page(collection, answer)
         step = _next(steps, page)
+        if trail and step:
+            trail.keep(call, answer, step.base)
         taken = taker.take(page)
         fresh = [raw for raw in taken.kept if previous.get(raw.external_id) != raw.payload]
         previous = {raw.external_id: raw.payload for raw in taken.kept}
-        cursor = checkpoints.after(page.heads, step)
         batch = Batch(
             reading.stream,
             fresh,
-            cursor,
+            checkpoints.after(page.heads, step),
             reading.run_id,
             reading.scan,
             taken.dead,
             collection.ignored_fields,
+            *(trail.place if trail else ()),
         )
-        yield Pulled(taken.received(fresh), batch, taken.named)
+        stored = trail is not None and trail.is_stored
+        yield Pulled(taken.received(fresh), batch, taken.named, stored)
 
 
 def _next(steps: Generator[Step, Page, None], page: Page) -> Step | None:
