@@ -20,8 +20,11 @@ from membrane_sync.errors import Fatal, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
 
-MEMORY = "1GB"
+MEMORY_MB = 400
 """What DuckDB may hold of a lake at once; what is more, it keeps in files beside the lake."""
+
+MEMORY_MB_PER_COLUMN = 0.2
+"""A table of very many columns needs more: each takes a vector in each thread."""
 
 FORMAT = 1
 """Version of the file's layout; a file of a newer version is refused."""
@@ -66,7 +69,7 @@ class LakeFile:
     def memory(self) -> duckdb.DuckDBPyConnection:
         """The in-memory DuckDB that work is staged in; made on first use, as it takes 25 ms."""
         memory = duckdb.connect(":memory:")
-        memory.execute(f"SET TimeZone = 'UTC'; SET threads = 2; SET memory_limit = '{MEMORY}'")
+        memory.execute(f"SET TimeZone = 'UTC'; SET threads = 2; SET memory_limit = '{MEMORY_MB}MB'")
         memory.execute(f"SET temp_directory = {literal(str(self.path.with_suffix('.spill')))}")
         # Else a query could name Python variables as if they were tables.
         memory.execute("SET python_enable_replacements = false")
@@ -101,6 +104,12 @@ class LakeFile:
             self.memory.execute("ROLLBACK")
             raise
         self.memory.execute("COMMIT")
+
+    def allow(self, columns: int) -> None:
+        """Allow the memory that a table of so many columns takes."""
+        if columns > MEMORY_MB:
+            megabytes = MEMORY_MB + int(columns * MEMORY_MB_PER_COLUMN)
+            self.memory.execute(f"SET memory_limit = '{megabytes}MB'")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement."""
