@@ -13,7 +13,7 @@ from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.ports import Api
 from membrane_sync.records import Answer, Batch, DeadLetter, RawRecord
 from membrane_sync.sync.checkpoint import Checkpoints
-from membrane_sync.sync.collection import Step, listing, records_in
+from membrane_sync.sync.collection import End, Step, records_in
 from membrane_sync.sync.cursor import CursorOrder
 
 Mode = Literal["incremental", "full"]
@@ -51,27 +51,42 @@ class Pulled:
 def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
-    A record that comes again right after, in the same state, because an inclusive cursor brings the
-    boundary twice, is dropped.
+    A record that comes again in the same state is dropped: right after, because an inclusive cursor
+    brings the boundary twice, or while records that share a cursor value are read again.
     """
     collection = reading.collection
     checkpoints = Checkpoints(reading.collection, cursor=reading.cursor, full=reading.full)
-    steps = listing(collection, {**reading.scope, "cursor": checkpoints.asked_from()})
+    steps = checkpoints.steps(reading.scope)
     step = next(steps, None)
-    previous: set[tuple[str, str]] = set()
+    echo, again = Echo(), False
     while step is not None:
         answer = api.send(step.call)
         records = records_in(collection, answer)
         step = _next(steps, answer)
-        taken = _taken(collection, records, scanning=bool(reading.scan))
-        fresh = [raw for raw in taken.kept if (raw.external_id, raw.hash) not in previous]
-        previous = {(raw.external_id, raw.hash) for raw in taken.kept}
+        wanted = [record for record in records if checkpoints.wants(record)]
+        taken = _taken(collection, wanted, scanning=bool(reading.scan))
+        fresh = echo.fresh(taken.kept, again)
+        again = step is not None and step.again
         cursor = checkpoints.after(records, step)
         batch = Batch(reading.stream, fresh, cursor, reading.run_id, reading.scan, taken.dead)
         yield Pulled(taken.received(fresh), batch, taken.named)
 
 
-def _next(steps: Generator[Step, Answer, None], answer: Answer) -> Step | None:
+class Echo:
+    """Knows records that came before in the same state; its memory is a page, or a tie."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str, str]] = set()
+
+    def fresh(self, records: list[RawRecord], again: bool) -> list[RawRecord]:
+        """Those that are new; `again` as the page's step says of it."""
+        states = {(raw.external_id, raw.hash) for raw in records}
+        fresh = [raw for raw in records if (raw.external_id, raw.hash) not in self._known]
+        self._known = self._known | states if again else states
+        return fresh
+
+
+def _next(steps: Generator[Step, Answer, End], answer: Answer) -> Step | None:
     try:
         return steps.send(answer)
     except StopIteration:

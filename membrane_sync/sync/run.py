@@ -17,6 +17,7 @@ from membrane_sync.errors import DestinationError
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
+from membrane_sync.sync.collection import TokenExpired
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.map import map_stream
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
@@ -114,8 +115,17 @@ def _read(
         scan=scan,
     )
     before = parties.api.requests
-    whole = store(_marked(sync, pull(reading, parties.api)), parties.lake, report, progress)
-    report.requests += parties.api.requests - before
+    pages = _marked(sync, pull(reading, parties.api))
+    try:
+        whole = store(pages, parties.lake, report, progress)
+    except TokenExpired:
+        # Nothing was read yet; what was deleted since is only told by all that's there.
+        scan = new_scan() if sync.collection.deletes.full_scan else ""
+        reading = replace(reading, cursor=None, full=True, scan=scan)
+        pages = _marked(sync, pull(reading, parties.api))
+        whole = store(pages, parties.lake, report, progress)
+    finally:
+        report.requests += parties.api.requests - before
     return reading if scan and whole else None
 
 
@@ -189,7 +199,10 @@ def _is_scan_due(sync: ResolvedSync, lake: Lake) -> bool:
 
 
 def _scope(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:
-    return {
-        "input": dict(connection.input),
-        "parameters": {**sync.integration.parameters, **sync.source.collection_parameters},
+    extends = sync.collection.extends
+    parameters = {
+        **sync.integration.parameters,
+        **(extends.parameters if extends else {}),
+        **sync.source.collection_parameters,
     }
+    return {"input": dict(connection.input), "parameters": parameters}
