@@ -37,6 +37,8 @@ class Answer:
     headers: Mapping[str, str]
     body: Any
     url: str = ""
+    skipped: bool = False
+    """An error rule says to pass over it: it stands for an answer without records."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,8 @@ class Report:
     integration: str = ""
     connection: str = ""
     requests: int = 0
+    skipped: int = 0
+    """Answers that an error rule passed over."""
     pages: int = 0
     pulled: int = 0
     created: int = 0

@@ -66,6 +66,8 @@ def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Answer,
 
 def records_in(collection: DataCollection, answer: Answer) -> list[Any]:
     """The records of one page; raises UnexpectedAnswer where the declared place holds no list."""
+    if answer.skipped:
+        return []
     method = _list_method(collection)
     found = evaluate({"$var": method.records}, _answer_scope(answer))
     if found is MISSING or not isinstance(found, list):

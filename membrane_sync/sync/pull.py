@@ -40,7 +40,8 @@ class Reading:
 class Pulled:
     """One page: how many records the app sent, and the batch to store.
 
-    Not `named` if one of them has no id: then nobody can say which records didn't come.
+    Not `named` if one of them has no id, or the answer was skipped: then nobody can say which
+    records didn't come.
     """
 
     received: int
@@ -68,7 +69,7 @@ def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
         previous = {(raw.external_id, raw.hash) for raw in taken.kept}
         cursor = checkpoints.after(records, step)
         batch = Batch(reading.stream, fresh, cursor, reading.run_id, reading.scan, taken.dead)
-        yield Pulled(taken.received(fresh), batch, taken.named)
+        yield Pulled(taken.received(fresh), batch, taken.named and not answer.skipped)
 
 
 def _next(steps: Generator[Step, Answer, None], answer: Answer) -> Step | None:

@@ -113,9 +113,10 @@ def _read(
         run_id=run_id or uuid.uuid4().hex,
         scan=scan,
     )
-    before = parties.api.requests
+    before, skipped = parties.api.requests, parties.api.skipped
     whole = store(_marked(sync, pull(reading, parties.api)), parties.lake, report, progress)
     report.requests += parties.api.requests - before
+    report.skipped += parties.api.skipped - skipped
     return reading if scan and whole else None
 
 

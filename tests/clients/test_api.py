@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from membrane_sync.clients.api import ATTEMPTS, DEADLINE_SECONDS, HttpApi, retry_after
+from membrane_sync.clients.api import ATTEMPTS, DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.rate_headers import retry_after
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import (
@@ -66,6 +67,7 @@ class App:
             {"p": "x"},
             transport=httpx.MockTransport(self),
             sleep=self.waits.append,
+            clock=lambda: sum(self.waits),
         )
 
 
