@@ -14,7 +14,7 @@ def rounds(concurrency: Concurrency, count: int) -> None:
         slots = [concurrency.slot() for _ in range(concurrency.limit)]
         for slot in slots:
             slot.__enter__()
-        for slot in slots:
+        for _ in slots:
             concurrency.went_well()
         for slot in slots:
             slot.__exit__(None, None, None)
