@@ -302,6 +302,11 @@ class Quota:
     per_seconds: float
     burst: int | None = None
 
+    @property
+    def kept_for_late(self) -> int:
+        """How many of the burst aren't granted, so that requests may leave as many slots late."""
+        return min(2, (self.burst or 0) // 2)
+
 
 Priority = Literal["interactive", "bulk"]
 

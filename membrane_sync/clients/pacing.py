@@ -16,7 +16,7 @@ LONGEST_PACED_SECONDS = 60
 LEASE_SECONDS = 0.25
 """How much of a quota one process takes in advance, at most."""
 LATE_SECONDS = 0.02
-"""A slot may be used so much late, or later by one slot, whichever is more."""
+"""A slot may be used so much late, or as late as the burst allows, whichever is more."""
 TRIES = 3
 
 
@@ -57,6 +57,7 @@ class Pacer:
         self._lock = threading.Lock()
         self._slots: deque[float] = deque()
         self._late = LATE_SECONDS
+        self._slots_late = 1 + min((q.kept_for_late for q in quotas if q.burst), default=0)
         self._used = 0
         self._reserved_at = 0.0
         paced = [q.requests / q.per_seconds for q in quotas if q.burst] or [100.0]
@@ -105,7 +106,7 @@ class Pacer:
     def _keep(self, grant: Grant) -> None:
         now = self._clock()
         self._slots.extend(now + grant.wait + n * grant.every for n in range(grant.count))
-        self._late = max(LATE_SECONDS, grant.every)
+        self._late = max(LATE_SECONDS, grant.every * self._slots_late)
         self._reserved_at, self._used = now, 0
 
     def _lease(self) -> int:

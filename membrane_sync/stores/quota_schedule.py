@@ -75,7 +75,7 @@ class Paced:
         self.state, self.now = state, now
         # Rounded up, so that the sum never exceeds the quota.
         self.interval = -(-int(quota.per_seconds * SECOND) // quota.requests)
-        self.tolerance = ((quota.burst or 1) - 1) * self.interval
+        self.tolerance = ((quota.burst or 1) - quota.kept_for_late - 1) * self.interval
         self.horizon = max(HORIZON, 2 * self.interval)
         self.close = max(CLOSE, self.interval)
         # A clock that was set back must not leave a due time far in the future.

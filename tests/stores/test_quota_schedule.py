@@ -121,7 +121,7 @@ def test_an_interactive_request_now_and_then_is_answered_soon() -> None:
 def test_a_burst_goes_at_once_and_then_the_pace_holds() -> None:
     sent = simulate([Quota("q", 10, 1, 5)], [(ACME, 0)] * 8, 2)
     moments = [moment for moment, _ in sent]
-    assert sum(moment < SECOND // 50 for moment in moments) == 5
+    assert sum(moment < SECOND // 50 for moment in moments) == 5 - 2, "two are kept for late ones"
     assert min(b - a for a, b in pairwise(moments[6:])) >= SECOND // 10 - 1
 
 
