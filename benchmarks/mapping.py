@@ -112,6 +112,25 @@ PLAIN: dict[str, Any] = {
 }
 
 
+TEXT, NUMBER, SWITCH = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+ENTRIES = {"type": "array", "items": {"properties": {"value": TEXT, "type": TEXT}}}
+ADDRESS = dict.fromkeys(("street", "city", "state", "country", "full"), TEXT)
+TYPES: dict[str, Any] = {
+    **{"id": NUMBER, "score": NUMBER, "ownerId": NUMBER, "isManager": SWITCH, "subscribed": SWITCH},
+    **{"emails": ENTRIES, "phones": ENTRIES, "createdOn": {"type": "string", "format": "date"}},
+    "createdTime": {"type": "string", "format": "date-time"},
+    "primaryEmail": {"type": "string", "format": "email"},
+    "primaryAddress": {"type": "object", "properties": {**ADDRESS, "zip": NUMBER}},
+    "rating": {"type": "string", "enum": ["hot", "warm", "cold"]},
+}
+
+
+def schema_of(template: dict[str, Any]) -> dict[str, Any]:
+    """The data schema that a mapping is for: each field with its type."""
+    known = {name: TYPES.get(name, TEXT) for name in template}
+    return {"type": "object", "properties": known, "required": ["id"]}
+
+
 def contact(i: int) -> dict[str, Any]:
     """A contact as an app sends it; every third one lacks something."""
     record: dict[str, Any] = {

@@ -28,6 +28,11 @@ MACROS: Final = {
         ELSE x NOT IN ('true', 'false', 'null') END""",
     "is_object(x)": "coalesce(ord(x) = 123, false)",
     "is_list(x)": "coalesce(ord(x) = 91, false)",
+    # A number as Python writes integers, and one that is no infinity.
+    "is_whole(x)": "ord(x) BETWEEN 45 AND 57 AND NOT regexp_matches(x, '[.eI]')",
+    "is_finite(x)": "ord(x) BETWEEN 45 AND 57 AND NOT contains(x, 'I')",
+    "has_no_objects(x)": """NOT (contains(x, '{') OR contains(x, 'NaN')
+        OR contains(x, 'Infinity'))""",
     "items(x)": "json_extract(x::VARCHAR, '$[*]')::VARCHAR[]",
     "leaves(j, paths)": "json_extract(j, paths)::VARCHAR[]",
     "is_text(x)": "coalesce(ord(x) = 34, false)",
@@ -77,7 +82,12 @@ MACROS: Final = {
 
 
 def query(sql: str, texts: Sequence[str | None]) -> list[Any]:
-    """The one column that the SQL gives for the table `input`, whose column `j` holds the texts.
+    """The one column that the SQL gives for each text, as `rows` has it."""
+    return [row[0] for row in rows(sql, texts)]
+
+
+def rows(sql: str, texts: Sequence[str | None]) -> list[Any]:
+    """What the SQL gives for the table `input`, whose column `j` holds the texts.
 
     Texts that DuckDB can't read are NULL to the SQL.
     """
@@ -101,9 +111,9 @@ def _database(_process: int) -> duckdb.DuckDBPyConnection:
 
 
 def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[Any]:
-    rows = pa.table({"j": column}).to_batches(max_chunksize=CHUNK)
-    cursor.register("input", pa.Table.from_batches(rows, pa.schema({"j": pa.string()})))
-    return [row[0] for row in cursor.execute(sql).fetchall()]
+    chunks = pa.table({"j": column}).to_batches(max_chunksize=CHUNK)
+    cursor.register("input", pa.Table.from_batches(chunks, pa.schema({"j": pa.string()})))
+    return cursor.execute(sql).fetchall()
 
 
 def _column(texts: Sequence[str | None]) -> pa.Array:
@@ -115,7 +125,7 @@ def _column(texts: Sequence[str | None]) -> pa.Array:
 
 def _readable(cursor: duckdb.DuckDBPyConnection, texts: Sequence[str | None]) -> list[str | None]:
     valid = _run(cursor, "SELECT json_valid(j) FROM input", _column(texts))
-    return [text if good else None for text, good in zip(texts, valid, strict=True)]
+    return [text if row[0] else None for text, row in zip(texts, valid, strict=True)]
 
 
 def _encodable(text: str | None) -> bool:
