@@ -82,12 +82,12 @@ MACROS: Final = {
 
 
 def query(sql: str, texts: Sequence[str | None]) -> list[Any]:
-    """The one column that the SQL gives for each text, as `rows` has it."""
-    return [row[0] for row in rows(sql, texts)]
+    """The one column that the SQL gives for each text, as `columns` has it."""
+    return columns(sql, texts)[0]
 
 
-def rows(sql: str, texts: Sequence[str | None]) -> list[Any]:
-    """What the SQL gives for the table `input`, whose column `j` holds the texts.
+def columns(sql: str, texts: Sequence[str | None]) -> list[list[Any]]:
+    """What the SQL gives for the table `input`, whose column `j` holds the texts, by column.
 
     Texts that DuckDB can't read are NULL to the SQL.
     """
@@ -110,10 +110,11 @@ def _database(_process: int) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[Any]:
+def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[list[Any]]:
     chunks = pa.table({"j": column}).to_batches(max_chunksize=CHUNK)
     cursor.register("input", pa.Table.from_batches(chunks, pa.schema({"j": pa.string()})))
-    return cursor.execute(sql).fetchall()
+    # By Arrow: rows as tuples would cost as much as the query, since Python tracks each of them.
+    return [column.to_pylist() for column in cursor.sql(sql).to_arrow_table().columns]
 
 
 def _column(texts: Sequence[str | None]) -> pa.Array:
@@ -124,8 +125,8 @@ def _column(texts: Sequence[str | None]) -> pa.Array:
 
 
 def _readable(cursor: duckdb.DuckDBPyConnection, texts: Sequence[str | None]) -> list[str | None]:
-    valid = _run(cursor, "SELECT json_valid(j) FROM input", _column(texts))
-    return [text if row[0] else None for text, row in zip(texts, valid, strict=True)]
+    (valid,) = _run(cursor, "SELECT json_valid(j) FROM input", _column(texts))
+    return [text if good else None for text, good in zip(texts, valid, strict=True)]
 
 
 def _encodable(text: str | None) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import duckdb
 
 from membrane_sync.formulas.columns import Unplannable, exact, json_text, literal, within
-from membrane_sync.formulas.frames import rows
+from membrane_sync.formulas.frames import columns
 from membrane_sync.formulas.plan import FEW
 from membrane_sync.formulas.sheet import pointer
 from membrane_sync.project.schemas import fields
@@ -65,12 +65,12 @@ class Fit:
         if not self.sql or len(texts) < few:
             return [False] * len(texts)
         try:
-            found = rows(self.sql, texts)
+            fitting, *leaves = columns(self.sql, texts)
         except duckdb.Error:  # such as out of memory; they are shaped one by one
             return [False] * len(texts)
         if not self.asked:
-            return [bool(row[0]) for row in found]
-        return [bool(row[0]) and self._answered(row[1:]) for row in found]
+            return fitting
+        return [row[0] and self._answered(row[1:]) for row in zip(fitting, *leaves, strict=True)]
 
     def _answered(self, leaves: Sequence[str | None]) -> bool:
         return not any(
