@@ -41,6 +41,16 @@ MACROS: Final = {
     "truthy(x)": """coalesce(
         x NOT IN ('null', 'false', '""', '0', '0.0', '-0.0', 'NaN'), false)""",
     "inside(x)": "substr(x, 2, length(x) - 2)",
+    # A value as another type, where that's plain to see; else as it is.
+    "as_text(x)": """CASE WHEN ord(x) = 34 OR strlen(x) > 99 THEN x
+        WHEN is_finite(x) OR x IN ('true', 'false') THEN '"' || x || '"' ELSE x END""",
+    "as_whole(x)": """CASE WHEN ord(x) = 34 AND regexp_full_match(x, '"(0|-?[1-9][0-9]{0,17})"')
+        THEN inside(x) ELSE x END""",
+    "as_number(x)": r"""CASE WHEN ord(x) <> 34 THEN x
+        WHEN regexp_full_match(x, '"(0|-?[1-9][0-9]{0,9})"') THEN inside(x) || '.0'
+        WHEN regexp_full_match(x, '"-?(0|[1-9][0-9]{0,9})\.[1-9]"') THEN inside(x)
+        ELSE x END""",
+    "as_boolean(x)": """CASE WHEN x IN ('"true"', '"false"') THEN inside(x) ELSE x END""",
     # What String(x) gives, escaped; NULL for an absent value. Not for what `unspeakable` tells.
     "js_text(x)": """CASE
         WHEN ord(x) = 34 THEN inside(x)

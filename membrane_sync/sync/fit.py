@@ -1,8 +1,8 @@
-"""Which mapped values already fit their schema, told by one query over their JSON texts.
+"""Mapped values in the shape of their schema, by one query over their JSON texts.
 
-Most do, and then nothing about them has to change: no Python object is made of them, and their text
-is what is kept. `shape.py` stays the reference, and takes all others. So the query may say no to a
-value that fits, but never yes to one that `shaped` would change or refuse.
+Most fit as they are, or but for a number where a text is wanted, and the like. No Python object is
+made of these. `shape.py` stays the reference, and takes all others: the query may leave it any
+value, but never gives another text than it would.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import Any, Final
 
 import duckdb
 
-from membrane_sync.formulas.columns import Unplannable, exact, json_text, literal, within
+from membrane_sync.formulas.columns import (
+    Unplannable,
+    exact,
+    joined,
+    json_text,
+    literal,
+    within,
+)
 from membrane_sync.formulas.frames import columns
 from membrane_sync.formulas.plan import FEW
 from membrane_sync.formulas.sheet import pointer
@@ -32,6 +39,12 @@ _KINDS: Final = {
     "number": "is_finite({0})",
     "object": "ord({0}) = 123",
     "array": "ord({0}) = 91",
+}
+_CASTS: Final = {
+    "string": "as_text({})",
+    "integer": "as_whole({})",
+    "number": "as_number({})",
+    "boolean": "as_boolean({})",
 }
 _ASCII: Final = r"[!#-?A-\[\]-~]"
 """A visible character but for quotes, backslash and @."""
@@ -51,26 +64,29 @@ _ASKED: Final = frozenset({"time", "ipv4", "ipv6"})
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A schema, ready to be held against many values; make one with `compile_fit` and keep it."""
+    """A schema, ready for many values; make one with `compile_fit` and keep it."""
 
     sql: str
     asked: tuple[Schema, ...]
     """What Python has to look at, in each value that fits otherwise: patterns, rarer formats."""
 
-    def holds(self, texts: Sequence[str | None], few: int = FEW) -> list[bool]:
-        """Whether `shaped` gives just this value, and its canonical text is just this text.
+    def run(self, texts: Sequence[str | None], few: int = FEW) -> list[str | None]:
+        """The canonical text of what `shaped` gives for each; None for what is left to it.
 
-        The texts are compact JSON, as `Plan.run` writes it; None fits nothing.
+        The texts are compact JSON, as `Plan.run` writes it; None stays None, and so do all where
+        they are fewer than `few`.
         """
         if not self.sql or len(texts) < few:
-            return [False] * len(texts)
+            return [None] * len(texts)
         try:
-            fitting, *leaves = columns(self.sql, texts)
+            fitting, cast, *leaves = columns(self.sql, texts)
         except duckdb.Error:  # such as out of memory; they are shaped one by one
-            return [False] * len(texts)
-        if not self.asked:
-            return fitting
-        return [row[0] and self._answered(row[1:]) for row in zip(fitting, *leaves, strict=True)]
+            return [None] * len(texts)
+        if self.asked:
+            rows = zip(fitting, *leaves, strict=True)
+            fitting = [fits and self._answered(leaves) for fits, *leaves in rows]
+        found = zip(texts, fitting, cast, strict=True)
+        return [(other or text) if fits else None for text, fits, other in found]
 
     def _answered(self, leaves: Sequence[str | None]) -> bool:
         return not any(
@@ -81,7 +97,7 @@ class Fit:
 
 
 def compile_fit(schema: Schema) -> Fit:
-    """Plan a schema, once for each mapping; one that can't be planned says no to all values."""
+    """Plan a schema, once for each mapping; one that can't be planned leaves all to `shaped`."""
     try:
         return _compiled(next(options(schema)))
     except (Unplannable, RecursionError):
@@ -89,31 +105,61 @@ def compile_fit(schema: Schema) -> Fit:
 
 
 def _compiled(schema: Schema) -> Fit:
-    record = _Element("l", "j")
+    record = _Element("v{}", "j")
+    casting = _casting(schema, "", record)
     conditions = ["ord(j) = 123", r"NOT contains(j, '\u')", *record.object(schema, "")]
     if record.spent[0] > _MOST:
         raise Unplannable
     leaves = ", ".join(map(literal, record.leaves)) or "'$'"
+    values = "".join(
+        f", {record.casts.get(path, '{}').format(f'l[{i}]')} AS v{i}"
+        for path, i in record.leaves.items()
+    )
+    changed = [f"l[{i}] <> v{i}" for path, i in record.leaves.items() if path in record.casts]
+    text = f"CASE WHEN {' OR '.join(changed)} THEN {casting} END" if changed else "NULL"
     asked = "".join(f", {leaf}" for leaf, _ in record.asked)
     sql = (
-        f"SELECT coalesce({' AND '.join(conditions)}, false){asked} "
-        f"FROM (SELECT j, leaves(j, [{leaves}]) AS l FROM input)"
+        f"SELECT coalesce({' AND '.join(conditions)}, false) AS fits, {text} AS text{asked} "
+        f"FROM (SELECT j, l{values} FROM (SELECT j, leaves(j, [{leaves}]) AS l FROM input))"
     )
     return Fit(sql, tuple(schema for _, schema in record.asked))
 
 
+def _casting(schema: Schema, path: str, record: _Element) -> str:
+    """SQL for an object that is known to fit, its fields cast; notes in the record which are."""
+    known = fields(schema)
+    if schema.get("additionalProperties", not known) is not False:
+        return record.at(path)  # there may be fields that no one could name
+    parts = []
+    for name in sorted(known):
+        part, inner = known[name], f"{path}{pointer(name)}"
+        if not isinstance(part, dict) or part.get("readOnly"):
+            continue
+        value, kinds = record.at(inner), _kinds(part.get("type"))
+        if "anyOf" not in part and kinds == ["object"]:
+            nested = _casting(part, inner, record)
+            value = f"CASE WHEN is_object({value}) THEN {nested} ELSE {value} END"
+        elif "anyOf" not in part and len(kinds) == 1 and kinds[0] in _CASTS:
+            record.casts[inner] = _CASTS[kinds[0]]
+        parts.append(f"{literal(json_text(name) + ':')} || {value}")
+    return f"'{{' || {joined(parts)} || '}}'" if parts else record.at(path)
+
+
 @dataclass(slots=True)
 class _Element:
-    """The record, or an item of a list in it: `name` is the SQL list of what is read of it.
+    """The record, or an item of a list in it.
 
     Conditions are NULL at worst where they don't hold, and never fail.
     """
 
     name: str
+    """SQL for what is read at a place, whose number is to be filled in."""
     whole: str = ""
     """SQL for all of it, where that costs nothing; else it's read."""
     depth: int = 0
     leaves: dict[str, int] = field(default_factory=dict)
+    casts: dict[str, str] = field(default_factory=dict)
+    """By place, SQL that brings what is read there into its type."""
     asked: list[tuple[str, Schema]] = field(default_factory=list)
     may_ask: bool = True
     spent: list[int] = field(default_factory=lambda: [0])
@@ -123,7 +169,7 @@ class _Element:
         """A condition for what stands at a JSON pointer; null and missing fit any schema."""
         if not isinstance(schema, Mapping):
             raise Unplannable
-        x = self._at(path)
+        x = self.at(path)
         if "anyOf" not in schema:
             return f"(absent({x}) OR {self._plain(schema, path)})"
         asks, self.may_ask = self.may_ask, False
@@ -133,7 +179,7 @@ class _Element:
 
     def object(self, schema: Schema, path: str) -> list[str]:
         """Conditions for the fields of what is an object."""
-        x, known = self._at(path), fields(schema)
+        x, known = self.at(path), fields(schema)
         others = schema.get("additionalProperties", not known)
         if not isinstance(others, bool) or not all(isinstance(p, dict) for p in known.values()):
             raise Unplannable
@@ -143,20 +189,21 @@ class _Element:
             if not part.get("readOnly"):  # one that is there has a name that isn't known
                 conditions.append(self.value(part, inner[name]))
                 if "default" in part:
-                    conditions.append(f"{self._at(inner[name])} IS NOT NULL")
+                    conditions.append(f"{self.at(inner[name])} IS NOT NULL")
         for name in schema.get("required", ()):
             if not known.get(name, {}).get("readOnly"):
-                at = self._at(inner.get(name, f"{path}{pointer(name)}"))
+                at = self.at(inner.get(name, f"{path}{pointer(name)}"))
                 conditions.append(f"NOT absent({at})")
         return conditions
 
-    def _at(self, path: str) -> str:
+    def at(self, path: str) -> str:
+        """SQL for what stands at a JSON pointer."""
         self.spent[0] += 1
         if not path and self.whole:
             return self.whole
         number = self.leaves.setdefault(path or "$", len(self.leaves) + 1)
         within(number)
-        return f"{self.name}[{number}]"
+        return self.name.format(number)
 
     def _keys(self, x: str, known: Mapping[str, Any], others: bool) -> str:
         """Whether the names are all known, and stand in the order of canonical JSON."""
@@ -172,7 +219,7 @@ class _Element:
 
     def _plain(self, schema: Schema, path: str) -> str:
         """A condition for a value that is there: its type, and whatever else is asked of it."""
-        x = self._at(path)
+        x = self.at(path)
         either = [
             f"({' AND '.join((_KINDS[kind].format(x), *self._of_kind(kind, schema, path)))})"
             for kind in _kinds(schema.get("type"))
@@ -181,7 +228,7 @@ class _Element:
         return f"({' AND '.join(conditions)})"
 
     def _of_kind(self, kind: str, schema: Schema, path: str) -> Iterable[str]:
-        x = self._at(path)
+        x = self.at(path)
         if kind == "string":
             yield from _sized(f"length({x}) - 2", schema, "Length", rf"NOT contains({x}, '\')")
             yield from self._formatted(x, schema)
@@ -213,7 +260,7 @@ class _Element:
         if self.depth > 2:
             raise Unplannable
         name = f"e{self.depth}"
-        item = _Element(name, "", self.depth + 1, may_ask=False, spent=self.spent)
+        item = _Element(f"{name}[{{}}]", "", self.depth + 1, may_ask=False, spent=self.spent)
         misfit = f"NOT coalesce({item.value(schema, '')}, false)"
         leaves = ", ".join(map(literal, item.leaves))
         read = f"list_transform(items({x}), lambda {name}_j: leaves({name}_j, [{leaves}]))"

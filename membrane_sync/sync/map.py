@@ -60,7 +60,7 @@ class Mapped:
     """What a mapper gives for one record: a value and its JSON text.
 
     They are MISSING and None if it's undefined or a field failed. The value is MISSING, too, where
-    the text fits as the query gave it.
+    a query gave the text.
     """
 
     value: Any = MISSING
@@ -157,17 +157,17 @@ def map_records(mapper: Mapper, records: Iterable[Any]) -> Iterator[Mapped]:
 def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[Mapped]:
     """The same for many records as JSON texts; the results' texts have their names in order.
 
-    The formulas are computed by the column, from `few` texts on, and what already fits the schema
-    stays as it is.
+    The formulas are computed by the column, from `few` texts on, and what plainly fits the
+    schema is shaped by the column, too.
     """
     found = mapper.plan.run(texts, few)
-    fitting = [False] * len(texts)
+    fitting: list[str | None] = [None] * len(texts)
     if not mapper.raw_fields:
         there = [None if text is MISSING else text for text in found.texts]
-        fitting = mapper.fit.holds(there, few)
+        fitting = mapper.fit.run(there, few)
     for number, (text, fits) in enumerate(zip(found.texts, fitting, strict=True)):
-        if fits and number not in found.errors:
-            yield Mapped(text=str(text))
+        if fits is not None and number not in found.errors:
+            yield Mapped(text=fits)
         else:
             yield _one(mapper, texts[number], text, number in found.errors)
 
