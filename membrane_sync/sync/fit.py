@@ -46,6 +46,18 @@ _CASTS: Final = {
     "number": "as_number({})",
     "boolean": "as_boolean({})",
 }
+_PATTERNS: Final = {
+    "string": r'"([^"\\]|\\.)*"',
+    "boolean": "true|false",
+    "integer": "-?[0-9]+",
+    "number": "-?[0-9][-+.e0-9]*",
+}
+_SIMPLE: Final = {
+    *("type", "properties", "required", "additionalProperties", "title", "description", "examples"),
+    *("writeOnly", "isSensitive", "isRichText", "isImplied"),
+}
+"""Words of a schema that say no more than which names and kinds of values there are."""
+
 _ASCII: Final = r"[!#-?A-\[\]-~]"
 """A visible character but for quotes, backslash and @."""
 
@@ -257,6 +269,10 @@ class _Element:
                 yield f"try_cast(substr({x}, 2, 10) AS DATE) IS NOT NULL"
 
     def _items(self, x: str, schema: Any) -> str:
+        pattern = _pattern(schema)
+        if pattern:
+            pattern = literal(rf"\[({pattern},?)*\]")
+            return f"regexp_full_match({x}, {pattern})"
         if self.depth > 2:
             raise Unplannable
         name = f"e{self.depth}"
@@ -265,6 +281,29 @@ class _Element:
         leaves = ", ".join(map(literal, item.leaves))
         read = f"list_transform(items({x}), lambda {name}_j: leaves({name}_j, [{leaves}]))"
         return f"len(list_filter({read}, lambda {name}: {misfit})) = 0"
+
+
+def _pattern(schema: Any, null: str = "|null") -> str:
+    """A regular expression for the valid JSON texts of a schema; "" where it takes more to tell.
+
+    Commas may be anywhere in it, as they can't in valid JSON.
+    """
+    if not isinstance(schema, Mapping) or not schema.keys() <= _SIMPLE:
+        return ""
+    kinds, known = _kinds(schema.get("type", "object")), fields(schema)
+    if kinds == ["object"] and known and not schema.get("additionalProperties"):
+        inner = [_member(name, part, schema.get("required", ())) for name, part in known.items()]
+        within(len(inner))
+        members = "".join(member for _, member in sorted(zip(known, inner, strict=True)))
+        return rf"(\{{{members}\}}{null})" if all(inner) else ""
+    texts = [_PATTERNS[kind] for kind in kinds if kind in _PATTERNS]
+    return f"({'|'.join(texts)}{null})" if texts and len(texts) == len(kinds) else ""
+
+
+def _member(name: str, schema: Any, required: Sequence[str]) -> str:
+    text = _pattern(schema, "" if name in required else "|null")
+    member = f"({re.escape(json_text(name))}:{text},?)"
+    return text and (member if name in required else f"{member}?")
 
 
 def _kinds(declared: Any) -> list[str]:

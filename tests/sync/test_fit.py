@@ -183,6 +183,47 @@ def test_what_does_not_fit_is_said_not_to(wrong: dict[str, Any]) -> None:
     assert compile_fit(FITTING).run([text], few=0) == [None]
 
 
+LISTS = {
+    "l": {
+        "type": "array",
+        "items": {
+            "type": ["object", "null"],
+            "properties": {
+                "n": {"type": "number"},
+                "t": {"type": ["string", "integer"]},
+                "o": {"properties": {'q"': {"type": "boolean"}}, "required": ['q"']},
+                "d.e": {"type": "integer"},
+            },
+            "required": ["d.e"],
+        },
+    }
+}
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"d.e": st.integers() | st.sampled_from([None, 1.5, "1"])},
+            optional={
+                "n": SCALARS,
+                "t": SCALARS,
+                "o": st.fixed_dictionaries({'q"': st.booleans()}) | RECORDS,
+                "dxe": st.just(1),
+            },
+        )
+        | st.none()
+        | SCALARS,
+        max_size=3,
+    )
+)
+def test_lists_of_objects(items: list[Any]) -> None:
+    schema = {"properties": LISTS}
+    check_sound(schema, [{"l": items}, {"l": [item for item in items if item]}, {}])
+    good = {"d.e": -1, "n": 1e22, "o": {'q"': True}, "t": 'a"b\\,}'}
+    assert None not in check_sound(schema, [{"l": [good, None, {"d.e": 0, "n": None}]}])
+
+
 def test_plain_casts() -> None:
     wild = {"id": "7", "name": 5, "score": "2.5", "ok": "true", "address": {"city": 1.0}}
     cast = {"id": 7, "name": "5", "score": 2.5, "ok": True, "address": {"city": "1.0"}}
