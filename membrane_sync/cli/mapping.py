@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,12 +14,14 @@ from rich.markup import escape
 
 from membrane_sync.cli.options import HERE, ConnectionOption, JsonOption, ProjectOption
 from membrane_sync.cli.output import Exit, errors, failures, print_json, print_table, show_problems
+from membrane_sync.cli.overrides import InstanceOption
 from membrane_sync.elements.base import KEY_PATTERN, Element
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.errors import Problem, ProjectError
+from membrane_sync.ports import DEFAULT_INSTANCE
 from membrane_sync.project import schemas
 from membrane_sync.project.project import Project
 from membrane_sync.sync.template import Direction, lineage_rows, template_of
@@ -47,6 +49,7 @@ def map_(
     direction: DirectionOption = "import",
     integration: IntegrationOption = "",
     connection: ConnectionOption = None,
+    instance: InstanceOption = DEFAULT_INSTANCE,
     project: ProjectOption = HERE,
 ) -> None:
     """Run a field mapping on records from standard input, a line of JSON each, as a sync does.
@@ -57,7 +60,8 @@ def map_(
     from membrane_sync.sync.preview import preview
 
     with failures():
-        mapper = _found(mapping, integration, connection or "", project).mapper(direction)
+        found = _found(mapping, integration, connection or "", project, instance)
+        mapper = found.mapper(direction)
     output = typer.get_binary_stream("stdout")
     dropped: list[str] = []
     unreadable = 0
@@ -76,12 +80,13 @@ def lineage(
     direction: DirectionOption = "import",
     integration: IntegrationOption = "",
     connection: ConnectionOption = None,
+    instance: InstanceOption = DEFAULT_INSTANCE,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Show what each field of a field mapping is computed from, and by which formula."""
     with failures(as_json):
-        found = _found(mapping, integration, connection or "", project)
+        found = _found(mapping, integration, connection or "", project, instance)
         found.template(direction)
         rows = lineage_rows(found.mapping, direction)
     if as_json:
@@ -101,6 +106,7 @@ class _Found:
     line: int
     schema: DataSchema | None = None
     collection: DataCollection | None = None
+    find: Any = None
 
     def template(self, direction: Direction) -> Any:
         """The formulas in this direction; ProjectError if there are none."""
@@ -117,13 +123,15 @@ class _Found:
 
         self.template(direction)
         if direction == "import":
-            return importer(self.mapping, self.schema, objects=False)
-        return exporter(self.mapping, self.collection, objects=False)
+            made = importer(self.mapping, self.schema, objects=False)
+        else:
+            made = exporter(self.mapping, self.collection, objects=False)
+        return replace(made, find=self.find)
 
 
-def _found(mapping: str, integration: str, connection: str, start: Path) -> _Found:
+def _found(mapping: str, integration: str, connection: str, start: Path, instance: str) -> _Found:
     if re.match(KEY_PATTERN, mapping) and not Path(mapping).is_file():
-        return _of_project(mapping, integration, connection, start)
+        return _of_project(mapping, integration, connection, start, instance)
     from membrane_sync.project.single import read_field_mapping
 
     path = Path(mapping)
@@ -134,13 +142,13 @@ def _found(mapping: str, integration: str, connection: str, start: Path) -> _Fou
     return _Found(schemas.with_references(element, lambda _: None), str(path), 1)
 
 
-def _of_project(key: str, integration: str, connection: str, start: Path) -> _Found:
+def _of_project(key: str, integration: str, connection: str, start: Path, instance: str) -> _Found:
     from membrane_sync.bootstrap import Runtime, find_root
 
     project = Project.load(find_root(start))
     app = integration or _integration_of(project, connection)
     if connection:
-        project = Runtime(project).seen_by(connection, app)
+        project = Runtime(project).seen_by(connection, app, instance)
     layer = {"integration": app, "connection": connection}
     mapping = _element(project, FieldMapping, "field_mapping", key, layer)
     schema, kinds = None, {f"field_mapping {key}"}
@@ -157,7 +165,24 @@ def _of_project(key: str, integration: str, connection: str, start: Path) -> _Fo
         block.mark.line,
         schemas.with_references(schema, lookup) if schema else None,
         _collection(project, mapping, layer),
+        _answering(project, mapping.key, layer, instance) if connection else None,
     )
+
+
+def _answering(project: Project, mapping: str, layer: dict[str, str], instance: str) -> Any:
+    """What the connection's lake answers to formulas; it isn't opened before it's asked.
+
+    A formula that names no link table means that of the sync which uses the mapping.
+    """
+    from membrane_sync.bootstrap import Runtime
+    from membrane_sync.stores.duckdb_lake import DuckDbLake
+    from membrane_sync.sync.lookup import Answering
+
+    wait = project.settings.lock_wait_seconds
+    lake = DuckDbLake(Runtime(project).lake_path(layer["connection"]), wait_seconds=wait)
+    syncs = [sync for sync in project.syncs(**layer) if sync.mapping.key == mapping]
+    links = syncs[0].links.key if syncs else ""
+    return Answering(lake, project.names(**layer), links, instance)
 
 
 def _element(project: Project, model: type[E], kind: str, key: str, layer: dict[str, str]) -> E:

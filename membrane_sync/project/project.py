@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -56,6 +56,22 @@ E = TypeVar("E", bound=Element)
 
 
 @dataclass(frozen=True)
+class Names:
+    """What formulas may name by its key, as one integration or connection sees it."""
+
+    collection: Callable[[str], DataCollection | None] = lambda _: None
+    schema: schemas.Lookup = lambda _: None
+
+
+def stream_name(collection: str, parameters: Mapping[str, Any]) -> str:
+    """Name of a collection's records in the lake; parameters make a stream of their own."""
+    if not parameters:
+        return collection
+    text = json.dumps(parameters, sort_keys=True)
+    return f"{collection}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
 class ResolvedSync:
     """One sync as one integration, or one connection, sees it: every key become an element."""
 
@@ -67,15 +83,12 @@ class ResolvedSync:
     mapping: FieldMapping
     schema: DataSchema | None
     links: DataLinkTable
+    names: Names = field(default_factory=Names, compare=False, repr=False)
 
     @property
     def stream(self) -> str:
         """Name of the collection's records in the lake; parameters make a stream of their own."""
-        parameters = self.source.collection_parameters
-        if not parameters:
-            return self.collection.key
-        text = json.dumps(parameters, sort_keys=True)
-        return f"{self.collection.key}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return stream_name(self.collection.key, self.source.collection_parameters)
 
     @property
     def version(self) -> str:
@@ -259,7 +272,23 @@ class Project:
             mapping=schemas.with_references(mapping, lookup),
             schema=schemas.with_references(schema, lookup) if schema else None,
             links=self.get(DataLinkTable, sync.data_link_table, **layer),
+            names=self.names(integration, connection),
         )
+
+    def names(self, integration: str, connection: str = "") -> Names:
+        """What formulas may name, as this connection sees it."""
+
+        def collection(key: str) -> DataCollection | None:
+            found = self.find("data_collection", key, integration=integration)
+            return cast("DataCollection | None", found)
+
+        lookup = schemas.lookup_in(self, integration=integration, connection=connection)
+
+        def schema(key: str) -> Mapping[str, Any] | None:
+            found = lookup(key)
+            return None if found is None else schemas.expanded(found, lookup)
+
+        return Names(collection, schema)
 
     def connection(self, key: str) -> Connection | None:
         """What files say of a connection; None if they say nothing."""

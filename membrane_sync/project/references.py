@@ -9,6 +9,7 @@ from membrane_sync.elements.base import IsFormula, IsLocator, IsSchema, RefersTo
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Problem
 from membrane_sync.formulas import check as check_formula
+from membrane_sync.formulas.check import references as formula_references
 from membrane_sync.project import schemas
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
@@ -152,7 +153,9 @@ def _references(marked: Marked) -> Iterator[tuple[Steps, str, str]]:
     if isinstance(marked.marker, RefersTo):
         yield (), marked.marker.kind, marked.value
     elif isinstance(marked.marker, IsSchema):
-        yield from ((path, "data_schema", key) for path, key in schemas.references(marked.value))
+        yield from schemas.references(marked.value)
+    elif isinstance(marked.marker, IsFormula):
+        yield from formula_references(marked.value)
 
 
 def _missing(project: Project, address: Address, kind: str, key: str) -> Iterator[str]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError, clock, evaluate_fields
+from membrane_sync.formulas.lookups import Find, Lookups, held, is_asking, prepare
 from membrane_sync.formulas.plan import Plan
 from membrane_sync.formulas.plan import compile as compile_template
+from membrane_sync.formulas.targets import with_collections
 from membrane_sync.ports import Lake
 from membrane_sync.project.schemas import fields, is_sensitive, writable
 from membrane_sync.records import Change, DeadLetter, MappedRecord, Offset, Report
@@ -41,6 +43,8 @@ class Mapper:
     schema: Mapping[str, Any] = field(default_factory=dict)
     raw_fields: bool = False
     objects: bool = True
+    find: Find | None = None
+    """Answers what the formulas ask of links and other records; without it, asking fails."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -60,6 +64,8 @@ class Mapped:
     errors: Sequence[FieldError] = ()
     dropped: frozenset[str] = frozenset()
     """Paths of fields that were left out, since the schema doesn't know them or lets them be."""
+    waits: bool = False
+    """Whether a formula asked what may have an answer later, as a link that isn't there yet."""
 
 
 def map_stream(
@@ -71,30 +77,47 @@ def map_stream(
     version: str,
     report: Report,
     progress: Progress = lambda _v, _r: None,
+    find: Find | None = None,
 ) -> None:
     """Map what changed in the stream since the last time; all of it if the mapping is another.
 
-    Each batch commits its mapped records together with how far it came.
+    Each batch commits its mapped records together with how far it came. Records that asked in vain
+    for a link, or for another record, are mapped again each time, until they find it.
     """
     consumer = f"map:{sync}"
     offset = lake.offset(consumer)
     if offset.version != version:
         offset = Offset(consumer, 0, version)
-    mapper = importer(mapping, schema)
-    while changes := lake.changes(stream, offset.seq, BATCH):
+    mapper = replace(importer(mapping, schema), find=find)
+    for changes, reached in _batches(lake, sync, stream, offset, is_asking(mapper.template)):
         batch = import_records(mapper, sync, changes)
-        offset = replace(offset, seq=changes[-1].seq)
-        counts = lake.keep_mapped(sync, batch.records, batch.dead, offset, mapper.schema)
+        counts = lake.keep_mapped(
+            sync, batch.records, batch.dead, reached, mapper.schema, waiting=batch.waiting
+        )
         report.mapped += counts.mapped
         report.failed += len({letter.external_id for letter in batch.dead})
         report.dropped_fields = dropped_names(report.dropped_fields, batch.dropped)
         progress("map", report)
 
 
+def _batches(
+    lake: Lake, sync: str, stream: str, offset: Offset, asking: bool
+) -> Iterator[tuple[Sequence[Change], Offset]]:
+    """What waits since an earlier run, then what changed; each with how far it brings us."""
+    after = ""
+    while asking and offset.seq and (again := lake.waiting(sync, stream, after, BATCH)):
+        after = again[-1].external_id
+        yield again, offset
+    while changes := lake.changes(stream, offset.seq, BATCH):
+        offset = replace(offset, seq=changes[-1].seq)
+        yield changes, offset
+
+
 def importer(mapping: FieldMapping, schema: DataSchema | None, *, objects: bool = True) -> Mapper:
     """The mapping from the app to the product, as a sync runs it."""
     shape = schema.schema_ if schema else mapping.app_schema
-    return Mapper(template_of(mapping), shape, mapping.include_raw_fields, objects)
+    template = with_collections(template_of(mapping), shape)
+    return Mapper(template, shape, mapping.include_raw_fields, objects)
 
 
 def exporter(
@@ -105,7 +128,8 @@ def exporter(
         return Mapper(template_of(mapping, "export"), objects=objects)
     methods = [m for m in (collection.create, collection.update) if m and not m.not_supported]
     shape = writable(collection.fields_schema, methods)
-    return Mapper(template_of(mapping, "export"), shape, objects=objects)
+    template = with_collections(template_of(mapping, "export"), collection.fields_schema)
+    return Mapper(template, shape, objects=objects)
 
 
 @dataclass
@@ -114,6 +138,7 @@ class Imported:
 
     records: list[MappedRecord] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
 
 
@@ -136,22 +161,43 @@ def import_records(mapper: Mapper, sync: str, changes: Sequence[Change]) -> Impo
         if found is not None:
             result.dead += [_dead_letter(sync, external_id, error) for error in found.errors]
             result.dropped |= found.dropped
+            result.waiting += [external_id] if found.waits else []
     return result
 
 
-def map_records(mapper: Mapper, records: Iterable[Any]) -> Iterator[Mapped]:
+def map_records(mapper: Mapper, records: Sequence[Any]) -> Iterator[Mapped]:
     """Each record through the formulas into the schema's types, in their order."""
-    for record in records:
-        value, errors = evaluate_fields(mapper.template, record)
-        yield _tried(mapper, record, value, errors)
+    lookups, waiting = _prepared(mapper, [partial(_itself, record) for record in records])
+    for number, record in enumerate(records):
+        with held(lookups):
+            value, errors = evaluate_fields(mapper.template, record)
+        mapped = _tried(mapper, record, value, errors)
+        yield replace(mapped, waits=True) if number in waiting else mapped
 
 
 def map_texts(mapper: Mapper, texts: Sequence[str]) -> Iterator[Mapped]:
     """The same for many records as JSON texts, their formulas computed by the column."""
-    found = mapper.plan.run(texts)
+    lookups, waiting = _prepared(mapper, [partial(json.loads, text) for text in texts])
+    with held(lookups):
+        found = mapper.plan.run(texts)
     for number, (text, value) in enumerate(zip(texts, found.values(), strict=True)):
         record = json.loads(text) if mapper.raw_fields else None
-        yield _tried(mapper, record, value, found.errors.get(number, ()))
+        mapped = _tried(mapper, record, value, found.errors.get(number, ()))
+        yield replace(mapped, waits=True) if number in waiting else mapped
+
+
+def _prepared(
+    mapper: Mapper, records: Sequence[Callable[[], Any]]
+) -> tuple[Lookups | None, frozenset[int]]:
+    """All that the formulas will ask, found out at once, and which records ask in vain."""
+    if mapper.find is None or not is_asking(mapper.template):
+        return None, frozenset()
+    lookups = Lookups(mapper.find)
+    return lookups, prepare(mapper.template, records, lookups)
+
+
+def _itself(record: Any) -> Any:
+    return record
 
 
 def dropped_names(known: Sequence[str], more: Iterable[str]) -> list[str]:

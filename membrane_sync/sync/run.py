@@ -18,6 +18,7 @@ from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.lookup import Answering
 from membrane_sync.sync.map import map_stream
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.push import link_and_push
@@ -151,6 +152,7 @@ def map_records(
         sync.version,
         report,
         progress,
+        Answering(parties.lake, sync.names, sync.links.key),
     )
 
 

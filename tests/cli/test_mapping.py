@@ -21,6 +21,7 @@ from membrane_sync.cli.main import app
 from membrane_sync.cli.output import Exit
 from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.ports import ConnectionRecord, Override
+from membrane_sync.records import Batch, Link, LinkKey, Offset, RawRecord
 from membrane_sync.sync import preview
 from membrane_sync.sync.map import Mapper
 from tests.formulas.test_vectors import CORRECTED, VECTORS, expected, typed
@@ -384,6 +385,32 @@ def test_what_is_wrong_with_the_mapping_stops_it_and_nothing_else_does(project: 
     replace(project, "field_mappings:", "field_mappings: [")
     wrong = membrane("map", "contacts", records="{}", root=project)
     assert wrong.exit_code == Exit.PROJECT and "not YAML" in wrong.stderr
+
+
+def test_formulas_that_ask_are_answered_by_the_connections_lake(project: Path) -> None:
+    replace(project, "phone: {$var: $.phone}", "phone: {$findAppRecordId: {recordId: {$var: $.b}}}")
+    replace(project, "city: {type: string}", "city: {referenceCollection: {key: contacts}}")
+    replace(
+        project, "city: {$var: $.address.city}", "city: {$lookup: {query: {email: {$var: $.c}}}}"
+    )
+    runtime = open_runtime(project)
+    runtime.ledger.connect(ConnectionRecord("acme", "kinto", "acme"))
+    lake = runtime.lake(runtime.ledger.connection("acme"))
+    payload = json.dumps({"id": "k1", "email": "boss@x.org"})
+    lake.store(Batch("contacts", [RawRecord("k1", payload, "h")]))
+    lake.keep_links(LinkKey("contacts"), [Link("k1", "app-1")], (), (), Offset("push:contacts"), ())
+    lake.close()
+    records = [
+        {"email": "a", "b": "k1", "c": "boss@x.org"},
+        {"email": "b", "b": "gone", "c": "nobody@x.org"},
+    ]
+    found = lines(membrane("map", "contacts", "-c", "acme", records=ndjson(records), root=project))
+    assert [(f.get("phone"), f.get("city")) for f in found] == [("app-1", "k1"), (None, None)]
+    alone = lines(membrane("map", "contacts", "-i", "kinto", records=ndjson(records), root=project))
+    assert all("name a connection" in line["error"]["reason"] for line in alone)
+    replace(project, "{recordId:", "{dataLinkTable: {key: contcats}, recordId:")
+    wrong = membrane("map", "contacts", "-c", "acme", records=ndjson(records), root=project)
+    assert "no data_link_table 'contcats'" in wrong.stderr and "contacts" in wrong.stderr
 
 
 def test_unknown_keys_and_connections(project: Path, outside: Path) -> None:
