@@ -156,6 +156,11 @@ def _of_project(key: str, integration: str, connection: str, start: Path, instan
         schema = _element(project, DataSchema, "data_schema", mapping.data_schema, layer)
         kinds.add(f"data_schema {schema.key}")
     _refuse_problems(project, kinds)
+    collection = None
+    if app and mapping.data_source:  # else it's unknown where exported records go
+        source = project.get(DataSource, mapping.data_source, **layer)
+        collection = project.collection_of(app, source)
+        mapping, _ = project.composed(app, mapping, source)
     lookup = schemas.lookup_in(project, **layer)
     block = project.block("field_mapping", key, **layer)
     assert block is not None  # it was found above
@@ -164,7 +169,7 @@ def _of_project(key: str, integration: str, connection: str, start: Path, instan
         block.mark.file,
         block.mark.line,
         schemas.with_references(schema, lookup) if schema else None,
-        _collection(project, mapping, layer),
+        collection,
         _answering(project, mapping.key, layer, instance) if connection else None,
     )
 
@@ -202,16 +207,6 @@ def _refuse_problems(project: Project, elements: set[str]) -> None:
     ]
     if wrong:
         raise ProjectError(wrong)
-
-
-def _collection(
-    project: Project, mapping: FieldMapping, layer: dict[str, str]
-) -> DataCollection | None:
-    """Where exported records go; unknown as long as no app is named."""
-    if not (layer["integration"] and mapping.data_source):
-        return None
-    source = project.get(DataSource, mapping.data_source, **layer)
-    return project.collection_of(layer["integration"], source)
 
 
 def _integration_of(project: Project, connection: str) -> str:

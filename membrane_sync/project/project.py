@@ -225,6 +225,15 @@ class Project:
             return load_model(key)
         return cast("UnifiedDataModel | None", own)
 
+    def composed(
+        self, integration: str, mapping: FieldMapping, source: DataSource
+    ) -> tuple[FieldMapping, DataSource]:
+        """Mapping and source for this app, where they speak of a unified data model."""
+        unified = self._unified(integration, source)
+        if unified is None:
+            return mapping, source
+        return composed(mapping, unified), narrowed(source, unified)
+
     def _unified(self, integration: str, source: DataSource) -> UnifiedCollection | None:
         """What stands for the source's unified data model in this integration's app."""
         connector = self.connector(integration)
@@ -259,9 +268,7 @@ class Project:
         if collection is None or collection.list_ is None or collection.list_.not_supported:
             return None
         schema = self.get(DataSchema, mapping.data_schema, **layer) if mapping.data_schema else None
-        unified = self._unified(integration, source)
-        if unified is not None:
-            mapping, source = composed(mapping, unified), narrowed(source, unified)
+        mapping, source = self.composed(integration, mapping, source)
         lookup = schemas.lookup_in(self, **layer)
         return ResolvedSync(
             sync=sync,

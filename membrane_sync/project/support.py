@@ -14,7 +14,6 @@ from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
-from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.elements.sync import Sync
@@ -38,8 +37,6 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
     elif isinstance(element, DataSchema) and element.function:
         yield ("function",), "a schema by function is not supported yet; write it as schema"
-    elif isinstance(element, FieldMapping) and element.unified_export_value is not None:
-        yield ("unified_export_value",), "unified_export_value is not supported yet"
 
 
 def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:

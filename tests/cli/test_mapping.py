@@ -387,6 +387,32 @@ def test_what_is_wrong_with_the_mapping_stops_it_and_nothing_else_does(project: 
     assert wrong.exit_code == Exit.PROJECT and "not YAML" in wrong.stderr
 
 
+def test_a_mapping_through_a_unified_data_model_is_run_for_an_app(project: Path) -> None:
+    replace(project, "contacts: {collection_key: contacts}", "contacts: {udm: contacts}")
+    replace(project, "email: {$var: $.email}", "email: {$var: $.primaryEmail}")
+    replace(project, "    import_value:", "    unified_import_value:")
+    replace(
+        project,
+        "    direction: import",
+        "    unified_export_value: {primaryEmail: {$var: $.email}}",
+    )
+    path = project / "connectors/kinto/connector.yaml"
+    unified = """
+unified_data_models:
+  contacts:
+    collection_mappings:
+      - key: contacts
+        fields_from_collection: {primaryEmail: {$var: $.mail}}
+        fields_to_collection: {email: {$var: $.primaryEmail}}
+"""
+    path.write_text(path.read_text(encoding="utf-8") + unified, encoding="utf-8")
+    options = ["map", "contacts", "-i", "kinto"]
+    (came,) = lines(membrane(*options, records='{"mail": "a@x"}', root=project))
+    assert came["email"] == "a@x"
+    (went,) = lines(membrane(*options, "-d", "export", records='{"email": "a@x"}', root=project))
+    assert went == {"email": "a@x"}
+
+
 def test_formulas_that_ask_are_answered_by_the_connections_lake(project: Path) -> None:
     replace(project, "phone: {$var: $.phone}", "phone: {$findAppRecordId: {recordId: {$var: $.b}}}")
     replace(project, "city: {type: string}", "city: {referenceCollection: {key: contacts}}")
