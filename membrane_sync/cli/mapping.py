@@ -85,6 +85,19 @@ def lineage(
     as_json: JsonOption = False,
 ) -> None:
     """Show what each field of a field mapping is computed from, and by which formula."""
+    show_lineage(mapping, direction, integration, connection, instance, project, as_json)
+
+
+def show_lineage(
+    mapping: str,
+    direction: Direction,
+    integration: str,
+    connection: str | None,
+    instance: str,
+    project: Path,
+    as_json: bool,
+) -> None:
+    """Print a field mapping's lineage, as a table or as JSON."""
     with failures(as_json):
         found = _found(mapping, integration, connection or "", project, instance)
         found.template(direction)

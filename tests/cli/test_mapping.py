@@ -464,6 +464,15 @@ def test_lineage_says_what_each_field_reads(project: Path) -> None:
     assert ["$.name"] in [row["reads"] for row in json.loads(app.stdout)]
 
 
+def test_explain_shows_the_same_lineage(project: Path) -> None:
+    for options in ([], ["--json"], ["-i", "pocketbase", "--json"]):
+        told = membrane("lineage", "contacts", *options, root=project)
+        same = membrane("explain", "field_mapping", "contacts", "--lineage", *options, root=project)
+        assert (same.exit_code, same.stdout) == (Exit.DONE, told.stdout)
+    wrong = membrane("explain", "sync", "contacts", "--lineage", root=project)
+    assert wrong.exit_code == Exit.FAILED and "field_mapping" in wrong.stderr
+
+
 def test_lineage_of_nested_fields_whole_records_and_the_other_direction(outside: Path) -> None:
     path = file(
         outside,
