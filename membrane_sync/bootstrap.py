@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from membrane_sync.clients.api import HttpApi
+from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
 from membrane_sync.project.customisation import Judged
@@ -86,6 +88,23 @@ def _result(run: RunRecord | None) -> str:
 def _without_syncs(connection: ConnectionRecord, why: str) -> Standing:
     names = (connection.key, connection.tenant, connection.integration)
     return Standing(*names, sync="", records=0, links=0, dead_letters=0, last_sync=None, result=why)
+
+
+def _tenant(connection: ConnectionRecord) -> dict[str, Any]:
+    """What a function of the project's hooks is told of whom it works for; no credentials."""
+    return {
+        "tenant": connection.tenant,
+        "connection": connection.key,
+        "integration": connection.integration,
+        "input": dict(connection.input),
+    }
+
+
+def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionRecord) -> ResolvedSync:
+    if sync.schema is None or sync.schema.function is None:
+        return sync
+    names = (connection.integration, connection.key)
+    return replace(sync, schema=project.schema_of(sync.schema, *names, _tenant(connection)))
 
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -190,7 +209,8 @@ class Runtime:
                 hint=f"bring the integration back, or: membrane disconnect {connection.key}",
             )
         project = self.seen_by(connection.key, connection.integration, instance_key)
-        return project.syncs(connection.integration, connection.key)
+        syncs = project.syncs(connection.integration, connection.key)
+        return [_for_tenant(project, sync, connection) for sync in syncs]
 
     def sync(
         self, key: str, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
@@ -205,7 +225,12 @@ class Runtime:
                 f"sync {key!r} is not for integration {connection.integration!r}, or is disabled",
                 hint=f"connection {connection.key!r} takes part in: {known}",
             )
-        return sync
+        return _for_tenant(project, sync, connection)
+
+    def schema_of(self, project: Project, schema: DataSchema, connection: str) -> DataSchema:
+        """The schema as its function, if it has one, gives it for a connection's tenant."""
+        record = self.ledger.connection(connection)
+        return project.schema_of(schema, record.integration, connection, _tenant(record))
 
     @contextmanager
     def connect(

@@ -120,6 +120,7 @@ class _Found:
     schema: DataSchema | None = None
     collection: DataCollection | None = None
     find: Any = None
+    functions: Any = None
 
     def template(self, direction: Direction) -> Any:
         """The formulas in this direction; ProjectError if there are none."""
@@ -139,7 +140,7 @@ class _Found:
             made = importer(self.mapping, self.schema, objects=False)
         else:
             made = exporter(self.mapping, self.collection, objects=False)
-        return replace(made, find=self.find)
+        return replace(made, find=self.find, functions=self.functions)
 
 
 def _found(mapping: str, integration: str, connection: str, start: Path, instance: str) -> _Found:
@@ -169,6 +170,8 @@ def _of_project(key: str, integration: str, connection: str, start: Path, instan
         schema = _element(project, DataSchema, "data_schema", mapping.data_schema, layer)
         kinds.add(f"data_schema {schema.key}")
     _refuse_problems(project, kinds)
+    if schema is not None and schema.function is not None and connection:
+        schema = Runtime(project).schema_of(project, schema, connection)
     collection = None
     if app and mapping.data_source:  # else it's unknown where exported records go
         source = project.get(DataSource, mapping.data_source, **layer)
@@ -184,6 +187,7 @@ def _of_project(key: str, integration: str, connection: str, start: Path, instan
         schemas.with_references(schema, lookup) if schema else None,
         collection,
         _answering(project, mapping.key, layer, instance) if connection else None,
+        project.names(**layer).function,
     )
 
 

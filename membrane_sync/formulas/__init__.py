@@ -4,6 +4,7 @@ from membrane_sync.formulas import functions as _functions  # noqa: F401  # regi
 from membrane_sync.formulas import jsonata as _jsonata  # noqa: F401
 from membrane_sync.formulas import lookups as _lookups
 from membrane_sync.formulas import patterns as _patterns  # noqa: F401
+from membrane_sync.formulas import python as _python  # noqa: F401
 from membrane_sync.formulas import texts as _texts  # noqa: F401
 from membrane_sync.formulas.check import Problem, check, variables
 from membrane_sync.formulas.errors import FieldError, FormulaError

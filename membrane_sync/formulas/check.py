@@ -158,6 +158,13 @@ def _lookup_parts(args: Value) -> Iterable[tuple[Path, Value]]:
     yield from _options("collection")(args)
 
 
+def _python_parts(args: Value) -> Iterable[tuple[Path, Value]]:
+    given: Value = args["arguments"] if has(args, "arguments") else None
+    if isinstance(given, dict):
+        return [(("arguments", name), value) for name, value in given.items()]
+    return [(("arguments", i), v) for i, v in enumerate(given)] if is_array(given) else []
+
+
 _EVALUATED: Final[dict[str, Callable[[Value], Iterable[tuple[Path, Value]]]]] = {
     "$var": _nothing,
     "$plain": _nothing,
@@ -168,6 +175,7 @@ _EVALUATED: Final[dict[str, Callable[[Value], Iterable[tuple[Path, Value]]]]] = 
     "$case": _case_parts,
     "$iterate": _options("source", "item"),
     "$lookup": _lookup_parts,
+    "$python": _python_parts,
     "$findAppRecordId": _options("recordId", "dataLinkTable"),
     "$findExternalRecordId": _options("recordId", "dataLinkTable"),
 }
@@ -197,11 +205,17 @@ def _named_schema(args: Value) -> Iterator[tuple[Path, str, str]]:
             yield ("key",), kinds[args["type"]], args["key"]
 
 
+def _named_function(args: Value) -> Iterator[tuple[Path, str, str]]:
+    if has(args, "function") and isinstance(args["function"], str):
+        yield ("function",), "hook", args["function"]
+
+
 _NAMING: Final[dict[str, Callable[[Value], Iterator[tuple[Path, str, str]]]]] = {
     "$findAppRecordId": _named_table,
     "$findExternalRecordId": _named_table,
     "$lookup": _named_collection,
     "$dataSchemaRef": _named_schema,
+    "$python": _named_function,
 }
 """The operators that name elements of the project."""
 

@@ -195,6 +195,19 @@ def _schema_problems(args: Value) -> Found:
         yield ("type",), f"$dataSchemaRef needs a type that is {' or '.join(SCHEMA_TYPES)}"
 
 
+def _python_problems(args: Value) -> Found:
+    yield from _option_problems("$python", ("function",), ("arguments",))(args)
+    if not isinstance(args, dict) or operator_of(args):
+        return
+    if not isinstance(args.get("function", ""), str):
+        yield ("function",), "$python needs the name of a function, as it is"
+    arguments = args.get("arguments", {})
+    if not isinstance(arguments, (dict, list, tuple)) or (
+        isinstance(arguments, dict) and operator_of(arguments)
+    ):
+        yield ("arguments",), "$python needs arguments by name, or a list of them"
+
+
 def _now_problems(args: Value) -> Found:
     if args not in (None, {}):
         yield (), "$now takes no arguments; write $now: {}"
@@ -230,6 +243,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "$findAppRecordId": _link_problems("$findAppRecordId"),
     "$findExternalRecordId": _link_problems("$findExternalRecordId"),
     "$lookup": _lookup_problems,
+    "$python": _python_problems,
     "$dataSchemaRef": _schema_problems,
     **{n: _list_problems(n) for n in ("$and", "$or", "$firstNotEmpty", "$mergeObjects")},
 }

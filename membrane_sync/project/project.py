@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -27,10 +27,12 @@ from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.sync import Sync
 from membrane_sync.elements.unified_data_model import UnifiedDataModel
-from membrane_sync.errors import NotFound
+from membrane_sync.errors import NotFound, ProjectError
+from membrane_sync.formulas.python import Functions, is_calling
 from membrane_sync.project import schemas
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
+from membrane_sync.project.hooks import called, digest_of, find_hook, hook_files
 from membrane_sync.project.layers import override_layer, resolve
 from membrane_sync.project.loader import (
     CONNECTION,
@@ -61,6 +63,7 @@ class Names:
 
     collection: Callable[[str], DataCollection | None] = lambda _: None
     schema: schemas.Lookup = lambda _: None
+    function: Functions | None = None
 
 
 def stream_name(collection: str, parameters: Mapping[str, Any]) -> str:
@@ -84,6 +87,8 @@ class ResolvedSync:
     schema: DataSchema | None
     links: DataLinkTable
     names: Names = field(default_factory=Names, compare=False, repr=False)
+    hooks: str = ""
+    """Hash of the functions that the mapping may call; empty if it calls none."""
 
     @property
     def stream(self) -> str:
@@ -97,6 +102,7 @@ class ResolvedSync:
             self.mapping.model_dump(mode="json", exclude={"description", "name", "meta"}),
             self.schema.schema_ if self.schema else {},
             self.stream,
+            *filter(None, [self.hooks]),
         ]
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -117,6 +123,7 @@ class Project:
         self.environ = os.environ if environ is None else environ
         self.customisation: Customisation | None = None
         self._elements: dict[tuple[str, str, str, str], Element] = {}
+        self._schemas: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] | None = None) -> Project:
@@ -280,7 +287,12 @@ class Project:
             schema=schemas.with_references(schema, lookup) if schema else None,
             links=self.get(DataLinkTable, sync.data_link_table, **layer),
             names=self.names(integration, connection),
+            hooks=self._hooks(mapping, integration, connection),
         )
+
+    def _hooks(self, mapping: FieldMapping, integration: str, connection: str) -> str:
+        calls = is_calling([mapping.import_value, mapping.default_import_value])
+        return digest_of(hook_files(self.root, integration, connection)) if calls else ""
 
     def names(self, integration: str, connection: str = "") -> Names:
         """What formulas may name, as this connection sees it."""
@@ -295,7 +307,35 @@ class Project:
             found = lookup(key)
             return None if found is None else schemas.expanded(found, lookup)
 
-        return Names(collection, schema)
+        files = hook_files(self.root, integration, connection)
+
+        @lru_cache
+        def function(name: str) -> Callable[..., Any]:
+            try:
+                return find_hook(files, name)
+            except (NotFound, ProjectError) as error:
+                raise LookupError(str(error)) from None
+
+        return Names(collection, schema, function)
+
+    def schema_of(
+        self, schema: DataSchema, integration: str, connection: str, tenant: Mapping[str, Any]
+    ) -> DataSchema:
+        """The schema as its function gives it for a tenant; itself if it has no function.
+
+        The function is called with `tenant`, once for each project that's loaded. Raises NotFound,
+        or ProjectError, with file and line, where it fails or gives no schema.
+        """
+        if schema.function is None:
+            return schema
+        place = (connection, schema.key, json.dumps(tenant, sort_keys=True, default=str))
+        if place not in self._schemas:
+            layer = {"integration": integration, "connection": connection}
+            files = hook_files(self.root, **layer)
+            given = called(find_hook(files, schema.function), dict(tenant))
+            own = schemas.checked(given, f"data_schema {schema.key}")
+            self._schemas[place] = schemas.expanded(own, schemas.lookup_in(self, **layer))
+        return schema.model_copy(update={"schema_": self._schemas[place]})
 
     def connection(self, key: str) -> Connection | None:
         """What files say of a connection; None if they say nothing."""

@@ -17,6 +17,7 @@ from membrane_sync.errors import Problem
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.lookups import SCHEMA_TYPES
 from membrane_sync.formulas.shapes import problems_of as shape_problems
+from membrane_sync.formulas.values import path_text
 from membrane_sync.project.located import Steps
 from membrane_sync.project.patterns import matches
 from membrane_sync.project.validation import Invalid
@@ -161,6 +162,17 @@ def lookup_in(project: Finder, integration: str = "", connection: str = "") -> L
         return found.schema_ if isinstance(found, DataSchema) else None
 
     return lookup
+
+
+def checked(schema: Any, element: str) -> dict[str, Any]:
+    """A schema that a function gave; Invalid if it is none."""
+    found = [
+        f"{path_text(path)}: {message}".removeprefix(": ") for path, message in problems(schema)
+    ]
+    if found:
+        wrong = [Problem(f"{element}: its function gave no schema: {found[0]}", element=element)]
+        raise Invalid(wrong, [])
+    return dict(schema)
 
 
 def with_references(element: S, lookup: Lookup) -> S:

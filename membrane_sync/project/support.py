@@ -12,7 +12,6 @@ from membrane_sync.elements import Element
 from membrane_sync.elements.connection import Connection
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
-from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.request import ErrorRule
@@ -35,8 +34,6 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
     elif isinstance(element, DataSource) and element.contract != "evolve":
         yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
-    elif isinstance(element, DataSchema) and element.function:
-        yield ("function",), "a schema by function is not supported yet; write it as schema"
 
 
 def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:

@@ -17,6 +17,7 @@ from membrane_sync.formulas import MISSING, FieldError, clock, evaluate_fields
 from membrane_sync.formulas.lookups import Find, Lookups, held, is_asking, prepare
 from membrane_sync.formulas.plan import Plan
 from membrane_sync.formulas.plan import compile as compile_template
+from membrane_sync.formulas.python import Functions, calling
 from membrane_sync.formulas.targets import with_collections
 from membrane_sync.ports import Lake
 from membrane_sync.project.schemas import fields, is_sensitive, writable
@@ -45,6 +46,8 @@ class Mapper:
     objects: bool = True
     find: Find | None = None
     """Answers what the formulas ask of links and other records; without it, asking fails."""
+    functions: Functions | None = None
+    """The functions that `$python` may call."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -78,6 +81,7 @@ def map_stream(
     report: Report,
     progress: Progress = lambda _v, _r: None,
     find: Find | None = None,
+    functions: Functions | None = None,
 ) -> None:
     """Map what changed in the stream since the last time; all of it if the mapping is another.
 
@@ -88,7 +92,7 @@ def map_stream(
     offset = lake.offset(consumer)
     if offset.version != version:
         offset = Offset(consumer, 0, version)
-    mapper = replace(importer(mapping, schema), find=find)
+    mapper = replace(importer(mapping, schema), find=find, functions=functions)
     for changes, reached in _batches(lake, sync, stream, offset, is_asking(mapper.template)):
         batch = import_records(mapper, sync, changes)
         counts = lake.keep_mapped(
@@ -169,7 +173,7 @@ def map_records(mapper: Mapper, records: Sequence[Any]) -> Iterator[Mapped]:
     """Each record through the formulas into the schema's types, in their order."""
     lookups, waiting = _prepared(mapper, [partial(_itself, record) for record in records])
     for number, record in enumerate(records):
-        with held(lookups):
+        with held(lookups), calling(mapper.functions):
             value, errors = evaluate_fields(mapper.template, record)
         mapped = _tried(mapper, record, value, errors)
         yield replace(mapped, waits=True) if number in waiting else mapped
@@ -178,7 +182,7 @@ def map_records(mapper: Mapper, records: Sequence[Any]) -> Iterator[Mapped]:
 def map_texts(mapper: Mapper, texts: Sequence[str]) -> Iterator[Mapped]:
     """The same for many records as JSON texts, their formulas computed by the column."""
     lookups, waiting = _prepared(mapper, [partial(json.loads, text) for text in texts])
-    with held(lookups):
+    with held(lookups), calling(mapper.functions):
         found = mapper.plan.run(texts)
     for number, (text, value) in enumerate(zip(texts, found.values(), strict=True)):
         record = json.loads(text) if mapper.raw_fields else None
@@ -193,7 +197,8 @@ def _prepared(
     if mapper.find is None or not is_asking(mapper.template):
         return None, frozenset()
     lookups = Lookups(mapper.find)
-    return lookups, prepare(mapper.template, records, lookups)
+    with calling(mapper.functions):
+        return lookups, prepare(mapper.template, records, lookups)
 
 
 def _itself(record: Any) -> Any:

@@ -153,6 +153,7 @@ def map_records(
         report,
         progress,
         Answering(parties.lake, sync.names, sync.links.key),
+        sync.names.function,
     )
 
 

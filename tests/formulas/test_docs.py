@@ -32,9 +32,9 @@ def test_every_operator_has_one_heading() -> None:
 
 @pytest.mark.parametrize("name", sorted(OPERATORS))
 def test_every_operator_has_an_example(name: str) -> None:
-    """Of those that ask a lake it's a file, which tests/docs check."""
+    """Of those that need a project it's a file, which tests/docs check."""
     section = PAGE.split(f"### `{name}`", 1)[1].split("\n### ", 1)[0]
-    fence = "```yaml\n# mappings" if name in ASKING else "```yaml formula"
+    fence = "```yaml\n# mappings" if name in {*ASKING, "$python"} else "```yaml formula"
     assert fence in section
     assert name in section.split(fence, 1)[1]
 

@@ -122,7 +122,7 @@ def test_infer_schema(template: Any, schema: Any) -> None:
 
 def test_every_operator_that_has_a_rule_exists() -> None:
     assert set(_RULES) <= set(OPERATORS)
-    assert set(OPERATORS) - set(_RULES) == {"$jsonata", "$formula"}
+    assert set(OPERATORS) - set(_RULES) == {"$jsonata", "$formula", "$python"}
 
 
 @pytest.mark.parametrize(
