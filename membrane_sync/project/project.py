@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -29,6 +29,7 @@ from membrane_sync.elements.sync import Sync
 from membrane_sync.elements.unified_data_model import UnifiedDataModel
 from membrane_sync.errors import NotFound, ProjectError
 from membrane_sync.formulas.python import Functions, is_calling
+from membrane_sync.ports import DEFAULT_INSTANCE
 from membrane_sync.project import schemas
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
@@ -55,6 +56,10 @@ from membrane_sync.project.validation import validated
 from membrane_sync.udm import load_model, model_keys
 
 E = TypeVar("E", bound=Element)
+
+
+INSTANCE_MARK = "@"
+"""Between a sync's key and an instance's, as in `contacts@emea`; no key has it."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,28 @@ class ResolvedSync:
     names: Names = field(default_factory=Names, compare=False, repr=False)
     hooks: str = ""
     """Hash of the functions that the mapping may call; empty if it calls none."""
+    instance_key: str = DEFAULT_INSTANCE
+
+    def instance(self, instance_key: str) -> ResolvedSync:
+        """The sync under a name of its own, so that it keeps its own records, offsets and runs."""
+        if instance_key == DEFAULT_INSTANCE:
+            return self
+        named = self.sync.model_copy(
+            update={"key": f"{self.sync.key}{INSTANCE_MARK}{instance_key}"}
+        )
+        return replace(self, sync=named, instance_key=instance_key)
+
+    def is_made_of(self, kind: str, key: str) -> bool:
+        """Is this element, which overrides may change, a part of the sync?"""
+        parts = {
+            "sync": self.sync,
+            "field_mapping": self.mapping,
+            "data_source": self.source,
+            "data_schema": self.schema,
+            "data_link_table": self.links,
+        }
+        part = parts.get(kind)
+        return part is not None and part.key == key
 
     @property
     def stream(self) -> str:

@@ -152,7 +152,7 @@ def map_records(
         sync.version,
         report,
         progress,
-        Answering(parties.lake, sync.names, sync.links.key),
+        Answering(parties.lake, sync.names, sync.links.key, sync.instance_key),
         sync.names.function,
     )
 
@@ -175,6 +175,7 @@ def deliver_records(
         parties.owner,
         report,
         progress,
+        sync.instance_key,
     )
 
 
