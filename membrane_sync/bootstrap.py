@@ -58,6 +58,26 @@ def open_runtime(root: Path) -> Runtime:
     return Runtime(project)
 
 
+def taking_part(project: Project, sync: ResolvedSync, connections: Sequence[str]) -> Sequence[str]:
+    """Those of an integration's connections that a sync is for, by files and by overrides.
+
+    Connections that have nothing of their own are as their integration, so aren't resolved.
+    """
+    ledger = Runtime(project).ledger
+    try:
+        overrides = {key: ledger.overrides(key) for key in connections}
+    finally:
+        ledger.close()
+    found: list[str] = []
+    for key, own in overrides.items():
+        if own or key in project.connections:
+            seen = customised(project, key, sync.integration.key, own)
+            if seen.sync(sync.sync.key, sync.integration.key, key) is None:
+                continue
+        found.append(key)
+    return found
+
+
 @dataclass(frozen=True)
 class Standing:
     """How one sync of one connection stands; `result` says in words how its last run went."""

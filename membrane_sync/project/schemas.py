@@ -16,10 +16,10 @@ from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Problem
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.lookups import SCHEMA_TYPES
+from membrane_sync.formulas.patterns import matches
 from membrane_sync.formulas.shapes import problems_of as shape_problems
 from membrane_sync.formulas.values import path_text
 from membrane_sync.project.located import Steps
-from membrane_sync.project.patterns import matches
 from membrane_sync.project.validation import Invalid
 
 Found = Iterator[tuple[Steps, str]]

@@ -17,8 +17,9 @@ from membrane_sync.apps.process import free_port
 from membrane_sync.errors import RateLimited
 from membrane_sync.orchestration import failures, stages
 from membrane_sync.orchestration.definitions import build_definitions
+from membrane_sync.orchestration.partitions import register
 from membrane_sync.orchestration.resources import MembraneResource
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.ports import ConnectionRecord, Override
 from tests.end_to_end.helpers import (
     Tenant,
     Workspace,
@@ -318,6 +319,17 @@ syncs:
         assert "disabled" in failure(result) and "takes part in: companies" in failure(result)
         evaluated = evaluate_schedule(workspace, instance, datetime(2026, 3, 1, tzinfo=UTC))
         assert isinstance(evaluated, str)
+
+    def test_a_sync_that_an_override_disables_is_not_scheduled(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        connection = workspace.connect(tenant.connection)
+        due = datetime(2026, 3, 1, tzinfo=UTC)
+        register(instance, "kinto", connection)
+        assert not isinstance(evaluate_schedule(workspace, instance, due), str)
+        off = Override(connection, "sync", "contacts", ("enabled",), False)
+        workspace.runtime.ledger.override(connection, [off])
+        assert isinstance(evaluate_schedule(workspace, instance, due), str)
 
 
 class TestSecrecy:
