@@ -122,6 +122,13 @@ class ResolvedSync:
         """Name of the collection's records in the lake; parameters make a stream of their own."""
         return stream_name(self.collection.key, self.source.collection_parameters)
 
+    @cached_property
+    def collection_version(self) -> str:
+        """Hash of what shapes the records in the lake."""
+        shape = self.collection.model_dump(mode="json", exclude={"name", "description", "meta"})
+        text = json.dumps([shape, self.source.collection_parameters], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     @property
     def version(self) -> str:
         """Hash of what shapes the mapped records: another hash means mapping everything again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from membrane_sync.elements.data_collection import Cursor, DataCollection
@@ -17,11 +18,13 @@ class Checkpoints:
     of what exists may show none, and moving on would skip those in between.
     """
 
-    def __init__(self, collection: DataCollection, *, cursor: Any, full: bool) -> None:
+    def __init__(
+        self, collection: DataCollection, *, cursor: Any, full: bool, now: datetime | None = None
+    ) -> None:
         method = collection.list_
         self._collection = collection
         self._cursor: Cursor | None = method.cursor if method else None
-        self._order = CursorOrder(self._cursor) if self._cursor else None
+        self._order = CursorOrder(self._cursor, now) if self._cursor else None
         self._full = full
         self._stored = cursor
         shown = collection.deletes.tombstone is None

@@ -12,7 +12,8 @@ from typing import Any
 
 from membrane_sync.elements.data_collection import Cursor
 from membrane_sync.errors import Fatal, UnexpectedAnswer
-from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.formulas import MISSING
+from membrane_sync.formulas.locators import reader
 
 AHEAD = timedelta(days=1)
 """How far a time may be ahead of our clock, or our clock of the app's, and still be believed."""
@@ -35,10 +36,11 @@ class CursorOrder:
     def __init__(self, cursor: Cursor, now: datetime | None = None) -> None:
         self._cursor = cursor
         self._now = now or datetime.now(UTC)
+        self._read = reader(cursor.field)
 
     def found(self, record: Any) -> Any:
         """What the record has as cursor value; None where it has none, or an empty text."""
-        found = evaluate({"$var": self._cursor.field}, record)
+        found = self._read(record)
         return None if found is MISSING or found == "" else found
 
     def value(self, record: Any) -> Any:

@@ -423,7 +423,7 @@ def test_formulas_that_ask_are_answered_by_the_connections_lake(project: Path) -
     runtime.ledger.connect(ConnectionRecord("acme", "kinto", "acme"))
     lake = runtime.lake(runtime.ledger.connection("acme"))
     payload = json.dumps({"id": "k1", "email": "boss@x.org"})
-    lake.store(Batch("contacts", [RawRecord("k1", payload, "h")]))
+    lake.store(Batch("contacts", [RawRecord("k1", payload)]))
     lake.keep_links(LinkKey("contacts"), [Link("k1", "app-1")], (), (), Offset("push:contacts"), ())
     lake.close()
     records = [
