@@ -20,6 +20,7 @@ from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.ports import DEFAULT_INSTANCE
 from membrane_sync.project import schemas
@@ -202,9 +203,19 @@ def _answering(project: Project, mapping: str, layer: dict[str, str], instance: 
 
     wait = project.settings.lock_wait_seconds
     lake = DuckDbLake(Runtime(project).lake_path(layer["connection"]), wait_seconds=wait)
-    syncs = [sync for sync in project.syncs(**layer) if sync.mapping.key == mapping]
-    links = syncs[0].links.key if syncs else ""
-    return Answering(lake, project.names(**layer), links, instance)
+    return Answering(lake, project.names(**layer), _links_of(project, mapping, layer), instance)
+
+
+def _links_of(project: Project, mapping: str, layer: dict[str, str]) -> str:
+    """The link table of the sync that uses the mapping; empty if none does."""
+    for key in project.keys("sync", **layer):
+        try:
+            sync = project.get(Sync, key, **layer)
+        except ProjectError:
+            continue  # `membrane check` tells of it; this mapping may be right all the same
+        if sync.field_mapping == mapping:
+            return sync.data_link_table
+    return ""
 
 
 def _element(project: Project, model: type[E], kind: str, key: str, layer: dict[str, str]) -> E:

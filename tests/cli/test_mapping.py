@@ -432,6 +432,10 @@ def test_formulas_that_ask_are_answered_by_the_connections_lake(project: Path) -
     ]
     found = lines(membrane("map", "contacts", "-c", "acme", records=ndjson(records), root=project))
     assert [(f.get("phone"), f.get("city")) for f in found] == [("app-1", "k1"), (None, None)]
+    file(project / "mappings/universal/packages", "syncs: {aaa: {fild_mapping: x}}\n", "wrong.yaml")
+    again = lines(membrane("map", "contacts", "-c", "acme", records=ndjson(records), root=project))
+    assert again == found, "another sync that is wrong is no obstacle"
+    (project / "mappings/universal/packages/wrong.yaml").unlink()
     alone = lines(membrane("map", "contacts", "-i", "kinto", records=ndjson(records), root=project))
     assert all("name a connection" in line["error"]["reason"] for line in alone)
     replace(project, "{recordId:", "{dataLinkTable: {key: contcats}, recordId:")
