@@ -172,8 +172,7 @@ def _work(runtime: Runtime, key: str, connection: str | None) -> tuple[list[Work
 def _is_meant(sync: ResolvedSync, key: str) -> bool:
     """Is it the sync of this name? One that names no instance means all of them."""
     name, mark, instance = key.partition(INSTANCE_MARK)
-    own = sync.sync.key.partition(INSTANCE_MARK)[0]
-    return name in ("", own) and (not mark or instance == sync.instance_key)
+    return name in ("", sync.declared_key) and (not mark or instance == sync.instance_key)
 
 
 def _one(

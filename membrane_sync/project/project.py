@@ -105,6 +105,11 @@ class ResolvedSync:
         )
         return replace(self, sync=named, instance_key=instance_key)
 
+    @property
+    def declared_key(self) -> str:
+        """The sync's key in its file, whichever instance this is."""
+        return self.sync.key.partition(INSTANCE_MARK)[0]
+
     def is_made_of(self, kind: str, key: str) -> bool:
         """Is this element, which overrides may change, a part of the sync?"""
         parts = {

@@ -320,6 +320,19 @@ syncs:
         evaluated = evaluate_schedule(workspace, instance, datetime(2026, 3, 1, tzinfo=UTC))
         assert isinstance(evaluated, str)
 
+    def test_a_run_may_be_of_another_instance(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write([person(1)])
+        connection = workspace.connect(tenant.connection)
+        path = ("import_value", "city")
+        own = Override(connection, "field_mapping", "contacts", path, "HQ", instance_key="emea")
+        workspace.runtime.ledger.override(connection, [own])
+        for name in ("", "contacts@emea"):
+            found = numbers(run_job(workspace, instance, connection, sync=name))
+            assert found["contacts_delivered"]["delivered"] == 1
+        assert sorted(row["city"] == "HQ" for row in workspace.rows()) == [False, True]
+
     def test_a_sync_that_an_override_disables_is_not_scheduled(
         self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
     ) -> None:
