@@ -16,7 +16,7 @@ from pathlib import Path
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
-from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
+from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Lease, RunRecord
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import Project, ResolvedSync
@@ -24,7 +24,6 @@ from membrane_sync.project.references import check, errors
 from membrane_sync.records import Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.file_lock import held
 from membrane_sync.stores.sql_destination import SqlDestination
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault, vault_key
@@ -142,19 +141,22 @@ class Runtime:
     def ledger(self) -> SqlLedger:
         """Connections, credentials and runs."""
         key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
-        return SqlLedger(self.settings.ledger_url, AesVault(key))
+        return SqlLedger(
+            self.settings.ledger_url, AesVault(key), lease_seconds=self.settings.lease_seconds
+        )
 
     def lake_path(self, connection: str) -> Path:
         """The connection's lake file, which may not exist yet."""
         return self.settings.data_dir / "lake" / f"{connection}.duckdb"
 
-    def lake(self, connection: ConnectionRecord) -> DuckDbLake:
-        """The connection's lake; close it after use."""
+    def lake(self, connection: ConnectionRecord, epoch: int | None = None) -> DuckDbLake:
+        """The connection's lake; close it after use. Who writes gives the `epoch` of its lease."""
         syncs = self.syncs(connection)
         return DuckDbLake(
             self.lake_path(connection.key),
             schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
             wait_seconds=self.settings.lock_wait_seconds,
+            epoch=epoch,
         )
 
     def seen_by(
@@ -213,17 +215,19 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection.
+        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
-        lock = self.settings.data_dir / "locks" / f"{key}.lock"
-        with held(lock, what, self.settings.lock_wait_seconds):
+        with self.ledger.leases.hold(key, what, self.settings.lock_wait_seconds) as lease:
             integration = self.project.integration(connection.integration)
             connector = self.project.connector(connection.integration)
             api = HttpApi(connector, connection, integration.parameters)
-            lake = self.lake(connection)
-            destination = SqlDestination(self.database(sync))
+            lake = self.lake(connection, lease.epoch)
+            destination = self._destination(sync, lease)
             try:
+                if lease.taken_over:
+                    lake.fence_off()
                 yield Parties(connection, api, lake, destination)
             finally:
                 destination.close()
@@ -317,6 +321,12 @@ class Runtime:
         """URL of the product's database that a sync delivers to."""
         table = sync.schema.table if sync and sync.schema else None
         return self.settings.databases[table.database if table else "app"]
+
+    def _destination(self, sync: ResolvedSync | None, lease: Lease) -> SqlDestination:
+        url = self.database(sync)
+        # SQLite lets one write at a time: the lease can't be renewed in a file that we're writing.
+        shared = url == self.settings.ledger_url and url.startswith("sqlite")
+        return SqlDestination(url, lease.check, inside=not shared)
 
     @contextmanager
     def recorded(

@@ -294,9 +294,29 @@ class Vault(Protocol):
         ...
 
 
-class Locks(Protocol):
-    """Keeps two runs of one connection apart."""
+class Lease(Protocol):
+    """The right to write for a connection, held by one process until it's released or runs out."""
 
-    def hold(self, connection: str, what: str) -> AbstractContextManager[None]:
-        """Hold the connection; waits a bounded time, then LockTimeout names the holder."""
+    connection: str
+    epoch: int
+    """Higher at each acquisition, for ever."""
+    taken_over: bool
+    """The last holder never released it: it's dead, or it may wake up and write."""
+
+    def check(self) -> None:
+        """Renew it; raises Fenced if another process has taken it over."""
+        ...
+
+
+class Leases(Protocol):
+    """Keeps two runs of one connection apart, also if one of them is frozen and wakes up late."""
+
+    def hold(
+        self, connection: str, purpose: str, wait_seconds: float
+    ) -> AbstractContextManager[Lease]:
+        """Hold the connection, and renew it in the background.
+
+        Waits for others, then raises LockTimeout, which names the holder. A holder that's dead, or
+        did not renew in time, is taken over.
+        """
         ...

@@ -39,6 +39,7 @@ class DuckDbLake:
     """The lake in one DuckDB file; implements `ports.Lake`.
 
     `schemas` are the collections' field schemas by stream: their properties become typed columns.
+    `epoch` is that of the lease it's written under.
     """
 
     def __init__(
@@ -47,14 +48,20 @@ class DuckDbLake:
         *,
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
         wait_seconds: float = 60.0,
+        epoch: int | None = None,
     ) -> None:
         self.path = path
         self._schemas = schemas or {}
-        self._file = LakeFile(path, wait_seconds)
+        self._file = LakeFile(path, wait_seconds, epoch=epoch)
 
     def close(self) -> None:
         """Give back memory; the file isn't open."""
         self._file.close()
+
+    def fence_off(self) -> None:
+        """Refuse from now on what an earlier lease still wants to write; makes the lake."""
+        with self._file.writing("take the connection over"), self._file.transaction():
+            pass
 
     # --- 2 store ---------------------------------------------------------------------------------
 

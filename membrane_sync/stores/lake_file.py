@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from membrane_sync.errors import Fatal, LockTimeout
+from membrane_sync.errors import Fatal, Fenced, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
 
@@ -53,9 +53,10 @@ INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
 class LakeFile:
     """A lake's file, attached as `lake` to `memory` while one of its blocks runs."""
 
-    def __init__(self, path: Path, wait_seconds: float) -> None:
+    def __init__(self, path: Path, wait_seconds: float, *, epoch: int | None = None) -> None:
         self.path = path
         self._wait_seconds = wait_seconds
+        self._epoch = epoch
         self._checked = False
 
     @cached_property
@@ -88,14 +89,14 @@ class LakeFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside, or none of it."""
-        self.memory.execute("BEGIN")
-        try:
+        """All that is written inside, or none of it.
+
+        Raises Fenced if a later lease than the one it's written under has written, or read, here.
+        """
+        with self._all_or_nothing():
+            if self._epoch is not None:
+                self._fence_off(self._epoch)
             yield
-        except BaseException:
-            self.memory.execute("ROLLBACK")
-            raise
-        self.memory.execute("COMMIT")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement."""
@@ -125,6 +126,16 @@ class LakeFile:
         """Give back memory; the file isn't open."""
         if "memory" in vars(self):
             self.memory.close()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        self.memory.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.memory.execute("ROLLBACK")
+            raise
+        self.memory.execute("COMMIT")
 
     @contextmanager
     def _locked(self, what: str) -> Iterator[None]:
@@ -163,11 +174,25 @@ class LakeFile:
         unfinished.with_name(f"{unfinished.name}.wal").unlink(missing_ok=True)
         self._attach(unfinished, "")
         try:
-            with self.transaction():
+            with self._all_or_nothing():
                 self.memory.execute(_LAYOUT)
         finally:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
+
+    def _fence_off(self, epoch: int) -> None:
+        """Leave the lease's epoch in the file, for those with an older one; stop if it's ours."""
+        rows = self.rows("SELECT value FROM lake.counters WHERE name = 'epoch'")
+        latest = rows[0][0] if rows else 0
+        if epoch < latest:
+            raise Fenced(
+                f"{self.path.name}: another process took the connection over while this one stood "
+                "still; nothing of this one's is written",
+                hint="the other one goes on from where the lake stands",
+            )
+        if epoch > latest:
+            self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
+            self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [epoch])
 
     def _check(self) -> None:
         version = self.number("SELECT version FROM lake.format")

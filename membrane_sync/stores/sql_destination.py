@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,10 +36,18 @@ _CREDENTIALS = ("user", "password", "passfile", "sslpassword")
 
 
 class SqlDestination:
-    """Implements `ports.Destination` for the tables that data schemas name."""
+    """Implements `ports.Destination` for the tables that data schemas name.
 
-    def __init__(self, url: str) -> None:
+    `check` raises if the connection isn't ours to write for any more. It's asked before each batch
+    and, if it may be, `inside` the transaction once more before its commit.
+    """
+
+    def __init__(
+        self, url: str, check: Callable[[], None] = lambda: None, *, inside: bool = True
+    ) -> None:
         self._engine = _engine(url)
+        self._check = check
+        self._inside = inside
         self._tables: dict[str, sa.Table] = {}
 
     @property
@@ -108,12 +116,15 @@ class SqlDestination:
         writer = _Writer(self._table(schema), schema, owner, soft=soft)
         latest = list({delivery.external_id: delivery for delivery in deliveries}.values())
         refused = writer.unkeyed(latest)
+        self._check()
         with self._transaction() as transaction:
             refused.update(writer.foreign(transaction, _without(latest, refused)))
             failed = writer.write(transaction, _without(latest, refused))
             # What was in the way may have moved by now, such as a unique value.
             again = [delivery for delivery in latest if delivery.external_id in failed]
             refused.update(writer.write(transaction, again))
+            if self._inside:
+                self._check()
         taken = _without(latest, refused)
         return Outcome(
             written=[d.external_id for d in taken if d.values is not None],
