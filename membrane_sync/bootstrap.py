@@ -7,9 +7,9 @@ with open_runtime(root).connect("acme_kinto") as parties:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,14 @@ from membrane_sync.project.references import check, errors
 from membrane_sync.records import Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.sql_destination import SqlDestination
+from membrane_sync.stores.lake_file import Memory, new_memory
+from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.run import Parties
+
+__all__ = ["Memory", "Opened", "Runtime", "Standing", "find_root", "new_memory", "open_runtime"]
 
 
 def find_root(start: Path) -> Path:
@@ -130,12 +133,44 @@ def _refuse_another_account(
         )
 
 
+@dataclass
+class Opened:
+    """A connection that is held: its app, its lake, and the product's databases."""
+
+    runtime: Runtime
+    connection: ConnectionRecord
+    api: HttpApi
+    lake: DuckDbLake
+    lease: Lease
+    closing: ExitStack
+    shared: bool
+    destinations: dict[str, SqlDestination] = field(default_factory=dict)
+
+    def parties(self, sync: ResolvedSync | None) -> Parties:
+        """Who takes part in one of its syncs."""
+        url = self.runtime.database(sync)
+        if url not in self.destinations:
+            destination = self.runtime.destination(url, self.lease, shared=self.shared)
+            self.closing.callback(destination.close)
+            self.destinations[url] = destination
+        return Parties(self.connection, self.api, self.lake, self.destinations[url])
+
+
 class Runtime:
     """A checked project with its stores."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.settings = project.settings
+        self._syncs: dict[str, list[ResolvedSync]] = {}
+        self._tables: dict[str, Tables] = {}
+
+    def close(self) -> None:
+        """Give back all database connections; they come back when they're needed."""
+        self.ledger.close()
+        for tables in self._tables.values():
+            tables.close()
+        self._tables.clear()
 
     @cached_property
     def ledger(self) -> SqlLedger:
@@ -149,14 +184,24 @@ class Runtime:
         """The connection's lake file, which may not exist yet."""
         return self.settings.data_dir / "lake" / f"{connection}.duckdb"
 
-    def lake(self, connection: ConnectionRecord, epoch: int | None = None) -> DuckDbLake:
-        """The connection's lake; close it after use. Who writes gives the `epoch` of its lease."""
-        syncs = self.syncs(connection)
+    def lake(self, connection: ConnectionRecord) -> DuckDbLake:
+        """The connection's lake, to read it; close it after use."""
+        return self._lake(connection, self.syncs(connection))
+
+    def _lake(
+        self,
+        connection: ConnectionRecord,
+        syncs: Sequence[ResolvedSync],
+        *,
+        epoch: int | None = None,
+        memory: Memory | None = None,
+    ) -> DuckDbLake:
         return DuckDbLake(
             self.lake_path(connection.key),
             schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
             wait_seconds=self.settings.lock_wait_seconds,
             epoch=epoch,
+            memory=memory,
         )
 
     def seen_by(
@@ -191,8 +236,15 @@ class Runtime:
                 "which the project doesn't have",
                 hint=f"bring the integration back, or: membrane disconnect {connection.key}",
             )
-        project = self.seen_by(connection.key, connection.integration, instance_key)
-        return project.syncs(connection.integration, connection.key)
+        own = connection.key in self.project.connections
+        if own or instance_key != DEFAULT_INSTANCE or self.ledger.overrides(connection.key):
+            project = self.seen_by(connection.key, connection.integration, instance_key)
+            return project.syncs(connection.integration, connection.key)
+        # A connection of which nobody says anything is as all others of its integration.
+        if connection.integration not in self._syncs:
+            found = self.project.syncs(connection.integration)
+            self._syncs[connection.integration] = found
+        return self._syncs[connection.integration]
 
     def sync(
         self, key: str, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
@@ -219,20 +271,35 @@ class Runtime:
         is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
-        with self.ledger.leases.hold(key, what, self.settings.lock_wait_seconds) as lease:
+        with self.opened(connection, self.syncs(connection), what=what) as opened:
+            yield opened.parties(sync)
+
+    @contextmanager
+    def opened(
+        self,
+        connection: ConnectionRecord,
+        syncs: Sequence[ResolvedSync],
+        *,
+        what: str,
+        wait_seconds: float | None = None,
+        memory: Memory | None = None,
+    ) -> Iterator[Opened]:
+        """As `connect`, for several syncs one after another.
+
+        With a `memory` to work in, the connections and the tables of the product's database are
+        shared with all others that this process opens so.
+        """
+        wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
+        with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
             integration = self.project.integration(connection.integration)
             connector = self.project.connector(connection.integration)
             api = HttpApi(connector, connection, integration.parameters)
-            lake = self.lake(connection, lease.epoch)
-            destination = self._destination(sync, lease)
-            try:
-                if lease.taken_over:
-                    lake.fence_off()
-                yield Parties(connection, api, lake, destination)
-            finally:
-                destination.close()
-                lake.close()
-                api.close()
+            closing.callback(api.close)
+            lake = self._lake(connection, syncs, epoch=lease.epoch, memory=memory)
+            closing.callback(lake.close)
+            if lease.taken_over:
+                lake.fence_off()
+            yield Opened(self, connection, api, lake, lease, closing, shared=memory is not None)
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.
@@ -322,11 +389,12 @@ class Runtime:
         table = sync.schema.table if sync and sync.schema else None
         return self.settings.databases[table.database if table else "app"]
 
-    def _destination(self, sync: ResolvedSync | None, lease: Lease) -> SqlDestination:
-        url = self.database(sync)
+    def destination(self, url: str, lease: Lease, *, shared: bool = False) -> SqlDestination:
+        """A database of the product, which is only written while the lease is held."""
         # SQLite lets one write at a time: the lease can't be renewed in a file that we're writing.
-        shared = url == self.settings.ledger_url and url.startswith("sqlite")
-        return SqlDestination(url, lease.check, inside=not shared)
+        inside = url != self.settings.ledger_url or not url.startswith("sqlite")
+        tables = self._tables.setdefault(url, Tables(url)) if shared else None
+        return SqlDestination(url, lease.check, inside=inside, tables=tables)
 
     @contextmanager
     def recorded(
@@ -337,13 +405,8 @@ class Runtime:
         The stages of one run, in processes of their own, add to the same report, unless one is
         given.
         """
-        run = next(
-            (
-                run
-                for run in self.ledger.last_runs()
-                if (run.id, run.sync, run.connection) == (run_id, sync, connection)
-            ),
-            RunRecord(run_id, connection, sync, datetime.now(UTC)),
+        run = self.ledger.run(run_id, sync, connection) or RunRecord(
+            run_id, connection, sync, datetime.now(UTC)
         )
         report = report or run.report or Report(sync=sync, connection=connection)
         self.ledger.record_run(replace(run, finished_at=None, error=""))

@@ -68,7 +68,7 @@ class ResolvedSync:
     schema: DataSchema | None
     links: DataLinkTable
 
-    @property
+    @cached_property
     def stream(self) -> str:
         """Name of the collection's records in the lake; parameters make a stream of their own."""
         parameters = self.source.collection_parameters
@@ -77,7 +77,7 @@ class ResolvedSync:
         text = json.dumps(parameters, sort_keys=True)
         return f"{self.collection.key}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Hash of what shapes the mapped records: another hash means mapping everything again."""
         shape = [

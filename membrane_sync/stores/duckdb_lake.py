@@ -28,7 +28,7 @@ from membrane_sync.records import (
     StoreCounts,
 )
 from membrane_sync.stores.columns import literal
-from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.typed_table import MAPPED, RECORDS, Misfit, TypedTable
 
 _READABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -39,7 +39,7 @@ class DuckDbLake:
     """The lake in one DuckDB file; implements `ports.Lake`.
 
     `schemas` are the collections' field schemas by stream: their properties become typed columns.
-    `epoch` is that of the lease it's written under.
+    `epoch` is that of the lease it's written under, `memory` one to work in that others use, too.
     """
 
     def __init__(
@@ -49,10 +49,11 @@ class DuckDbLake:
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
         wait_seconds: float = 60.0,
         epoch: int | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.path = path
         self._schemas = schemas or {}
-        self._file = LakeFile(path, wait_seconds, epoch=epoch)
+        self._file = LakeFile(path, wait_seconds, epoch=epoch, memory=memory)
 
     def close(self) -> None:
         """Give back memory; the file isn't open."""

@@ -50,23 +50,39 @@ INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
 """
 
 
+Memory = duckdb.DuckDBPyConnection
+
+
+def new_memory() -> Memory:
+    """A DuckDB in memory, which several lakes may use one after another."""
+    memory = duckdb.connect(":memory:")
+    memory.execute("SET TimeZone = 'UTC'; SET threads = 2")
+    # Else a query could name Python variables as if they were tables.
+    memory.execute("SET python_enable_replacements = false")
+    return memory
+
+
 class LakeFile:
     """A lake's file, attached as `lake` to `memory` while one of its blocks runs."""
 
-    def __init__(self, path: Path, wait_seconds: float, *, epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wait_seconds: float,
+        *,
+        epoch: int | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.path = path
         self._wait_seconds = wait_seconds
         self._epoch = epoch
+        self._lent = memory
         self._checked = False
 
     @cached_property
     def memory(self) -> duckdb.DuckDBPyConnection:
         """The in-memory DuckDB that work is staged in; made on first use, as it takes 25 ms."""
-        memory = duckdb.connect(":memory:")
-        memory.execute("SET TimeZone = 'UTC'; SET threads = 2")
-        # Else a query could name Python variables as if they were tables.
-        memory.execute("SET python_enable_replacements = false")
-        return memory
+        return self._lent or new_memory()
 
     @contextmanager
     def reading(self, what: str) -> Iterator[bool]:
@@ -124,7 +140,7 @@ class LakeFile:
 
     def close(self) -> None:
         """Give back memory; the file isn't open."""
-        if "memory" in vars(self):
+        if "memory" in vars(self) and self._lent is None:
             self.memory.close()
 
     @contextmanager

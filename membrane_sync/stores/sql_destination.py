@@ -35,6 +35,32 @@ _CREDENTIALS = ("user", "password", "passfile", "sslpassword")
 """What a URL's query may say of who asks; the rest says where."""
 
 
+class Tables:
+    """A database's tables that were made ready, for one destination or for many of a process.
+
+    Many share a look at a table as long as they share these: one that's dropped meanwhile is only
+    missed by the next process.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        # By identity, as hashing schemas takes longer than all else; it's kept, so that it's one.
+        self._ready: dict[int, tuple[DataSchema, sa.Table]] = {}
+
+    def close(self) -> None:
+        """Give back the database connections."""
+        self.engine.dispose()
+
+    def get(self, schema: DataSchema) -> sa.Table | None:
+        """The schema's table, if it's ready."""
+        found = self._ready.get(id(schema))
+        return found[1] if found is not None else None
+
+    def put(self, schema: DataSchema, table: sa.Table) -> None:
+        """Remember that it's ready."""
+        self._ready[id(schema)] = (schema, table)
+
+
 class SqlDestination:
     """Implements `ports.Destination` for the tables that data schemas name.
 
@@ -43,12 +69,18 @@ class SqlDestination:
     """
 
     def __init__(
-        self, url: str, check: Callable[[], None] = lambda: None, *, inside: bool = True
+        self,
+        url: str,
+        check: Callable[[], None] = lambda: None,
+        *,
+        inside: bool = True,
+        tables: Tables | None = None,
     ) -> None:
-        self._engine = _engine(url)
+        self._own = tables is None
+        self._tables = tables or Tables(url)
+        self._engine = self._tables.engine
         self._check = check
         self._inside = inside
-        self._tables: dict[str, sa.Table] = {}
 
     @property
     def place(self) -> str:
@@ -61,13 +93,16 @@ class SqlDestination:
         return hashlib.sha256(repr(where).encode()).hexdigest()[:16]
 
     def close(self) -> None:
-        """Give back the database connections."""
-        self._engine.dispose()
+        """Give back the database connections, unless others use them too."""
+        if self._own:
+            self._tables.close()
 
     def prepare(self, schema: DataSchema) -> None:
         declared = declared_table(schema)
+        if not self._own and self._tables.get(schema) is not None:
+            return
         try:
-            self._tables[schema.key] = ready_table(self._engine, schema)
+            self._tables.put(schema, ready_table(self._engine, schema))
         except SQLAlchemyError as error:
             raise DestinationError(
                 f"table {declared.name!r} of database {declared.database!r}: {_first_line(error)}",
@@ -133,9 +168,11 @@ class SqlDestination:
         )
 
     def _table(self, schema: DataSchema) -> sa.Table:
-        if schema.key not in self._tables:
+        if self._tables.get(schema) is None:
             self.prepare(schema)
-        return self._tables[schema.key]
+        table = self._tables.get(schema)
+        assert table is not None
+        return table
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

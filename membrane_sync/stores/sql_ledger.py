@@ -16,6 +16,7 @@ from membrane_sync.errors import NotConnected
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override, RunRecord, Vault
 from membrane_sync.records import Report
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_due import SqlDue, due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
 
 _connections = sa.Table(
@@ -66,6 +67,7 @@ class SqlLedger:
         self._database = LedgerDatabase(url)
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
+        self.due = SqlDue(self._database, _connections)
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -102,11 +104,16 @@ class SqlLedger:
         with self._begin() as transaction:
             if not transaction.execute(sa.update(_connections).where(here).values(values)).rowcount:
                 transaction.execute(sa.insert(_connections).values(key=record.key, **values))
+            # What failed may go well with other credentials: it's due at once.
+            at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
+            at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
+            transaction.execute(at_once)
 
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
             gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
-            transaction.execute(sa.delete(_overrides).where(_overrides.c.connection == key))
+            for table in (_overrides, due, planned):
+                transaction.execute(sa.delete(table).where(table.c.connection == key))
         if not gone.rowcount:
             raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
 
@@ -126,6 +133,7 @@ class SqlLedger:
             for new in overrides:
                 _reset(transaction, connection, (new.kind, new.key, new.instance_key), new.path)
                 transaction.execute(sa.insert(_overrides).values(_override_row(connection, new)))
+            transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
 
     def reset_overrides(
         self,
@@ -136,27 +144,36 @@ class SqlLedger:
         instance_key: str = DEFAULT_INSTANCE,
     ) -> int:
         with self._begin() as transaction:
+            transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
             return _reset(transaction, connection, (kind, key, instance_key), path)
 
     def record_run(self, run: RunRecord) -> None:
-        values: dict[str, Any] = {
-            "started_at": run.started_at,
-            "finished_at": run.finished_at,
-            "report": asdict(run.report) if run.report else None,
-            "error": run.error,
-        }
-        names = {"id": run.id, "sync": run.sync, "connection": run.connection}
-        here = sa.and_(*(_runs.c[name] == value for name, value in names.items()))
+        self.record_runs([run])
+
+    def record_runs(self, runs: Sequence[RunRecord]) -> None:
         with self._begin() as transaction:
-            if not transaction.execute(sa.update(_runs).where(here).values(values)).rowcount:
-                transaction.execute(sa.insert(_runs).values(**names, **values))
+            for run in runs:
+                _record_run(transaction, run)
+
+    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
+        query = sa.select(_runs).where(_the_run(id, sync, connection))
+        with self._begin() as transaction:
+            row = transaction.execute(query).one_or_none()
+        return _run_record(row) if row is not None else None
+
+    def forget_runs(self, before: datetime) -> int:
+        newest = _newest_runs()
+        kept = sa.select(newest.c.connection).where(
+            newest.c.connection == _runs.c.connection,
+            newest.c.sync == _runs.c.sync,
+            newest.c.at == _runs.c.started_at,
+        )
+        old = sa.delete(_runs).where(_runs.c.started_at < before, ~sa.exists(kept))
+        with self._begin() as transaction:
+            return int(transaction.execute(old).rowcount)
 
     def last_runs(self) -> Sequence[RunRecord]:
-        newest = (
-            sa.select(_runs.c.connection, _runs.c.sync, sa.func.max(_runs.c.started_at).label("at"))
-            .group_by(_runs.c.connection, _runs.c.sync)
-            .subquery()
-        )
+        newest = _newest_runs()
         query = sa.select(_runs).join(
             newest,
             sa.and_(
@@ -172,6 +189,30 @@ class SqlLedger:
 
     def _begin(self) -> AbstractContextManager[sa.Connection]:
         return self._database.begin()
+
+
+def _newest_runs() -> sa.Subquery:
+    at = sa.func.max(_runs.c.started_at).label("at")
+    query = sa.select(_runs.c.connection, _runs.c.sync, at)
+    return query.group_by(_runs.c.connection, _runs.c.sync).subquery()
+
+
+def _the_run(id: str, sync: str, connection: str) -> sa.ColumnElement[bool]:
+    names = {"id": id, "sync": sync, "connection": connection}
+    return sa.and_(*(_runs.c[name] == value for name, value in names.items()))
+
+
+def _record_run(transaction: sa.Connection, run: RunRecord) -> None:
+    values: dict[str, Any] = {
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "report": asdict(run.report) if run.report else None,
+        "error": run.error,
+    }
+    here = _the_run(run.id, run.sync, run.connection)
+    if not transaction.execute(sa.update(_runs).where(here).values(values)).rowcount:
+        names = {"id": run.id, "sync": run.sync, "connection": run.connection}
+        transaction.execute(sa.insert(_runs).values(**names, **values))
 
 
 def _connection_record(row: Any) -> ConnectionRecord:
