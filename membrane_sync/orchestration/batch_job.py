@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from membrane_sync.orchestration.batch import Finished
 
 JOB = "sync_batch"
+OP = "sync_items"
 BATCH_TAG = "membrane/batch"
 
 TICK_SECONDS = 30
@@ -51,11 +52,11 @@ def batch_job() -> dg.JobDefinition:
     """The one job for everything that is due."""
 
     @dg.op(
-        name=JOB,
+        name=OP,
         out=dg.Out(dg.Nothing),
         description="Sync the items of a batch, several at a time.",
     )
-    def sync_batch(
+    def sync_items(
         context: dg.OpExecutionContext, config: BatchConfig, membrane: MembraneResource
     ) -> None:
         _run_batch(context, membrane.runtime(), config.batch)
@@ -68,7 +69,7 @@ def batch_job() -> dg.JobDefinition:
         executor_def=dg.in_process_executor,
     )
     def job() -> None:
-        sync_batch()
+        sync_items()
 
     return job
 
@@ -120,7 +121,7 @@ def plan(runtime: "Runtime", version: str) -> None:
 
 
 def _request(batch: str) -> dg.RunRequest:
-    config = {"ops": {JOB: {"config": {"batch": batch}}}}
+    config = {"ops": {OP: {"config": {"batch": batch}}}}
     # A batch is claimed once: what it leaves is claimed by another one, with a key of its own.
     return dg.RunRequest(run_key=f"batch:{batch}", run_config=config, tags={BATCH_TAG: batch})
 

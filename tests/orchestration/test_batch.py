@@ -54,7 +54,7 @@ def test_what_is_due_is_synced_in_one_run_and_recorded_where_it_changed(
         tenant.write(person(n) for n in range(20))
         workspace.connect(tenant.connection)
     request = asked_for(workspace, instance)
-    assert request.run_key == f"batch:{request.run_config['ops']['sync_batch']['config']['batch']}"
+    assert request.run_key == f"batch:{request.run_config['ops']['sync_items']['config']['batch']}"
     first = run_batch(workspace, instance, request)
     assert first.success
     keys = [tenant.connection.key for tenant in tenants]
@@ -261,7 +261,7 @@ from dagster import DagsterExecutionInterruptedError
 from dagster._utils.interrupts import capture_interrupts
 from membrane_sync.orchestration.definitions import build_definitions
 job = build_definitions(Path(sys.argv[1])).resolve_job_def("sync_batch")
-config = {"ops": {"sync_batch": {"config": {"batch": sys.argv[2]}}}}
+config = {"ops": {"sync_items": {"config": {"batch": sys.argv[2]}}}}
 with dg.DagsterInstance.get() as instance, capture_interrupts():
     try:
         job.execute_in_process(instance=instance, run_config=config)
