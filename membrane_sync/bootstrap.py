@@ -13,15 +13,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
-from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Lease, RunRecord
+from membrane_sync.ports import DEFAULT_INSTANCE, Api, ConnectionRecord, Lease, RunRecord
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import Project, ResolvedSync
 from membrane_sync.project.references import check, errors
-from membrane_sync.records import Report
+from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
@@ -153,7 +154,23 @@ class Opened:
             destination = self.runtime.destination(url, self.lease, shared=self.shared)
             self.closing.callback(destination.close)
             self.destinations[url] = destination
-        return Parties(self.connection, self.api, self.lake, self.destinations[url])
+        api = LettingGo(self.api, self.lake) if self.shared else self.api
+        return Parties(self.connection, api, self.lake, self.destinations[url])
+
+
+class LettingGo:
+    """An app that's asked with the lake let go: nobody waits for the file while we wait for it."""
+
+    def __init__(self, api: Api, lake: DuckDbLake) -> None:
+        self._api = api
+        self._lake = lake
+
+    def send(self, call: Call) -> Answer:
+        self._lake.let_go()
+        return self._api.send(call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
 
 
 class Runtime:

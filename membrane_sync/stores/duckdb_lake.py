@@ -59,6 +59,10 @@ class DuckDbLake:
         """Give back memory; the file isn't open."""
         self._file.close()
 
+    def let_go(self) -> None:
+        """Let others at the file while something takes long, as a request does."""
+        self._file.let_go()
+
     def fence_off(self) -> None:
         """Refuse from now on what an earlier lease still wants to write; makes the lake."""
         with self._file.writing("take the connection over"), self._file.transaction():

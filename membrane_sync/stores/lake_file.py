@@ -8,7 +8,7 @@ only, and a lake that isn't there yet is an empty one: only writing makes the fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class LakeFile:
         self._wait_seconds = wait_seconds
         self._epoch = epoch
         self._lent = memory
+        self._resting: ExitStack | None = None
         self._checked = False
 
     @cached_property
@@ -90,12 +91,31 @@ class LakeFile:
         if not self.path.exists():
             yield False
             return
-        with self._locked(what), self._attached("(READ_ONLY)"):
-            yield True
+        if self._lent is None:
+            with self._locked(what), self._attached("(READ_ONLY)"):
+                yield True
+            return
+        if self._resting is None:
+            with ExitStack() as opening:
+                opening.enter_context(self._locked(what))
+                opening.enter_context(self._attached("(READ_ONLY)"))
+                self._resting = opening.pop_all()
+        yield True
+
+    def let_go(self) -> None:
+        """Detach the file, if it stays attached between reads, as it does with a lent memory.
+
+        To attach it takes longer than most reads. Call it before anything that may take long, so
+        that a process which is frozen meanwhile holds nobody up.
+        """
+        if self._resting is not None:
+            resting, self._resting = self._resting, None
+            resting.close()
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
         """Attached for a `transaction`; makes the file if it isn't there."""
+        self.let_go()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(what):
             if not self.path.exists():
@@ -139,7 +159,8 @@ class LakeFile:
         self.memory.unregister("incoming")
 
     def close(self) -> None:
-        """Give back memory; the file isn't open."""
+        """Give back memory; the file isn't open any more."""
+        self.let_go()
         if "memory" in vars(self) and self._lent is None:
             self.memory.close()
 
