@@ -58,10 +58,6 @@ _NOT_YET = "has no effect yet"
 _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
     Connector: {"rate_limits": f"rate_limits {_NOT_YET}; Retry-After is obeyed"},
     DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
-    DataSource: {
-        "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
-        "schedule says when it's read"
-    },
     Integration: {
         "authentication_options": f"authentication_options {_NOT_YET}",
         "oauth_callback_url": f"oauth_callback_url {_NOT_YET}",

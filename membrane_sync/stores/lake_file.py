@@ -53,10 +53,10 @@ INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
 Memory = duckdb.DuckDBPyConnection
 
 
-def new_memory() -> Memory:
+def new_memory(threads: int = 2) -> Memory:
     """A DuckDB in memory, which several lakes may use one after another."""
     memory = duckdb.connect(":memory:")
-    memory.execute("SET TimeZone = 'UTC'; SET threads = 2")
+    memory.execute(f"SET TimeZone = 'UTC'; SET threads = {threads}")
     # Else a query could name Python variables as if they were tables.
     memory.execute("SET python_enable_replacements = false")
     return memory

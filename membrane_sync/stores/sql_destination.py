@@ -42,10 +42,10 @@ class Tables:
     missed by the next process.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, shared: bool = True) -> None:
         self.engine = _engine(url)
-        # By identity, as hashing schemas takes longer than all else; it's kept, so that it's one.
-        self._ready: dict[int, tuple[DataSchema, sa.Table]] = {}
+        self.shared = shared
+        self._ready: dict[int | str, tuple[DataSchema, sa.Table]] = {}
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -53,12 +53,19 @@ class Tables:
 
     def get(self, schema: DataSchema) -> sa.Table | None:
         """The schema's table, if it's ready."""
-        found = self._ready.get(id(schema))
+        found = self._ready.get(self._name(schema))
         return found[1] if found is not None else None
 
     def put(self, schema: DataSchema, table: sa.Table) -> None:
         """Remember that it's ready."""
-        self._ready[id(schema)] = (schema, table)
+        self._ready[self._name(schema)] = (schema, table)
+
+    def _name(self, schema: DataSchema) -> int | str:
+        """Connections may differ in a schema of one key, and to hash it takes long.
+
+        So it's known by its identity, and kept, so that no other one gets that.
+        """
+        return id(schema) if self.shared else schema.key
 
 
 class SqlDestination:
@@ -77,7 +84,7 @@ class SqlDestination:
         tables: Tables | None = None,
     ) -> None:
         self._own = tables is None
-        self._tables = tables or Tables(url)
+        self._tables = tables or Tables(url, shared=False)
         self._engine = self._tables.engine
         self._check = check
         self._inside = inside
