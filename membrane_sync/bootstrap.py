@@ -8,32 +8,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
-from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override, RunRecord
+from membrane_sync.ports import (
+    DEFAULT_INSTANCE,
+    Api,
+    ConnectionRecord,
+    Lease,
+    Override,
+    RunRecord,
+)
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
 from membrane_sync.project.references import check, errors
-from membrane_sync.records import Report
+from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.file_lock import held
-from membrane_sync.stores.sql_destination import SqlDestination
+from membrane_sync.stores.lake_file import Memory, new_memory
+from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.run import Parties
+
+__all__ = ["Memory", "Opened", "Runtime", "Standing", "find_root", "open_runtime"]
 
 
 def find_root(start: Path) -> Path:
@@ -57,26 +67,6 @@ def open_runtime(root: Path) -> Runtime:
     if problems:
         raise ProjectError(problems)
     return Runtime(project)
-
-
-def taking_part(project: Project, sync: ResolvedSync, connections: Sequence[str]) -> Sequence[str]:
-    """Those of an integration's connections that a sync is for, by files and by overrides.
-
-    Connections that have nothing of their own are as their integration, so aren't resolved.
-    """
-    ledger = Runtime(project).ledger
-    try:
-        overrides = {key: ledger.overrides(key) for key in connections}
-    finally:
-        ledger.close()
-    found: list[str] = []
-    for key, own in overrides.items():
-        if own or key in project.connections:
-            seen = customised(project, key, sync.integration.key, own)
-            if seen.sync(sync.sync.key, sync.integration.key, key) is None:
-                continue
-        found.append(key)
-    return found
 
 
 @dataclass(frozen=True)
@@ -172,35 +162,103 @@ def _refuse_another_account(
         )
 
 
+@dataclass
+class Opened:
+    """A connection that is held: its app, its lake, and the product's databases."""
+
+    runtime: Runtime
+    connection: ConnectionRecord
+    api: HttpApi
+    lake: DuckDbLake
+    lease: Lease
+    closing: ExitStack
+    shared: bool
+    destinations: dict[str, SqlDestination] = field(default_factory=dict)
+
+    def parties(self, sync: ResolvedSync | None) -> Parties:
+        """Who takes part in one of its syncs."""
+        url = self.runtime.database(sync)
+        if url not in self.destinations:
+            destination = self.runtime.destination(url, self.lease, shared=self.shared)
+            self.closing.callback(destination.close)
+            self.destinations[url] = destination
+        api = LettingGo(self.api, self.lake) if self.shared else self.api
+        return Parties(self.connection, api, self.lake, self.destinations[url])
+
+
+class LettingGo:
+    """An app that's asked with the lake let go: nobody waits for the file while we wait for it."""
+
+    def __init__(self, api: Api, lake: DuckDbLake) -> None:
+        self._api = api
+        self._lake = lake
+        self._thread = get_ident()
+
+    def send(self, call: Call) -> Answer:
+        # A thread that reads ahead has no lake; the one that has it stores meanwhile.
+        if get_ident() == self._thread:
+            self._lake.let_go()
+        return self._api.send(call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+
 class Runtime:
     """A checked project with its stores."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.settings = project.settings
+        self._syncs: dict[str, list[ResolvedSync]] = {}
+        self._tables: dict[str, Tables] = {}
+
+    def close(self) -> None:
+        """Give back all database connections; they come back when they're needed."""
+        self.ledger.close()
+        for tables in self._tables.values():
+            tables.close()
+        self._tables.clear()
 
     @cached_property
     def ledger(self) -> SqlLedger:
         """Connections, credentials and runs."""
         key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
-        return SqlLedger(self.settings.ledger_url, AesVault(key))
+        return SqlLedger(
+            self.settings.ledger_url, AesVault(key), lease_seconds=self.settings.lease_seconds
+        )
 
     @cached_property
     def quotas(self) -> SqlQuotas:
         """The rate limits of all connections; opened by the first one that declares some."""
         return SqlQuotas(self.settings.ledger_url)
 
+    def new_memory(self, threads: int) -> Memory:
+        """A DuckDB that one thread may use for one lake after another."""
+        return new_memory(self.settings.data_dir / "lake" / "spill", threads)
+
     def lake_path(self, connection: str) -> Path:
         """The connection's lake file, which may not exist yet."""
         return self.settings.data_dir / "lake" / f"{connection}.duckdb"
 
     def lake(self, connection: ConnectionRecord) -> DuckDbLake:
-        """The connection's lake; close it after use."""
-        syncs = self.syncs(connection)
+        """The connection's lake, to read it; close it after use."""
+        return self._lake(connection, self.syncs(connection))
+
+    def _lake(
+        self,
+        connection: ConnectionRecord,
+        syncs: Sequence[ResolvedSync],
+        *,
+        epoch: int | None = None,
+        memory: Memory | None = None,
+    ) -> DuckDbLake:
         return DuckDbLake(
             self.lake_path(connection.key),
             schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
             wait_seconds=self.settings.lock_wait_seconds,
+            epoch=epoch,
+            memory=memory,
         )
 
     def seen_by(
@@ -239,7 +297,18 @@ class Runtime:
         overrides = self.ledger.overrides(connection.key)
         others = sorted({o.instance_key for o in overrides} - {DEFAULT_INSTANCE})
         wanted = [DEFAULT_INSTANCE, *others] if instance_key is None else [instance_key]
+        if connection.key not in self.project.connections and not overrides:
+            return self._usual(connection, wanted)
         return [sync for name in wanted for sync in self._instance(connection, overrides, name)]
+
+    def _usual(self, connection: ConnectionRecord, wanted: Sequence[str]) -> list[ResolvedSync]:
+        """The syncs of a connection of which nobody says anything: as its integration has them."""
+        if DEFAULT_INSTANCE not in wanted:
+            return []
+        if connection.integration not in self._syncs:
+            self._syncs[connection.integration] = self.project.syncs(connection.integration)
+        found = self._syncs[connection.integration]
+        return [_for_tenant(self.project, sync, connection) for sync in found]
 
     def _instance(
         self, connection: ConnectionRecord, overrides: Sequence[Override], instance_key: str
@@ -288,11 +357,30 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection.
+        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
-        lock = self.settings.data_dir / "locks" / f"{key}.lock"
-        with held(lock, what, self.settings.lock_wait_seconds):
+        with self.opened(connection, self.syncs(connection), what=what) as opened:
+            yield opened.parties(sync)
+
+    @contextmanager
+    def opened(
+        self,
+        connection: ConnectionRecord,
+        syncs: Sequence[ResolvedSync],
+        *,
+        what: str,
+        wait_seconds: float | None = None,
+        memory: Memory | None = None,
+    ) -> Iterator[Opened]:
+        """As `connect`, for several syncs one after another.
+
+        With a `memory` to work in, the connections and the tables of the product's database are
+        shared with all others that this process opens so.
+        """
+        wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
+        with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
             integration = self.project.integration(connection.integration)
             connector = self.project.connector(connection.integration)
             api = HttpApi(
@@ -302,14 +390,12 @@ class Runtime:
                 quotas=self.quotas,
                 longest_wait=self.settings.quota_wait_seconds,
             )
-            lake = self.lake(connection)
-            destination = SqlDestination(self.database(sync))
-            try:
-                yield Parties(connection, api, lake, destination)
-            finally:
-                destination.close()
-                lake.close()
-                api.close()
+            closing.callback(api.close)
+            lake = self._lake(connection, syncs, epoch=lease.epoch, memory=memory)
+            closing.callback(lake.close)
+            if lease.taken_over:
+                lake.fence_off()
+            yield Opened(self, connection, api, lake, lease, closing, shared=memory is not None)
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.
@@ -400,6 +486,13 @@ class Runtime:
         table = sync.schema.table if sync and sync.schema else None
         return self.settings.databases[table.database if table else "app"]
 
+    def destination(self, url: str, lease: Lease, *, shared: bool = False) -> SqlDestination:
+        """A database of the product, which is only written while the lease is held."""
+        # SQLite lets one write at a time: the lease can't be renewed in a file that we're writing.
+        inside = url != self.settings.ledger_url or not url.startswith("sqlite")
+        tables = self._tables.setdefault(url, Tables(url)) if shared else None
+        return SqlDestination(url, lease.check, inside=inside, tables=tables)
+
     @contextmanager
     def recorded(
         self, run_id: str, sync: str, connection: str, report: Report | None = None
@@ -409,13 +502,8 @@ class Runtime:
         The stages of one run, in processes of their own, add to the same report, unless one is
         given.
         """
-        run = next(
-            (
-                run
-                for run in self.ledger.last_runs()
-                if (run.id, run.sync, run.connection) == (run_id, sync, connection)
-            ),
-            RunRecord(run_id, connection, sync, datetime.now(UTC)),
+        run = self.ledger.run(run_id, sync, connection) or RunRecord(
+            run_id, connection, sync, datetime.now(UTC)
         )
         report = report or run.report or Report(sync=sync, connection=connection)
         self.ledger.record_run(replace(run, finished_at=None, error=""))

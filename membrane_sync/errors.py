@@ -5,7 +5,8 @@ MembraneError
 ├── Retryable             try again later; nothing was lost
 │   ├── AppUnavailable    the external app did not answer, or answered 5xx
 │   ├── RateLimited       the external app asked us to wait
-│   └── LockTimeout       another process holds the connection or its lake file
+│   ├── LockTimeout       another process holds the connection or its lake file
+│   └── Fenced            another process took the connection over; nothing was written
 ├── Rejected              one record can't be taken: it goes to the dead letters, the rest goes on
 └── Fatal                 stop: trying again changes nothing
     ├── NotAuthorized     the app refused the credentials: connect again
@@ -91,6 +92,12 @@ class LockTimeout(Retryable):
     """Another process holds the lock; the message names it."""
 
     code = "lock_timeout"
+
+
+class Fenced(Retryable):
+    """This process lost its lease to another one, which goes on where the lake stands."""
+
+    code = "fenced"
 
 
 class Rejected(MembraneError):

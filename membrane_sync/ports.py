@@ -339,6 +339,18 @@ class Ledger(Protocol):
         """Write a run's beginning, and the same run again at its end."""
         ...
 
+    def record_runs(self, runs: Sequence[RunRecord]) -> None:
+        """Write several runs in one transaction."""
+        ...
+
+    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
+        """One run; None if there is none."""
+        ...
+
+    def forget_runs(self, before: datetime) -> int:
+        """Forget runs that began earlier, but for the newest of each connection and sync."""
+        ...
+
     def last_runs(self) -> Sequence[RunRecord]:
         """The newest run of each connection and sync."""
         ...
@@ -403,6 +415,73 @@ class Quotas(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Timetable:
+    """When a sync is due: every so many seconds, or by a cron expression."""
+
+    sync: str
+    every_seconds: int | None = None
+    cron: str = ""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class DueItem:
+    """One sync of one connection that a batch has claimed; `attempts` counts this one too."""
+
+    connection: str
+    timetable: Timetable
+    attempts: int
+
+    @property
+    def sync(self) -> str:
+        """The sync's key."""
+        return self.timetable.sync
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a claimed item: when it's due again, and how it went, in one word."""
+
+    connection: str
+    sync: str
+    due_at: float
+    attempts: int
+    result: str
+
+
+class Due(Protocol):
+    """What is due when, for all syncs of all connections; moments are seconds since 1970."""
+
+    def unplanned(self, version: str, limit: int) -> Sequence[ConnectionRecord]:
+        """Connections that are new, or whose timetables may be others since they were planned."""
+        ...
+
+    def plan(self, connection: str, tables: Sequence[Timetable], version: str) -> None:
+        """Keep a row for each of the connection's timetables, and no other row."""
+        ...
+
+    def claim(self, most: int, batch_size: int, seconds: float) -> Sequence[str]:
+        """Claim what is due for `seconds`, oldest first; gives the names of the new batches.
+
+        All of one connection's items are in one batch. One whose claim ran out more than once may
+        be what kills its batches: its connection gets a batch of its own.
+        """
+        ...
+
+    def items(self, batch: str) -> Sequence[DueItem]:
+        """The items that the batch still has claimed, by connection and sync."""
+        ...
+
+    def renew(self, batch: str, seconds: float) -> None:
+        """Claim what the batch has not settled yet for so much longer."""
+        ...
+
+    def settle(self, batch: str, settled: Sequence[Settled]) -> None:
+        """Give items back, unless another batch has claimed them meanwhile."""
+        ...
+
+
 class Vault(Protocol):
     """Keeps secrets unreadable at rest."""
 
@@ -415,9 +494,29 @@ class Vault(Protocol):
         ...
 
 
-class Locks(Protocol):
-    """Keeps two runs of one connection apart."""
+class Lease(Protocol):
+    """The right to write for a connection, held by one process until it's released or runs out."""
 
-    def hold(self, connection: str, what: str) -> AbstractContextManager[None]:
-        """Hold the connection; waits a bounded time, then LockTimeout names the holder."""
+    connection: str
+    epoch: int
+    """Higher at each acquisition, for ever."""
+    taken_over: bool
+    """The last holder never released it: it's dead, or it may wake up and write."""
+
+    def check(self) -> None:
+        """Renew it; raises Fenced if another process has taken it over."""
+        ...
+
+
+class Leases(Protocol):
+    """Keeps two runs of one connection apart, also if one of them is frozen and wakes up late."""
+
+    def hold(
+        self, connection: str, purpose: str, wait_seconds: float
+    ) -> AbstractContextManager[Lease]:
+        """Hold the connection, and renew it in the background.
+
+        Waits for others, then raises LockTimeout, which names the holder. A holder that's dead, or
+        did not renew in time, is taken over.
+        """
         ...

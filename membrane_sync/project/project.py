@@ -123,7 +123,7 @@ class ResolvedSync:
         part = parts.get(kind)
         return part is not None and part.key == key
 
-    @property
+    @cached_property
     def stream(self) -> str:
         """Name of the collection's records in the lake; parameters make a stream of their own."""
         return stream_name(self.collection.key, self.source.collection_parameters)
@@ -135,7 +135,7 @@ class ResolvedSync:
         text = json.dumps([shape, self.source.collection_parameters], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Hash of what shapes the mapped records: another hash means mapping everything again."""
         shape = [

@@ -50,10 +50,6 @@ _NOT_YET = "has no effect yet"
 
 _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
     DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
-    DataSource: {
-        "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
-        "schedule says when it's read"
-    },
     Integration: {
         "authentication_options": f"authentication_options {_NOT_YET}",
         "oauth_callback_url": f"oauth_callback_url {_NOT_YET}",

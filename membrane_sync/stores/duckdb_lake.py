@@ -31,7 +31,7 @@ from membrane_sync.records import (
     StoreCounts,
 )
 from membrane_sync.stores.columns import literal
-from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
 from membrane_sync.stores.page_log import FilePageLog
 from membrane_sync.stores.typed_table import MAPPED, RECORDS, Misfit, TypedTable
@@ -44,6 +44,7 @@ class DuckDbLake:
     """The lake in one DuckDB file; implements `ports.Lake`.
 
     `schemas` are the collections' field schemas by stream: their properties become typed columns.
+    `epoch` is that of the lease it's written under, `memory` one to work in that others use, too.
     """
 
     def __init__(
@@ -52,14 +53,25 @@ class DuckDbLake:
         *,
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
         wait_seconds: float = 60.0,
+        epoch: int | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.path = path
         self._schemas = schemas or {}
-        self._file = LakeFile(path, wait_seconds)
+        self._file = LakeFile(path, wait_seconds, epoch=epoch, memory=memory)
 
     def close(self) -> None:
         """Give back memory; the file isn't open."""
         self._file.close()
+
+    def let_go(self) -> None:
+        """Let others at the file while something takes long, as a request does."""
+        self._file.let_go()
+
+    def fence_off(self) -> None:
+        """Refuse from now on what an earlier lease still wants to write; makes the lake."""
+        with self._file.writing("take the connection over"), self._file.transaction():
+            pass
 
     # --- 2 store ---------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ only, and a lake that isn't there yet is an empty one: only writing makes the fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from membrane_sync.errors import Fatal, LockTimeout
+from membrane_sync.errors import Fatal, Fenced, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
 
@@ -57,23 +57,42 @@ INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
 """
 
 
+Memory = duckdb.DuckDBPyConnection
+
+
+def new_memory(spill: Path, threads: int = 2) -> Memory:
+    """A DuckDB in memory, which several lakes may use one after another; `spill` takes the rest."""
+    memory = duckdb.connect(":memory:")
+    memory.execute(f"SET TimeZone = 'UTC'; SET threads = {threads}")
+    memory.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
+    memory.execute(f"SET temp_directory = {literal(str(spill))}")
+    # Else a query could name Python variables as if they were tables.
+    memory.execute("SET python_enable_replacements = false")
+    return memory
+
+
 class LakeFile:
     """A lake's file, attached as `lake` to `memory` while one of its blocks runs."""
 
-    def __init__(self, path: Path, wait_seconds: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wait_seconds: float,
+        *,
+        epoch: int | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.path = path
         self._wait_seconds = wait_seconds
+        self._epoch = epoch
+        self._lent = memory
+        self._resting: ExitStack | None = None
         self._checked = False
 
     @cached_property
     def memory(self) -> duckdb.DuckDBPyConnection:
         """The in-memory DuckDB that work is staged in; made on first use, as it takes 25 ms."""
-        memory = duckdb.connect(":memory:")
-        memory.execute(f"SET TimeZone = 'UTC'; SET threads = 2; SET memory_limit = '{MEMORY_MB}MB'")
-        memory.execute(f"SET temp_directory = {literal(str(self.path.with_suffix('.spill')))}")
-        # Else a query could name Python variables as if they were tables.
-        memory.execute("SET python_enable_replacements = false")
-        return memory
+        return self._lent or new_memory(self.path.with_suffix(".spill"))
 
     @contextmanager
     def reading(self, what: str) -> Iterator[bool]:
@@ -81,12 +100,31 @@ class LakeFile:
         if not self.path.exists():
             yield False
             return
-        with self._locked(what), self._attached("(READ_ONLY)"):
-            yield True
+        if self._lent is None:
+            with self._locked(what), self._attached("(READ_ONLY)"):
+                yield True
+            return
+        if self._resting is None:
+            with ExitStack() as opening:
+                opening.enter_context(self._locked(what))
+                opening.enter_context(self._attached("(READ_ONLY)"))
+                self._resting = opening.pop_all()
+        yield True
+
+    def let_go(self) -> None:
+        """Detach the file, if it stays attached between reads, as it does with a lent memory.
+
+        To attach it takes longer than most reads. Call it before anything that may take long, so
+        that a process which is frozen meanwhile holds nobody up.
+        """
+        if self._resting is not None:
+            resting, self._resting = self._resting, None
+            resting.close()
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
         """Attached for a `transaction`; makes the file if it isn't there."""
+        self.let_go()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(what):
             if not self.path.exists():
@@ -96,14 +134,14 @@ class LakeFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside, or none of it."""
-        self.memory.execute("BEGIN")
-        try:
+        """All that is written inside, or none of it.
+
+        Raises Fenced if a later lease than the one it's written under has written, or read, here.
+        """
+        with self._all_or_nothing():
+            if self._epoch is not None:
+                self._fence_off(self._epoch)
             yield
-        except BaseException:
-            self.memory.execute("ROLLBACK")
-            raise
-        self.memory.execute("COMMIT")
 
     def allow(self, columns: int) -> None:
         """Allow the memory that a table of so many columns takes."""
@@ -136,9 +174,20 @@ class LakeFile:
         self.memory.unregister("incoming")
 
     def close(self) -> None:
-        """Give back memory; the file isn't open."""
-        if "memory" in vars(self):
+        """Give back memory; the file isn't open any more."""
+        self.let_go()
+        if "memory" in vars(self) and self._lent is None:
             self.memory.close()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        self.memory.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.memory.execute("ROLLBACK")
+            raise
+        self.memory.execute("COMMIT")
 
     @contextmanager
     def _locked(self, what: str) -> Iterator[None]:
@@ -177,11 +226,25 @@ class LakeFile:
         unfinished.with_name(f"{unfinished.name}.wal").unlink(missing_ok=True)
         self._attach(unfinished, "")
         try:
-            with self.transaction():
+            with self._all_or_nothing():
                 self.memory.execute(_LAYOUT)
         finally:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
+
+    def _fence_off(self, epoch: int) -> None:
+        """Leave the lease's epoch in the file, for those with an older one; stop if it's ours."""
+        rows = self.rows("SELECT value FROM lake.counters WHERE name = 'epoch'")
+        latest = rows[0][0] if rows else 0
+        if epoch < latest:
+            raise Fenced(
+                f"{self.path.name}: another process took the connection over while this one stood "
+                "still; nothing of this one's is written",
+                hint="the other one goes on from where the lake stands",
+            )
+        if epoch > latest:
+            self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
+            self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [epoch])
 
     def _check(self) -> None:
         version = self.number("SELECT version FROM lake.format")

@@ -440,6 +440,20 @@ class MemoryLedger:
     def record_run(self, run: RunRecord) -> None:
         self._runs[run.id, run.sync, run.connection] = run
 
+    def record_runs(self, runs: Sequence[RunRecord]) -> None:
+        for run in runs:
+            self.record_run(run)
+
+    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
+        return self._runs.get((id, sync, connection))
+
+    def forget_runs(self, before: datetime) -> int:
+        kept = {(run.id, run.sync, run.connection) for run in self.last_runs()}
+        old = [k for k, run in self._runs.items() if run.started_at < before and k not in kept]
+        for key in old:
+            del self._runs[key]
+        return len(old)
+
     def last_runs(self) -> Sequence[RunRecord]:
         newest: dict[tuple[str, str], RunRecord] = {}
         for run in sorted(self._runs.values(), key=lambda run: run.started_at):
