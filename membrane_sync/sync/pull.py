@@ -13,8 +13,9 @@ from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.ports import Api
 from membrane_sync.records import Answer, Batch, DeadLetter, RawRecord
 from membrane_sync.sync.checkpoint import Checkpoints
-from membrane_sync.sync.collection import End, Step, records_in
+from membrane_sync.sync.collection import Bounds, End, Step, records_in
 from membrane_sync.sync.cursor import CursorOrder
+from membrane_sync.sync.rendering import Functions
 
 Mode = Literal["incremental", "full"]
 
@@ -24,7 +25,8 @@ class Reading:
     """What to read: a collection, from a stored cursor on, into a stream of the lake.
 
     `full` reads all of it, whatever the cursor; `scan` then names the scan, if what it doesn't see
-    is to be deleted.
+    is to be deleted. Within `bounds`, what has a time between them is read, and no cursor moves.
+    `functions` are those that requests may name.
     """
 
     collection: DataCollection
@@ -34,6 +36,8 @@ class Reading:
     full: bool = False
     run_id: str = ""
     scan: str = ""
+    bounds: Bounds | None = None
+    functions: Functions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,10 @@ def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
     brings the boundary twice, or while records that share a cursor value are read again.
     """
     collection = reading.collection
-    checkpoints = Checkpoints(reading.collection, cursor=reading.cursor, full=reading.full)
-    steps = checkpoints.steps(reading.scope)
+    checkpoints = Checkpoints(
+        collection, cursor=reading.cursor, full=reading.full, bounds=reading.bounds
+    )
+    steps = checkpoints.steps(reading.scope, reading.functions)
     step = next(steps, None)
     echo, again = Echo(), False
     while step is not None:
