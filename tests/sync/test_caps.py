@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.elements.data_collection import DataCollection, Pagination
 from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.pull import Pulled, Reading, pull
@@ -123,6 +123,34 @@ def test_whatever_the_ties_all_is_read_once(
     found = ids(read(of, app, cursor=start))
     truth = [r["id"] for r in app.records if start is None or r["at"] >= start]
     assert sorted(found) == sorted(truth)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_an_app_that_gives_no_next_page_at_its_cap_has_not_come_to_its_end(ties: bool) -> None:
+    app = Capped([2] * 11 + [3] * (0 if ties else 5), cap=4, page_size=2, silent=True)
+
+    def respond(call: Call) -> Answer:
+        offset = int(call.query.get("token", 0))
+        query = {name: v for name, v in call.query.items() if name != "token"}
+        found = app.respond(Call("GET", call.url, {**query, "offset": offset})).body["data"]
+        further = offset + 2 < min(app.cap, len(app.records))
+        return answer({"data": found, "next": offset + 2 if further else None})
+
+    of = capped(4, 2, TIE)
+    assert of.list_ is not None
+    token = {"type": "cursor", "parameter": "token", "next": {"$var": "$.body.next"}}
+    kept = of.list_.pagination.model_dump(include={"result_cap", "tie_break"})
+    for tie_break in (kept["tie_break"], None):
+        pagination = Pagination.model_validate({**token, **kept, "tie_break": tie_break})
+        by_token = of.list_.model_copy(update={"pagination": pagination})
+        reading = Reading(of.model_copy(update={"list_": by_token}), "contacts")
+        if tie_break is None:
+            with pytest.raises(UnexpectedAnswer, match="4 records or more share"):
+                list(pull(reading, FakeApi(respond)))
+        else:
+            assert sorted(ids(list(pull(reading, FakeApi(respond))))) == sorted(
+                record["id"] for record in app.records
+            )
 
 
 def test_the_cursor_moves_with_the_pages_of_a_capped_list() -> None:

@@ -494,9 +494,10 @@ def test_a_trailing_cursor_finds_what_shows_up_late() -> None:
     assert stored["settled"] == epoch + 40 and stored["fast"] == epoch + 100
     shown.append({"id": "c", "at": epoch + 500})
     stored, found, _ = sync(stored, begun + timedelta(days=3, seconds=800))
+    shown.append({"id": "d", "at": epoch + 900})
     stored, _, since = sync(stored, begun + timedelta(days=3, seconds=1_400))
-    assert since == epoch + 40
-    assert stored["settled"] == epoch + 440, "it trails by a minute"
+    assert (since, stored["fast"]) == (epoch + 40, epoch + 900)
+    assert stored["settled"] == epoch + 440, "a minute before what was known when it began"
 
 
 def test_a_cursor_from_before_it_trailed_is_taken_over() -> None:
