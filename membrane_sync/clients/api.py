@@ -143,6 +143,8 @@ class HttpApi:
         return url
 
     def _below_base(self, path: str) -> httpx.URL:
+        if not path:
+            return self._base
         try:
             return httpx.URL(f"{str(self._base).rstrip('/')}/{path.lstrip('/')}")
         except httpx.InvalidURL:
