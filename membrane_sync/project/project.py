@@ -78,6 +78,13 @@ class ResolvedSync:
         text = json.dumps(parameters, sort_keys=True)
         return f"{self.collection.key}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
+    @cached_property
+    def collection_version(self) -> str:
+        """Hash of what shapes the records in the lake."""
+        shape = self.collection.model_dump(mode="json", exclude={"name", "description", "meta"})
+        text = json.dumps([shape, self.source.collection_parameters], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     @property
     def version(self) -> str:
         """Hash of what shapes the mapped records: another hash means mapping everything again."""

@@ -20,7 +20,8 @@ class Checkpoints:
 
     A full reading leaves a stored cursor where it is if deletions are known by tombstones: a list
     of what exists may show none, and moving on would skip those in between. Within `bounds`, the
-    cursor doesn't move at all.
+    cursor doesn't move at all. `now` is when the reading began, and `asked` what it asked from, if
+    it's one that is gone on with.
     """
 
     def __init__(
@@ -31,13 +32,14 @@ class Checkpoints:
         full: bool,
         bounds: Bounds | None = None,
         now: datetime | None = None,
+        asked: Any = None,
     ) -> None:
         method = collection.list_
         now = now or datetime.now(UTC)
         self._collection = collection
         self._cursor: Cursor | None = method.cursor if method else None
         valued = self._cursor is not None and not self._cursor.is_delta
-        self._order = CursorOrder(self._cursor) if self._cursor and valued else None
+        self._order = CursorOrder(self._cursor, now) if self._cursor and valued else None
         self._settling = Settling.of(self._cursor, cursor, now)
         self._full = full
         self._bounds = bounds
@@ -47,14 +49,15 @@ class Checkpoints:
         self._newest: Any = None
         self._first = True
         self._end = End()
-        self._asked = self._asked_from()
+        self._now = now
+        self._asked = self._asked_from() if asked is None else asked
 
     def steps(self, scope: Scope, functions: Functions | None = None) -> Listing:
         """The listing from `asked_from` on; how it ends is noted for the last checkpoint."""
         seen: Mapping[str, Any] = {**scope, "cursor": self._asked}
         if self._cursor is not None and self._cursor.filtered_by == "client":
             seen = {**scope, "cursor": None, "filter_from": self._asked}
-        self._end = yield from listing(self._collection, seen, self._bounds, functions)
+        self._end = yield from listing(self._collection, seen, self._bounds, functions, self._now)
         return self._end
 
     def asked_from(self) -> Any:
@@ -66,6 +69,12 @@ class Checkpoints:
             return None
         stored = self._settling.asked if self._settling else self._stored
         return asked_from(self._cursor, stored)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there may be records that `wants` leaves out."""
+        client = self._cursor is not None and self._cursor.filtered_by == "client"
+        return self._bounds is not None or client
 
     def wants(self, record: Any) -> bool:
         """Whether a record is meant: within the bounds, and not older where we do the filtering."""

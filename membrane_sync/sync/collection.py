@@ -2,7 +2,7 @@
 
     steps = listing(collection, scope)
     step = next(steps)                  # send step.call, then
-    step = steps.send(answer)           # StopIteration: the app has no more
+    step = steps.send(page)           # StopIteration: the app has no more
 
 Formulas see `$.input`, `$.parameters` and `$.cursor`; of windows `$.window.from` and `$.window.to`;
 `$.delta_token` instead of a cursor that is one.
@@ -10,7 +10,7 @@ Formulas see `$.input`, `$.parameters` and `$.cursor`; of windows `$.window.from
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,9 +20,10 @@ from membrane_sync.elements.data_collection import DataCollection, Deletes, List
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
-from membrane_sync.records import Answer, Call
-from membrane_sync.sync.rendering import Functions, Scope, answer_scope, render
-from membrane_sync.sync.source import End, Source, Step, formulas_of, with_rule
+from membrane_sync.records import Call
+from membrane_sync.sync.page import Page
+from membrane_sync.sync.rendering import Functions, Scope, render
+from membrane_sync.sync.source import End, Source, Step, with_rule
 from membrane_sync.sync.stretch import Stop, from_cursor
 from membrane_sync.sync.windows import (
     CLOCKS_DIFFER,
@@ -42,12 +43,10 @@ __all__ = [
     "deleted_collection",
     "deleted_listing",
     "listing",
-    "record_formulas",
-    "records_in",
     "render",
 ]
 
-Listing = Generator[Step, Answer, End]
+Listing = Generator[Step, Page, End]
 
 
 class TokenExpired(Exception):
@@ -79,19 +78,6 @@ def listing(
     if (yield from from_cursor(source, scope, _stop(source, scope, bounds))):
         raise _beyond_the_cap(source)
     return End()
-
-
-def records_in(collection: DataCollection, answer: Answer) -> list[Any]:
-    """The records of one page; raises UnexpectedAnswer where the declared place holds no list."""
-    return Source(collection).records(answer)
-
-
-def record_formulas(collection: DataCollection) -> list[Mapping[str, Any]]:
-    """Every formula that reading evaluates over a record; a page's heads must hold what they read.
-
-    The rest of a record is only kept.
-    """
-    return formulas_of(collection)
 
 
 def deleted_listing(collection: DataCollection, scope: Scope) -> Listing:
@@ -128,13 +114,13 @@ def _by_token(source: Source, cursor: Cursor, scope: Scope) -> Listing:
     step: Step | None = _first_by_token(next(steps), token, expired)
     given: Any = None
     while step is not None:
-        answer = yield step
-        if token is not None and source.is_expired(answer):
+        page = yield step
+        if token is not None and source.is_expired(page.answer):
             raise TokenExpired
-        found = evaluate(cursor.delta_token, answer_scope(answer))
+        found = evaluate(cursor.delta_token, page.scope)
         given = given if found is MISSING or found is None else found
         try:
-            step = steps.send(answer)
+            step = steps.send(page)
             step = replace(step, call=with_rule(step.call, expired)) if token else step
         except StopIteration:
             step = None

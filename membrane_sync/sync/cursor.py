@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from membrane_sync.elements.cursor import SECONDS_PER_UNIT, Cursor
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.formulas.locators import reader
 from membrane_sync.sync.notation import EPOCH, Notation
 
 AHEAD = timedelta(days=1)
@@ -24,7 +25,7 @@ class CursorOrder:
     def __init__(self, cursor: Cursor, now: datetime | None = None) -> None:
         self._cursor = cursor
         self._now = now or datetime.now(UTC)
-        self._formula = {"$var": cursor.field} if cursor.value is None else cursor.value
+        self._read = _reader(cursor)
         self.notation = Notation(cursor)
 
     @property
@@ -36,7 +37,7 @@ class CursorOrder:
         """What the record has as cursor value; None where it has none, or an empty text."""
         if self._cursor.is_delta:
             return None
-        found = evaluate(self._formula, record)
+        found = self._read(record)
         return None if found is MISSING or found == "" else found
 
     def value(self, record: Any) -> Any:
@@ -94,6 +95,12 @@ class CursorOrder:
     @staticmethod
     def _seconds(moment: datetime) -> float:
         return (moment - EPOCH).total_seconds()
+
+
+def _reader(cursor: Cursor) -> Callable[[Any], Any]:
+    if cursor.value is not None:
+        return lambda record: evaluate(cursor.value, record)
+    return reader(cursor.field) if cursor.field else lambda _: MISSING
 
 
 def asked_from(cursor: Cursor, stored: Any) -> Any:

@@ -98,11 +98,11 @@ def put(body: Any, steps: list[str], value: Any) -> dict[str, Any]:
     return mine
 
 
-def refuse_graphql_errors(request: Request, answer: Answer) -> None:
+def refuse_graphql_errors(request: Request, body: Any) -> None:
     """GraphQL answers 200 with `errors`; raises UnexpectedAnswer with the app's words."""
-    if request.graphql is None or not isinstance(answer.body, Mapping):
+    if request.graphql is None or not isinstance(body, Mapping):
         return
-    errors = answer.body.get("errors")
+    errors = body.get("errors")
     if errors:
         first = errors[0] if isinstance(errors, list) else errors
         said = first.get("message") if isinstance(first, Mapping) else first

@@ -10,7 +10,7 @@ from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.pagination import TURNED_BY_THE_APP, TieBreak
-from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.errors import Fatal
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.cursor import CursorOrder, asked_again_from
@@ -20,7 +20,6 @@ from membrane_sync.sync.rendering import (
     answer_scope,
     as_call,
     by_function,
-    refuse_graphql_errors,
     render,
 )
 
@@ -30,13 +29,15 @@ class Step:
     """The next call; not `settled` if the cursor must not move with the page before it.
 
     With the page before it, all below the moment `reached` has been read. `again` if its answer may
-    repeat records of any page since the last step that wasn't: they share a cursor value.
+    repeat records of any page since the last step that wasn't: they share a cursor value. `base` is
+    the cursor from which a new listing would begin with this very call; None if none would.
     """
 
     call: Call
     settled: bool = True
     reached: datetime | None = None
     again: bool = False
+    base: Any = None
 
 
 @dataclass(frozen=True)
@@ -115,25 +116,6 @@ class Source:
             }
         )
         return render(asked, seen)
-
-    def records(self, answer: Answer) -> list[Any]:
-        """The records of one page; raises UnexpectedAnswer where the declared place has no list."""
-        method = self.method
-        if self.is_expired(answer):
-            return []
-        refuse_graphql_errors(method, answer)
-        found = evaluate({"$var": method.records}, answer_scope(answer))
-        if found is MISSING or not isinstance(found, list):
-            kind = "nothing" if found is MISSING else type(found).__name__
-            raise UnexpectedAnswer(
-                f"collection {self.collection.key!r}: the answer has {kind} at {method.records}, "
-                "not a list",
-                hint="compare `records` in the collection's YAML with what the app answers",
-            )
-        if method.node is None:
-            return found
-        nodes = [evaluate({"$var": method.node}, item) for item in found]
-        return [None if node is MISSING else node for node in nodes]
 
     def is_expired(self, answer: Answer) -> bool:
         """Whether the app says that it no longer knows the delta token."""

@@ -18,9 +18,9 @@ from urllib.parse import urljoin
 
 from membrane_sync.errors import AppUnavailable, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
-from membrane_sync.records import Answer
+from membrane_sync.sync.page import Page
 from membrane_sync.sync.paging import Turn, turns
-from membrane_sync.sync.rendering import CallSource, Scope, answer_scope, turned
+from membrane_sync.sync.rendering import CallSource, Scope, turned
 from membrane_sync.sync.source import Source, Step
 
 MOST_READINGS = 20
@@ -29,7 +29,7 @@ MOST_READINGS = 20
 Stop = Callable[[list[Any]], bool]
 """Says of a page that nothing behind it is wanted."""
 
-Reading = Generator[Step, Answer, bool]
+Reading = Generator[Step, Page, bool]
 """Steps; gives whether the app's result cap ended it before all was read."""
 
 
@@ -65,7 +65,8 @@ def from_cursor(
         else:
             at, before, readings, settled = stretch.next_cursor, set(), 0, True
             scope = source.moved(scope, at)
-        first = Step(source.call(scope), settled, again=bool(before))
+        base = None if before or "window" in scope else scope["cursor"]
+        first = Step(source.call(scope), settled, again=bool(before), base=base)
 
 
 @dataclass
@@ -86,19 +87,19 @@ class _Stretch:
 
 def _stretch(
     source: Source, scope: Scope, at: Any, first: Step, stop: Stop | None
-) -> Generator[Step, Answer, _Stretch]:
+) -> Generator[Step, Page, _Stretch]:
     base = first.call
     pager = turns(source.method.pagination)
     step = replace(first, call=turned(base, next(pager)))
     stretch, cap = _Stretch(), _Cap(source)
     while True:
-        answer = yield step
-        records = source.records(answer)
+        page = yield step
+        records = page.heads
         if source.restarts:
             _note(stretch, source, records, scope, at)
         cap.count(records)
         try:
-            turn = _absolute(pager.send((records, answer_scope(answer))), answer)
+            turn = _absolute(pager.send((records, page.scope)), page)
         except StopIteration:
             stretch.ended, stretch.capped = not cap.full, cap.full
             return stretch
@@ -164,7 +165,7 @@ def _leads_on(source: Source, scope: Scope, at: Any, newest: Any) -> bool:
     return source.call(source.moved(scope, newest)) != source.call(scope)
 
 
-def _drained(source: Source, scope: Scope, value: Any) -> Generator[Step, Answer, Any]:
+def _drained(source: Source, scope: Scope, value: Any) -> Generator[Step, Page, Any]:
     """The records of one value in the order of their ids; gives the value to go on from."""
     assert source.order is not None and source.tie_break is not None
     formula = source.tie_break.after
@@ -173,7 +174,7 @@ def _drained(source: Source, scope: Scope, value: Any) -> Generator[Step, Answer
     after: Any = None
     while True:
         call = turned(source.tie_call(scope, value, after), next(turns(pager)))
-        records = source.records((yield Step(call, again=True)))
+        records = (yield Step(call, again=True)).heads
         if not records:
             return source.order.notation.after(value)
         newest = source.newest(records)
@@ -194,9 +195,9 @@ def _by_function(source: Source, made: CallSource, reached: datetime | None) -> 
     try:
         call = next(made)
         while True:
-            answer = yield Step(source.as_call(call), reached=reached)
+            page = yield Step(source.as_call(call), reached=reached)
             reached = None
-            call = made.send(answer)
+            call = made.send(page.answer)
     except StopIteration:
         return False
 
@@ -219,6 +220,6 @@ def _too_many_ties(source: Source) -> UnexpectedAnswer:
     )
 
 
-def _absolute(turn: Turn, answer: Answer) -> Turn:
+def _absolute(turn: Turn, page: Page) -> Turn:
     """The turn with its URL made whole: apps may give one that is relative to their answer's."""
-    return turn if turn.url is None else replace(turn, url=urljoin(answer.url, turn.url))
+    return turn if turn.url is None else replace(turn, url=urljoin(page.answer.url, turn.url))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from membrane_sync.content import same_content
 from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.errors import DestinationError, Fatal, NotConnected
 from membrane_sync.ports import (
@@ -18,6 +19,7 @@ from membrane_sync.ports import (
     RunRecord,
 )
 from membrane_sync.records import (
+    Answer,
     Batch,
     Change,
     ChangeKind,
@@ -40,6 +42,32 @@ class _Entry:
     kind: ChangeKind
 
 
+class MemoryPageLog:
+    """Implements `ports.PageLog`."""
+
+    def __init__(self) -> None:
+        self._header: dict[str, Any] | None = None
+        self._answers: list[tuple[str, Answer]] = []
+
+    def begun(self) -> dict[str, Any] | None:
+        return self._header
+
+    def answers(self) -> Iterator[tuple[str, Answer]]:
+        return iter(list(self._answers))
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        self._header, self._answers = dict(header), []
+
+    def keep(self, call: str, answer: Answer) -> None:
+        self._answers.append((call, answer))
+
+    def shorten(self, answers: int) -> None:
+        del self._answers[answers:]
+
+    def clear(self) -> None:
+        self._header, self._answers = None, []
+
+
 class MemoryLake:
     """Implements `ports.Lake`; `writes` counts the rows it wrote, `dead_letters` holds them all."""
 
@@ -54,6 +82,8 @@ class MemoryLake:
         self._offsets: dict[str, Offset] = {}
         self._mapped: dict[str, dict[str, MappedRecord]] = {}
         self._links: dict[LinkKey, dict[str, Link]] = {}
+        self._pages: dict[str, tuple[str, int]] = {}
+        self._logs: dict[str, MemoryPageLog] = {}
         self._seq = 0
 
     def records(self, stream: str) -> dict[str, str]:
@@ -66,7 +96,7 @@ class MemoryLake:
 
     def store(self, batch: Batch) -> StoreCounts:
         latest = {record.external_id: record for record in batch.records}
-        kinds = {i: self._keep(batch.stream, record) for i, record in latest.items()}
+        kinds = {i: self._keep(batch.stream, record, batch.ignored) for i, record in latest.items()}
         if batch.scan:
             refused = {letter.external_id for letter in batch.dead_letters}
             self._mark_seen(batch.stream, batch.scan, latest, refused)
@@ -74,6 +104,8 @@ class MemoryLake:
         if batch.cursor is not None:
             self._cursors[batch.stream] = batch.cursor
             self.writes += 1
+        if batch.reading:
+            self._pages[batch.stream] = (batch.reading, batch.pages)
         counted = list(kinds.values())
         return StoreCounts(
             created=counted.count("created"),
@@ -82,6 +114,13 @@ class MemoryLake:
             unchanged=counted.count(None),
             failed=len({letter.external_id for letter in batch.dead_letters}),
         )
+
+    def pages(self, stream: str, reading: str) -> int:
+        name, pages = self._pages.get(stream, ("", 0))
+        return pages if name == reading else 0
+
+    def page_log(self, stream: str) -> MemoryPageLog:
+        return self._logs.setdefault(stream, MemoryPageLog())
 
     def finish_scan(
         self,
@@ -99,7 +138,8 @@ class MemoryLake:
                 f"more than its max_share of {max_share:.0%}; nothing was deleted"
             )
         for external_id in gone:
-            self._keep(stream, replace(self._records[stream][external_id], deleted=True))
+            gone_one = self._records[stream][external_id]._replace(deleted=True)
+            self._keep(stream, gone_one)
         self._scans.pop(stream, None)
         self._scanned_at[stream] = datetime.now(UTC)
         return StoreCounts(deleted=len(gone))
@@ -174,21 +214,24 @@ class MemoryLake:
             )
         self._move(offset)
 
-    def _keep(self, stream: str, record: RawRecord) -> ChangeKind | None:
-        kind = self._kind(stream, record)
+    def _keep(
+        self, stream: str, record: RawRecord, ignored: Sequence[str] = ()
+    ) -> ChangeKind | None:
+        kind = self._kind(stream, record, ignored)
         if kind is not None:
             self._records.setdefault(stream, {})[record.external_id] = record
             entry = _Entry(self._next(), record.external_id, kind)
             self._feed.setdefault(stream, []).append(entry)
         return kind
 
-    def _kind(self, stream: str, record: RawRecord) -> ChangeKind | None:
+    def _kind(self, stream: str, record: RawRecord, ignored: Sequence[str]) -> ChangeKind | None:
         stored = self._records.get(stream, {}).get(record.external_id)
         if stored is None or stored.deleted:
             return None if record.deleted else "created"
         if record.deleted:
             return "deleted"
-        return "updated" if stored.hash != record.hash else None
+        same = same_content(stored.payload, record.payload, ignored)
+        return None if same else "updated"
 
     def _mark_seen(
         self, stream: str, scan: str, records: Mapping[str, RawRecord], refused: set[str]

@@ -19,11 +19,11 @@ from membrane_sync.sync.collection import (
     deleted_collection,
     deleted_listing,
     listing,
-    record_formulas,
-    records_in,
 )
+from membrane_sync.sync.page import read_page
 from membrane_sync.sync.pull import Pulled, Reading, pull
 from membrane_sync.sync.run import run_sync
+from membrane_sync.sync.source import Source, formulas_of
 from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, answer
 from tests.sync.parts import parties, resolved
 
@@ -304,7 +304,7 @@ def asked(of: DataCollection, cursor: Any = None) -> list[tuple[str, str]]:
     while True:
         found.append((step.call.query["from"], step.call.query["to"]))
         try:
-            step = steps.send(answer({"data": []}))
+            step = steps.send(read_page(Source(of), answer({"data": []})))
         except StopIteration:
             return found
 
@@ -481,7 +481,7 @@ def test_a_trailing_cursor_finds_what_shows_up_late() -> None:
         since = next(steps).call.query.get("since")
         page = [record for record in shown if since is None or record["at"] >= since]
         with pytest.raises(StopIteration):
-            steps.send(answer({"data": page}))
+            steps.send(read_page(Source(of), answer({"data": page})))
         return checkpoints.after(page, None) or stored, [r["id"] for r in page], since
 
     stored, found, since = sync(None, begun + timedelta(days=3))
@@ -543,16 +543,17 @@ def test_the_formulas_of_a_record_are_known() -> None:
         id="$.key",
         deletes={"tombstone": {"$var": "$.gone"}},
     )
-    assert record_formulas(of) == [
+    assert formulas_of(of) == [
         {"$var": "$.key"},
         {"$var": "$.gone"},
         {"$var": "$.uid"},
         value,
     ]
     keyset = declared({"pagination": {"type": "keyset", "parameter": "after"}})
-    assert record_formulas(keyset) == [{"$var": "$.id"}, {"$var": "$.id"}]
+    assert formulas_of(keyset) == [{"$var": "$.id"}, {"$var": "$.id"}]
 
 
 def test_an_item_without_its_node_is_no_record() -> None:
-    found = records_in(declared({"node": "$.node"}), answer({"data": [{"node": {"id": 1}}, {}]}))
+    of = declared({"node": "$.node"})
+    found = read_page(Source(of), answer({"data": [{"node": {"id": 1}}, {}]})).heads
     assert found == [{"id": 1}, None]
