@@ -32,8 +32,8 @@ class Page:
 
     `heads` hold of each record at least what `formulas_of` the collection read, as a dict, or
     whatever stands there instead of one. `texts` are the records' JSON texts; None where only
-    `heads`, then whole, can be had, as in JSON that isn't by the letter. `scope` is what formulas of
-    the pagination see.
+    `heads`, then whole, can be had, as in JSON that isn't by the letter. `scope` is what formulas
+    of the pagination see.
     """
 
     answer: Answer
