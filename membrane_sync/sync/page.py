@@ -165,6 +165,10 @@ class _Reader:
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+def _decoder(item: Any) -> Any:
+    return msgspec.json.Decoder(types.GenericAlias(list, (item,)))
+
+
 def _wrapped(inner: Any, names: tuple[str, ...]) -> Any:
     """A type of objects that have `inner` at the end of these names, each read as `node`."""
     for name in reversed(names):
