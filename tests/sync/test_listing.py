@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
+from membrane_sync.clients.api import HttpApi
+from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.ports import ConnectionRecord
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.checkpoint import Checkpoints
 from membrane_sync.sync.collection import (
@@ -281,6 +286,56 @@ def test_a_token_that_is_a_url_is_followed() -> None:
 def test_a_reading_without_a_token_at_its_end_is_unexpected() -> None:
     with pytest.raises(UnexpectedAnswer, match="no page had a delta token"):
         read(DELTA, lambda _: answer({"data": [{"id": 1}]}))
+
+
+class Http:
+    """The app over HTTP, as a connection reaches it."""
+
+    def __init__(self, respond: Callable[[Call], Answer], **connector: Any) -> None:
+        self.requests: list[httpx.Request] = []
+        self.respond = respond
+        shown = {"key": "app", "base_url": "https://app.test/api", **connector}
+        self.api = HttpApi(
+            Connector.model_validate(shown),
+            ConnectionRecord("acme_app", "app", "acme"),
+            transport=httpx.MockTransport(self.serve),
+        )
+
+    def serve(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        body = json.loads(request.content) if request.content else None
+        rules = [ErrorRule(status=[410], action="ignore")]
+        call = Call(request.method, "", dict(request.url.params), body=body, errors=rules)
+        given = self.respond(call)
+        return httpx.Response(given.status, json=given.body)
+
+
+def test_over_http_an_expired_token_is_told_by_its_status() -> None:
+    app, lake = Delta(), MemoryLake()
+    http = Http(app.respond)
+    all_ = parties(http.api, lake, MemoryDestination())
+    app.put("a", "b", "c")
+    run_sync(resolved(DELTA), all_)
+    app.put("b", gone=True)
+    app.oldest = len(app.changes)
+    run_sync(resolved(DELTA), all_)
+    assert set(lake.records("contacts")) == {"a", "c"}
+    assert dict(http.requests[2].url.params) == {"token": "3"}
+
+
+def test_over_http_a_graphql_query_goes_to_the_base_url() -> None:
+    http = Http(graph)
+    pages = list(pull(Reading(declared(GRAPHQL), "contacts"), http.api))
+    assert ids(pages) == ["0", "1", "2", "3", "4"]
+    assert {(request.method, str(request.url)) for request in http.requests} == {
+        ("POST", "https://app.test/api")
+    }
+
+
+def test_over_http_errors_of_a_good_graphql_answer_are_errors() -> None:
+    http = Http(lambda _: answer({"data": None, "errors": [{"message": "no field emial"}]}))
+    with pytest.raises(UnexpectedAnswer, match="no field emial"):
+        list(pull(Reading(declared(GRAPHQL), "contacts"), http.api))
 
 
 # --- windows -------------------------------------------------------------------------------------
