@@ -45,9 +45,9 @@ class Page:
 def read_page(source: Source, answer: Answer) -> Page:
     """The page of an answer; raises UnexpectedAnswer where the declared place holds no list.
 
-    An answer that says that a delta token has expired is a page without records.
+    An answer that says that a delta token has expired, or one to be passed over, has no records.
     """
-    if source.is_expired(answer):
+    if answer.skipped or source.is_expired(answer):
         return Page(answer, [], [], answer_scope(answer))
     reader = _reader(_Declared(source.collection))
     page = reader.cut(answer) if reader and answer.content else None
