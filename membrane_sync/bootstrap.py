@@ -7,19 +7,22 @@ with open_runtime(root).connect("acme_kinto") as parties:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from membrane_sync.clients.api import HttpApi
+from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
-from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
+from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override, RunRecord
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
 from membrane_sync.project.references import check, errors
 from membrane_sync.records import Report
 from membrane_sync.stores.columns import literal, quoted
@@ -56,6 +59,26 @@ def open_runtime(root: Path) -> Runtime:
     return Runtime(project)
 
 
+def taking_part(project: Project, sync: ResolvedSync, connections: Sequence[str]) -> Sequence[str]:
+    """Those of an integration's connections that a sync is for, by files and by overrides.
+
+    Connections that have nothing of their own are as their integration, so aren't resolved.
+    """
+    ledger = Runtime(project).ledger
+    try:
+        overrides = {key: ledger.overrides(key) for key in connections}
+    finally:
+        ledger.close()
+    found: list[str] = []
+    for key, own in overrides.items():
+        if own or key in project.connections:
+            seen = customised(project, key, sync.integration.key, own)
+            if seen.sync(sync.sync.key, sync.integration.key, key) is None:
+                continue
+        found.append(key)
+    return found
+
+
 @dataclass(frozen=True)
 class Standing:
     """How one sync of one connection stands; `result` says in words how its last run went."""
@@ -87,6 +110,23 @@ def _result(run: RunRecord | None) -> str:
 def _without_syncs(connection: ConnectionRecord, why: str) -> Standing:
     names = (connection.key, connection.tenant, connection.integration)
     return Standing(*names, sync="", records=0, links=0, dead_letters=0, last_sync=None, result=why)
+
+
+def _tenant(connection: ConnectionRecord) -> dict[str, Any]:
+    """What a function of the project's hooks is told of whom it works for; no credentials."""
+    return {
+        "tenant": connection.tenant,
+        "connection": connection.key,
+        "integration": connection.integration,
+        "input": dict(connection.input),
+    }
+
+
+def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionRecord) -> ResolvedSync:
+    if sync.schema is None or sync.schema.function is None:
+        return sync
+    names = (connection.integration, connection.key)
+    return replace(sync, schema=project.schema_of(sync.schema, *names, _tenant(connection)))
 
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -183,10 +223,11 @@ class Runtime:
         return sorted(found, key=lambda judged: judged.mark.line)
 
     def syncs(
-        self, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
+        self, connection: ConnectionRecord, instance_key: str | None = None
     ) -> list[ResolvedSync]:
-        """Every sync that this connection takes part in, as it sees them.
+        """Every sync that this connection takes part in, as it sees them, or of one instance.
 
+        Another instance than the default one has those syncs of which it overrides an element.
         Raises NotFound if the project has the connection's integration no more.
         """
         if connection.integration not in self.project.integrations:
@@ -195,23 +236,51 @@ class Runtime:
                 "which the project doesn't have",
                 hint=f"bring the integration back, or: membrane disconnect {connection.key}",
             )
-        project = self.seen_by(connection.key, connection.integration, instance_key)
-        return project.syncs(connection.integration, connection.key)
+        overrides = self.ledger.overrides(connection.key)
+        others = sorted({o.instance_key for o in overrides} - {DEFAULT_INSTANCE})
+        wanted = [DEFAULT_INSTANCE, *others] if instance_key is None else [instance_key]
+        return [sync for name in wanted for sync in self._instance(connection, overrides, name)]
+
+    def _instance(
+        self, connection: ConnectionRecord, overrides: Sequence[Override], instance_key: str
+    ) -> Iterator[ResolvedSync]:
+        names = (connection.key, connection.integration)
+        project = customised(self.project, *names, overrides, instance_key)
+        judged = project.customisation.judged if project.customisation else ()
+        changed = [(j.override.kind, j.override.key) for j in judged]
+        for sync in project.syncs(connection.integration, connection.key):
+            if instance_key == DEFAULT_INSTANCE or any(sync.is_made_of(*part) for part in changed):
+                yield _for_tenant(project, sync, connection).instance(instance_key)
 
     def sync(
         self, key: str, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
     ) -> ResolvedSync:
-        """One sync as the connection sees it; raises NotFound where it takes no part."""
-        project = self.seen_by(connection.key, connection.integration, instance_key)
-        sync = project.sync(key, connection.integration, connection.key)
-        if sync is None:
-            syncs = project.syncs(connection.integration, connection.key)
-            known = ", ".join(s.sync.key for s in syncs) or "none"
-            raise NotFound(
-                f"sync {key!r} is not for integration {connection.integration!r}, or is disabled",
-                hint=f"connection {connection.key!r} takes part in: {known}",
-            )
-        return sync
+        """One sync as the connection sees it, as `contacts` or `contacts@emea`.
+
+        Raises NotFound where the connection takes no part in it.
+        """
+        key, mark, named = key.partition(INSTANCE_MARK)
+        instance_key = named if mark else instance_key
+        self.project.get(Sync, key, integration=connection.integration, connection=connection.key)
+        wanted = key if instance_key == DEFAULT_INSTANCE else f"{key}{INSTANCE_MARK}{instance_key}"
+        for sync in self.syncs(connection, instance_key):
+            if sync.sync.key == wanted:
+                return sync
+        known = ", ".join(sync.sync.key for sync in self.syncs(connection)) or "none"
+        hint = f"connection {connection.key!r} takes part in: {known}"
+        if instance_key != DEFAULT_INSTANCE:
+            message = f"sync {key!r} has no instance {instance_key!r} for {connection.key!r}"
+            hint += f"; make one: membrane override set sync {key} ... --instance {instance_key}"
+            raise NotFound(message, hint=hint)
+        raise NotFound(
+            f"sync {key!r} is not for integration {connection.integration!r}, or is disabled",
+            hint=hint,
+        )
+
+    def schema_of(self, project: Project, schema: DataSchema, connection: str) -> DataSchema:
+        """The schema as its function, if it has one, gives it for a connection's tenant."""
+        record = self.ledger.connection(connection)
+        return project.schema_of(schema, record.integration, connection, _tenant(record))
 
     @contextmanager
     def connect(
@@ -313,7 +382,8 @@ class Runtime:
                     f"SELECT count(*) FROM records.{stream} WHERE _deleted_at IS NULL"
                 ),
                 links=lake.count(
-                    f"SELECT count(*) FROM links WHERE link_table = {literal(sync.links.key)}"
+                    f"SELECT count(*) FROM links WHERE link_table = {literal(sync.links.key)} "
+                    f"AND instance_key = {literal(sync.instance_key)}"
                 ),
                 dead_letters=lake.count(
                     f"SELECT count(*) FROM dead_letters WHERE element IN "

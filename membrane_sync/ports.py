@@ -130,8 +130,27 @@ class Lake(Protocol):
         dead_letters: Sequence[DeadLetter],
         offset: Offset,
         schema: Mapping[str, Any],
+        *,
+        waiting: Sequence[str] = (),
     ) -> MappedCounts:
-        """Write mapped records that differ from what is there, dead letters and the offset."""
+        """Write mapped records that differ from what is there, dead letters and the offset.
+
+        Of these records, those of `waiting` are remembered as to be mapped again, others no more.
+        """
+        ...
+
+    def waiting(self, sync: str, stream: str, after: str, limit: int) -> Sequence[Change]:
+        """The next records to be mapped again, by their ids from `after` on; their seq is 0."""
+        ...
+
+    def find_records(
+        self, stream: str, fields: Sequence[Sequence[str | int]], values: Sequence[Sequence[str]]
+    ) -> Sequence[str | None] | None:
+        """For each row of values, the id of the record that has them, as texts, in these fields.
+
+        Fields are steps into the record. Of several records it is the oldest in the lake; deleted
+        ones are left out. None if the stream was never stored.
+        """
         ...
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:

@@ -25,8 +25,10 @@ def sync_schedule(project: Project, sync: ResolvedSync) -> dg.ScheduleDefinition
     def schedule(
         context: dg.ScheduleEvaluationContext,
     ) -> list[dg.RunRequest] | dg.SkipReason:
+        from membrane_sync.bootstrap import taking_part
+
         present = context.instance.get_dynamic_partitions(partitions_name(sync.integration.key))
-        connections = [key for key in present if _takes_part(project, sync, key)]
+        connections = taking_part(project, sync, present)
         if not connections:
             return dg.SkipReason("no connection yet; make one with: membrane connect")
         due = context.scheduled_execution_time.isoformat()
@@ -40,10 +42,3 @@ def sync_schedule(project: Project, sync: ResolvedSync) -> dg.ScheduleDefinition
         ]
 
     return schedule
-
-
-def _takes_part(project: Project, sync: ResolvedSync, connection: str) -> bool:
-    """Connections of which files say nothing are as their integration, so aren't resolved."""
-    if connection not in project.connections:
-        return True
-    return project.sync(sync.sync.key, sync.integration.key, connection) is not None

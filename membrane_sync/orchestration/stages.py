@@ -79,7 +79,7 @@ def _chosen(
 ) -> ResolvedSync:
     """The sync as the connection sees it; raises NotFound if it takes part in none of them."""
     wanted = context.run.tags.get(translator.SYNC_TAG)
-    mine = {sync.sync.key: sync for sync in runtime.syncs(connection) if sync.sync.key in keys}
+    mine = {sync.sync.key: sync for sync in runtime.syncs(connection) if sync.declared_key in keys}
     if wanted in mine:
         return mine[wanted]
     return next(iter(mine.values()), None) or runtime.sync(keys[0], connection)

@@ -8,13 +8,15 @@ from membrane_sync.elements import CONNECTOR_KINDS, KINDS
 from membrane_sync.elements.base import IsFormula, IsLocator, IsSchema, RefersTo
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.nearest import nearest
-from membrane_sync.errors import Problem
+from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
+from membrane_sync.formulas.check import references as formula_references
 from membrane_sync.project import schemas
 from membrane_sync.project.collections import circle, extended, is_extended, list_problems
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
 from membrane_sync.project.frozen import thawed
+from membrane_sync.project.hooks import hook_files, hook_names
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTION, CONNECTOR, INTEGRATION, UNIVERSAL, Address
 from membrane_sync.project.located import Block, Steps, mark_at, problem_at
@@ -155,6 +157,10 @@ def _value_problems(
             if mark_at(block, path).file == file:
                 for message in _missing(project, address, kind, key):
                     yield problem_at(block, path, message, name)
+    function = block.get("function") if address.kind == "data_schema" else None
+    if isinstance(function, str) and mark_at(block, ("function",)).file == file:
+        for message in _missing_function(project, address, function):
+            yield problem_at(block, ("function",), message, name)
     if address.kind == INTEGRATION:
         yield from (problem_at(block, *found, name) for found in unset(block, project.environ))
 
@@ -174,14 +180,38 @@ def _references(marked: Marked) -> Iterator[tuple[Steps, str, str]]:
     if isinstance(marked.marker, RefersTo):
         yield (), marked.marker.kind, marked.value
     elif isinstance(marked.marker, IsSchema):
-        yield from ((path, "data_schema", key) for path, key in schemas.references(marked.value))
+        yield from schemas.references(marked.value)
+    elif isinstance(marked.marker, IsFormula):
+        yield from formula_references(marked.value)
 
 
 def _missing(project: Project, address: Address, kind: str, key: str) -> Iterator[str]:
+    if kind == "hook":
+        yield from _missing_function(project, address, key)
+        return
     known = _known(project, address, kind)
     if key not in known and not project.documents.may_hold(kind, key):
         where = " in the settings" if kind == "database" else ""
         yield f"there is no {kind} {key!r}{where}; {nearest(key, known, 'declared are')}"
+
+
+def _missing_function(project: Project, address: Address, name: str) -> Iterator[str]:
+    """A function of a hooks.py that isn't there; or one that nobody would call."""
+    if address.kind not in ("field_mapping", "data_schema"):
+        yield f"a {address.kind} can't call {name!r}: $python is for field mappings alone"
+        return
+    view = _view_of(project, address)
+    files = hook_files(project.root, view.integration, view.connection)
+    if not view.integration:  # what's universal may name what a single app's layer has
+        files += [f for i in project.integrations for f in hook_files(project.root, i)]
+    try:
+        known = sorted({name for file in files for name in hook_names(file)})
+    except ProjectError as error:
+        yield from (str(problem) for problem in error.problems)
+        return
+    if name not in known:
+        hint = nearest(name, known, "there are") if known else "write it in mappings/universal/"
+        yield f"there is no function {name!r} in the hooks.py of mappings/; {hint}"
 
 
 def _known(project: Project, address: Address, kind: str) -> list[str]:

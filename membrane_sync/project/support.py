@@ -12,9 +12,7 @@ from membrane_sync.elements import Element
 from membrane_sync.elements.connection import Connection
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
-from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
-from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
@@ -35,10 +33,6 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
     elif isinstance(element, DataSource) and element.contract != "evolve":
         yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
-    elif isinstance(element, DataSchema) and element.function:
-        yield ("function",), "a schema by function is not supported yet; write it as schema"
-    elif isinstance(element, FieldMapping) and element.unified_export_value is not None:
-        yield ("unified_export_value",), "unified_export_value is not supported yet"
 
 
 def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:

@@ -32,6 +32,7 @@ from membrane_sync.records import (
 )
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
 from membrane_sync.stores.page_log import FilePageLog
 from membrane_sync.stores.typed_table import MAPPED, RECORDS, Misfit, TypedTable
 
@@ -159,6 +160,8 @@ class DuckDbLake:
         dead_letters: Sequence[DeadLetter],
         offset: Offset,
         schema: Mapping[str, Any],
+        *,
+        waiting: Sequence[str] = (),
     ) -> MappedCounts:
         table = TypedTable(self._file, MAPPED, sync, schema)
         latest = list({record.external_id: record for record in records}.values())
@@ -171,11 +174,29 @@ class DuckDbLake:
             if changed:
                 self._write_mapped(table, changed)
             self._replace_dead_letters("map", sync, _HANDLED, dead_letters)
+            keep_waiting(self._file, sync, _HANDLED, waiting)
             self._write_offset(offset)
         return MappedCounts(changed - deleted, len(latest) - changed, deleted)
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
         return self._mapped(sync, "_seq > ?", after, limit)
+
+    def waiting(self, sync: str, stream: str, after: str, limit: int) -> Sequence[Change]:
+        table = self._records(stream)
+        with self._file.reading(f"read what waits of {sync}") as there:
+            if not there or not table.exists():
+                return []
+            rows = waiting_records(self._file, table, sync, after, limit)
+        return [Change(0, external_id, "updated", payload) for external_id, payload in rows]
+
+    def find_records(
+        self, stream: str, fields: Sequence[Sequence[str | int]], values: Sequence[Sequence[str]]
+    ) -> Sequence[str | None] | None:
+        table = self._records(stream)
+        with self._file.reading(f"look up records of {stream}") as there:
+            if not there or not table.exists():
+                return None
+            return found_records(self._file, table, fields, values)
 
     # --- 4 link, 5 push --------------------------------------------------------------------------
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError, clock, evaluate_fields
+from membrane_sync.formulas.lookups import Find, Lookups, held, is_asking, prepare
 from membrane_sync.formulas.plan import FEW, Plan
 from membrane_sync.formulas.plan import compile as compile_template
+from membrane_sync.formulas.python import Functions, calling
+from membrane_sync.formulas.targets import with_collections
 from membrane_sync.formulas.values import Missing
 from membrane_sync.ports import Lake
 from membrane_sync.project.schemas import fields, is_sensitive, writable
@@ -43,6 +46,10 @@ class Mapper:
     schema: Mapping[str, Any] = field(default_factory=dict)
     raw_fields: bool = False
     objects: bool = True
+    find: Find | None = None
+    """Answers what the formulas ask of links and other records; without it, asking fails."""
+    functions: Functions | None = None
+    """The functions that `$python` may call."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -68,6 +75,8 @@ class Mapped:
     errors: Sequence[FieldError] = ()
     dropped: frozenset[str] = frozenset()
     """Paths of fields that were left out, since the schema doesn't know them or lets them be."""
+    waits: bool = False
+    """Whether a formula asked what may have an answer later, as a link that isn't there yet."""
 
 
 def map_stream(
@@ -79,30 +88,48 @@ def map_stream(
     version: str,
     report: Report,
     progress: Progress = lambda _v, _r: None,
+    find: Find | None = None,
+    functions: Functions | None = None,
 ) -> None:
     """Map what changed in the stream since the last time; all of it if the mapping is another.
 
-    Each batch commits its mapped records together with how far it came.
+    Each batch commits its mapped records together with how far it came. Records that asked in vain
+    for a link, or for another record, are mapped again each time, until they find it.
     """
     consumer = f"map:{sync}"
     offset = lake.offset(consumer)
     if offset.version != version:
         offset = Offset(consumer, 0, version)
-    mapper = importer(mapping, schema)
-    while changes := lake.changes(stream, offset.seq, BATCH):
+    mapper = replace(importer(mapping, schema), find=find, functions=functions)
+    for changes, reached in _batches(lake, sync, stream, offset, is_asking(mapper.template)):
         batch = import_records(mapper, sync, changes)
-        offset = replace(offset, seq=changes[-1].seq)
-        counts = lake.keep_mapped(sync, batch.records, batch.dead, offset, mapper.schema)
+        counts = lake.keep_mapped(
+            sync, batch.records, batch.dead, reached, mapper.schema, waiting=batch.waiting
+        )
         report.mapped += counts.mapped
         report.failed += len({letter.external_id for letter in batch.dead})
         report.dropped_fields = dropped_names(report.dropped_fields, batch.dropped)
         progress("map", report)
 
 
+def _batches(
+    lake: Lake, sync: str, stream: str, offset: Offset, asking: bool
+) -> Iterator[tuple[Sequence[Change], Offset]]:
+    """What waits since an earlier run, then what changed; each with how far it brings us."""
+    after = ""
+    while asking and offset.seq and (again := lake.waiting(sync, stream, after, BATCH)):
+        after = again[-1].external_id
+        yield again, offset
+    while changes := lake.changes(stream, offset.seq, BATCH):
+        offset = replace(offset, seq=changes[-1].seq)
+        yield changes, offset
+
+
 def importer(mapping: FieldMapping, schema: DataSchema | None, *, objects: bool = True) -> Mapper:
     """The mapping from the app to the product, as a sync runs it."""
     shape = schema.schema_ if schema else mapping.app_schema
-    return Mapper(template_of(mapping), shape, mapping.include_raw_fields, objects)
+    template = with_collections(template_of(mapping), shape)
+    return Mapper(template, shape, mapping.include_raw_fields, objects)
 
 
 def exporter(
@@ -113,7 +140,8 @@ def exporter(
         return Mapper(template_of(mapping, "export"), objects=objects)
     methods = [m for m in (collection.create, collection.update) if m and not m.not_supported]
     shape = writable(collection.fields_schema, methods)
-    return Mapper(template_of(mapping, "export"), shape, objects=objects)
+    template = with_collections(template_of(mapping, "export"), collection.fields_schema)
+    return Mapper(template, shape, objects=objects)
 
 
 @dataclass
@@ -122,6 +150,7 @@ class Imported:
 
     records: list[MappedRecord] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
 
 
@@ -144,14 +173,18 @@ def import_records(mapper: Mapper, sync: str, changes: Sequence[Change]) -> Impo
         if found is not None:
             result.dead += [_dead_letter(sync, external_id, error) for error in found.errors]
             result.dropped |= found.dropped
+            result.waiting += [external_id] if found.waits else []
     return result
 
 
-def map_records(mapper: Mapper, records: Iterable[Any]) -> Iterator[Mapped]:
+def map_records(mapper: Mapper, records: Sequence[Any]) -> Iterator[Mapped]:
     """Each record through the formulas into the schema's types, in their order."""
-    for record in records:
-        value, errors = evaluate_fields(mapper.template, record)
-        yield _tried(mapper, record, value, errors)
+    lookups, waiting = _prepared(mapper, [partial(_itself, record) for record in records])
+    for number, record in enumerate(records):
+        with held(lookups), calling(mapper.functions):
+            value, errors = evaluate_fields(mapper.template, record)
+        mapped = _tried(mapper, record, value, errors)
+        yield replace(mapped, waits=True) if number in waiting else mapped
 
 
 def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[Mapped]:
@@ -160,16 +193,19 @@ def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[
     The formulas are computed by the column, from `few` texts on, and what plainly fits the
     schema is shaped by the column, too.
     """
-    found = mapper.plan.run(texts, few)
+    lookups, waiting = _prepared(mapper, [partial(json.loads, text) for text in texts])
+    with held(lookups), calling(mapper.functions):
+        found = mapper.plan.run(texts, few)
     fitting: list[str | None] = [None] * len(texts)
     if not mapper.raw_fields:
         there = [None if text is MISSING else text for text in found.texts]
         fitting = mapper.fit.run(there, few)
     for number, (text, fits) in enumerate(zip(found.texts, fitting, strict=True)):
         if fits is not None and number not in found.errors:
-            yield Mapped(text=fits)
+            mapped = Mapped(text=fits)
         else:
-            yield _one(mapper, texts[number], text, number in found.errors)
+            mapped = _one(mapper, texts[number], text, number in found.errors)
+        yield replace(mapped, waits=True) if number in waiting else mapped
 
 
 def _one(mapper: Mapper, record: str, text: str | Missing, failed: bool) -> Mapped:
@@ -181,6 +217,21 @@ def _one(mapper: Mapper, record: str, text: str | Missing, failed: bool) -> Mapp
     if found is None or found.errors:
         (found,) = map_records(mapper, [json.loads(record)])
     return found if found.text is None else replace(found, text=_canonical(found.value))
+
+
+def _prepared(
+    mapper: Mapper, records: Sequence[Callable[[], Any]]
+) -> tuple[Lookups | None, frozenset[int]]:
+    """All that the formulas will ask, found out at once, and which records ask in vain."""
+    if mapper.find is None or not is_asking(mapper.template):
+        return None, frozenset()
+    lookups = Lookups(mapper.find)
+    with calling(mapper.functions):
+        return lookups, prepare(mapper.template, records, lookups)
+
+
+def _itself(record: Any) -> Any:
+    return record
 
 
 def dropped_names(known: Sequence[str], more: Iterable[str]) -> list[str]:

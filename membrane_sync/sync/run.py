@@ -20,6 +20,7 @@ from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import TokenExpired
 from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.lookup import Answering
 from membrane_sync.sync.map import map_stream
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.push import link_and_push
@@ -227,6 +228,8 @@ def map_records(
         sync.version,
         report,
         progress,
+        Answering(parties.lake, sync.names, sync.links.key, sync.instance_key),
+        sync.names.function,
     )
 
 
@@ -248,6 +251,7 @@ def deliver_records(
         parties.owner,
         report,
         progress,
+        sync.instance_key,
     )
 
 

@@ -18,8 +18,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NoReturn
 
 from membrane_sync.formulas import MISSING
+from membrane_sync.formulas.patterns import matches
 from membrane_sync.formulas.values import Step, path_text
-from membrane_sync.project.patterns import matches
 from membrane_sync.project.schemas import fields, is_sensitive
 
 Schema = Mapping[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -82,6 +83,7 @@ class MemoryLake:
         self._offsets: dict[str, Offset] = {}
         self._mapped: dict[str, dict[str, MappedRecord]] = {}
         self._links: dict[LinkKey, dict[str, Link]] = {}
+        self._waiting: dict[str, set[str]] = {}
         self._pages: dict[str, tuple[str, int]] = {}
         self._logs: dict[str, MemoryPageLog] = {}
         self._seq = 0
@@ -162,8 +164,12 @@ class MemoryLake:
         dead_letters: Sequence[DeadLetter],
         offset: Offset,
         schema: Mapping[str, Any],  # noqa: ARG002 – the JSON is all there is
+        *,
+        waiting: Sequence[str] = (),
     ) -> MappedCounts:
         latest = {record.external_id: record for record in records}
+        handled = {*latest, *(letter.external_id for letter in dead_letters)}
+        self._waiting[sync] = (self._waiting.get(sync, set()) - handled) | set(waiting)
         changed = [record for record in latest.values() if self._differs(sync, record)]
         for record in changed:
             present = self._mapped.setdefault(sync, {})
@@ -176,6 +182,22 @@ class MemoryLake:
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
         return [r for r in self._mapped.get(sync, {}).values() if r.seq > after][:limit]
+
+    def waiting(self, sync: str, stream: str, after: str, limit: int) -> Sequence[Change]:
+        alive = self.records(stream)
+        ids = sorted(i for i in self._waiting.get(sync, set()) if i > after)[:limit]
+        return [Change(0, i, "updated", alive.get(i)) for i in ids]
+
+    def find_records(
+        self, stream: str, fields: Sequence[Sequence[str | int]], values: Sequence[Sequence[str]]
+    ) -> Sequence[str | None] | None:
+        if stream not in self._records:
+            return None
+        found: dict[tuple[str | None, ...], str] = {}
+        for external_id, payload in sorted(self.records(stream).items()):
+            record = json.loads(payload)
+            found.setdefault(tuple(_text_at(record, field) for field in fields), external_id)
+        return [found.get(tuple(row)) for row in values]
 
     def refused(self, sync: str, limit: int) -> Sequence[MappedRecord]:
         ids = {
@@ -423,6 +445,13 @@ class MemoryLedger:
         for run in sorted(self._runs.values(), key=lambda run: run.started_at):
             newest[run.connection, run.sync] = run
         return [newest[key] for key in sorted(newest)]
+
+
+def _text_at(record: Any, field: Sequence[str | int]) -> str | None:
+    for step in field:
+        held = record if isinstance(record, dict) else {}
+        record = record[int(step)] if isinstance(record, list) else held.get(str(step))
+    return record if record is None or isinstance(record, str) else json.dumps(record)
 
 
 def _table(schema: DataSchema) -> Table:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.partitions import register
-from membrane_sync.orchestration.translator import CONNECTION_TAG
+from membrane_sync.orchestration.translator import CONNECTION_TAG, SYNC_TAG
 from tests.end_to_end.helpers import Workspace
 
 
@@ -21,6 +21,7 @@ def run_job(
     job: str = "sync_kinto_contacts",
     mode: str = "",
     registered: bool = True,
+    sync: str = "",
 ) -> dg.ExecuteInProcessResult:
     """One run of a job for one connection; a failed run is a result too."""
     integration = job.split("_")[1]
@@ -31,6 +32,7 @@ def run_job(
         register(instance, integration, connection)
     # As a launched run has it: `partition_key=` would have Dagster look for the partition first.
     tags = {CONNECTION_TAG: connection, "dagster/partition": connection}
+    tags |= {SYNC_TAG: sync} if sync else {}
     return definition.execute_in_process(
         instance=instance, run_config=config, tags=tags, raise_on_error=False
     )

@@ -17,8 +17,9 @@ from membrane_sync.apps.process import free_port
 from membrane_sync.errors import RateLimited
 from membrane_sync.orchestration import failures, stages
 from membrane_sync.orchestration.definitions import build_definitions
+from membrane_sync.orchestration.partitions import register
 from membrane_sync.orchestration.resources import MembraneResource
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.ports import ConnectionRecord, Override
 from tests.end_to_end.helpers import (
     Tenant,
     Workspace,
@@ -318,6 +319,30 @@ syncs:
         assert "disabled" in failure(result) and "takes part in: companies" in failure(result)
         evaluated = evaluate_schedule(workspace, instance, datetime(2026, 3, 1, tzinfo=UTC))
         assert isinstance(evaluated, str)
+
+    def test_a_run_may_be_of_another_instance(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write([person(1)])
+        connection = workspace.connect(tenant.connection)
+        path = ("import_value", "city")
+        own = Override(connection, "field_mapping", "contacts", path, "HQ", instance_key="emea")
+        workspace.runtime.ledger.override(connection, [own])
+        for name in ("", "contacts@emea"):
+            found = numbers(run_job(workspace, instance, connection, sync=name))
+            assert found["contacts_delivered"]["delivered"] == 1
+        assert sorted(row["city"] == "HQ" for row in workspace.rows()) == [False, True]
+
+    def test_a_sync_that_an_override_disables_is_not_scheduled(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        connection = workspace.connect(tenant.connection)
+        due = datetime(2026, 3, 1, tzinfo=UTC)
+        register(instance, "kinto", connection)
+        assert not isinstance(evaluate_schedule(workspace, instance, due), str)
+        off = Override(connection, "sync", "contacts", ("enabled",), False)
+        workspace.runtime.ledger.override(connection, [off])
+        assert isinstance(evaluate_schedule(workspace, instance, due), str)
 
 
 class TestSecrecy:
