@@ -53,6 +53,8 @@ class Address:
         return url
 
     def _below_base(self, path: str) -> httpx.URL:
+        if not path:
+            return self._base
         try:
             url = httpx.URL(f"{self._root}/{path.lstrip('/')}")
         except httpx.InvalidURL:

@@ -68,8 +68,6 @@ def _unsent(method: Listing) -> Iterator[tuple[Steps, str]]:
         for bound in ("$.window.from", "$.window.to"):
             if not read & {bound, "$.window", "$"}:
                 yield ("cursor",), f"the request doesn't use {bound}, so it can't be sliced"
-    if cursor is not None and cursor.is_delta and not read & {"$.delta_token", "$"}:
-        yield ("cursor",), "the request doesn't use $.delta_token; it's for tokens that aren't URLs"
     if pagination.result_cap and not read & {"$.cursor", "$.window.from", "$.window", "$"}:
         yield ("pagination", "result_cap"), "the request doesn't use $.cursor to read beyond it"
     tie = pagination.tie_break

@@ -2,7 +2,7 @@
 
     steps = listing(collection, scope)
     step = next(steps)                  # send step.call, then
-    step = steps.send(page)           # StopIteration: the app has no more
+    step = steps.send(page)             # StopIteration: the app has no more
 
 Formulas see `$.input`, `$.parameters` and `$.cursor`; of windows `$.window.from` and `$.window.to`;
 `$.delta_token` instead of a cursor that is one.
@@ -10,7 +10,7 @@ Formulas see `$.input`, `$.parameters` and `$.cursor`; of windows `$.window.from
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -96,11 +96,11 @@ def deleted_collection(collection: DataCollection) -> DataCollection:
             f"collection {collection.key!r} has no list of deleted records",
             hint="declare deletes.endpoint",
         )
-    fields = {name: getattr(endpoint, name) for name in endpoint.model_fields_set - {"id"}}
+    shared = {name: value for name, value in dict(endpoint).items() if name != "id"}
     return collection.model_copy(
         update={
             "id": endpoint.id,
-            "list_": ListMethod.model_construct(**{**dict(endpoint), **fields}),
+            "list_": ListMethod.model_construct(endpoint.model_fields_set - {"id"}, **shared),
             "deletes": Deletes(tombstone=True),
         }
     )
@@ -187,24 +187,37 @@ def _since(source: Source, bounds: Bounds) -> Any:
 
 
 def _stop(source: Source, scope: Scope, bounds: Bounds | None) -> Stop | None:
-    """When to stop a sorted list: below the cursor if it descends, past `until` if it ascends."""
+    """When to stop a sorted list: below the cursor if it descends, past `until` if it ascends.
+
+    A page without a single value says nothing, since apps put those first or last.
+    """
     cursor, order = source.method.cursor, source.order
     if cursor is None or order is None:
         return None
-    key = order.key
+    bounds = bounds if bounds is not None and cursor.is_time else Bounds()
     if cursor.sorted == "descending":
-        asked = scope.get("cursor") or scope.get("filter_from")
-        if asked is None and bounds is not None and bounds.since is not None and cursor.is_time:
+        asked = scope.get("filter_from") if scope.get("cursor") is None else scope["cursor"]
+        if asked is None and bounds.since is not None:
             asked = order.notation.bound(bounds.since)
         if asked is None:
             return None
-        low = key(asked)
-        return lambda records: bool(v := source.values(records)) and all(key(i) < low for i in v)
-    until = bounds.until if bounds is not None else None
-    if cursor.sorted != "ascending" or until is None or not cursor.is_time:
-        return None
-    high = key(order.notation.bound(until))
-    return lambda records: bool(v := source.values(records)) and all(key(i) >= high for i in v)
+        low = order.key(asked)
+        return _all(source, lambda key: bool(key < low))
+    if cursor.sorted == "ascending" and bounds.until is not None:
+        high = order.key(order.notation.bound(bounds.until))
+        return _all(source, lambda key: bool(key >= high))
+    return None
+
+
+def _all(source: Source, holds: Callable[[Any], bool]) -> Stop:
+    assert source.order is not None
+    key = source.order.key
+
+    def stop(records: list[Any]) -> bool:
+        values = source.values(records)
+        return bool(values) and all(holds(key(value)) for value in values)
+
+    return stop
 
 
 def _beyond_the_cap(source: Source) -> UnexpectedAnswer:

@@ -53,10 +53,12 @@ class Notation:
         moment, notation = self._read_in(value)
         lagged = moment - timedelta(seconds=lag_seconds)
         asked = self._floored(lagged, value, plain=not steps_back)
-        asked = self._before_the_repeated_hour(asked, value)
-        if asked == moment and self._cursor.format in (None, notation):
+        same = self._cursor.format in (None, notation)
+        if self._cursor.timezone is not None and not (same and _has_offset(value, notation)):
+            asked = before_repeated(asked, self.zone)
+        if asked == moment and same:
             return value
-        return self._written(asked, self._cursor.format or notation, like=value)
+        return self._written(asked, self._cursor.format or notation, like=value if same else None)
 
     def bound(self, moment: datetime, *, earlier: bool = False) -> Any:
         """A window's bound as it is sent; a granule `earlier`, if the app takes bounds so."""
@@ -158,7 +160,7 @@ class Notation:
 
     def _floored(self, moment: datetime, value: Any, *, plain: bool = False) -> datetime:
         granularity = self._cursor.granularity
-        if self._is_number or granularity is None:
+        if granularity is None:
             return moment
         zone = self._own_zone(value)
         if granularity == "day":
@@ -168,7 +170,7 @@ class Notation:
         else:
             unit = timedelta(seconds=SECONDS_PER_UNIT[granularity])
             floor = moment - (moment - EPOCH) % unit
-        if plain or self._cursor.inclusive:
+        if plain or not self._cursor.steps_back:
             return floor
         return self._granule_before(floor, zone)
 
@@ -194,20 +196,6 @@ class Notation:
         # Wall clock: a day of a zone may have 23 or 25 hours.
         return (moment.astimezone(zone) + steps * unit).astimezone(UTC)
 
-    def _before_the_repeated_hour(self, moment: datetime, value: Any) -> datetime:
-        if self._cursor.timezone is None or self._has_offset(value):
-            return moment
-        return before_repeated(moment, self.zone)
-
-    def _has_offset(self, value: Any) -> bool:
-        """Whether what's sent says which of two equal local times is meant."""
-        notation = self._cursor.format or ("" if self._is_number else self._parsed(value)[1])
-        if notation == "iso8601":
-            return (
-                isinstance(value, str) and datetime.fromisoformat(value.strip()).tzinfo is not None
-            )
-        return notation in FORMATS or "%z" in notation
-
 
 def before_repeated(moment: datetime, zone: tzinfo) -> datetime:
     """The moment; within local times that come twice, the first moment of the first of them."""
@@ -224,6 +212,13 @@ def before_repeated(moment: datetime, zone: tzinfo) -> datetime:
             (middle, high) if middle.astimezone(zone).utcoffset() == first else (low, middle)
         )
     return high - (first - second)
+
+
+def _has_offset(value: Any, notation: str) -> bool:
+    """Whether the value says which of two equal local times it means."""
+    if notation == "iso8601":
+        return datetime.fromisoformat(value.strip()).tzinfo is not None
+    return notation in FORMATS or "%z" in notation
 
 
 def iso_like(text: str, moment: datetime, zone: tzinfo = UTC) -> str:

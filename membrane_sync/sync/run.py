@@ -180,7 +180,7 @@ def _begun(sync: ResolvedSync, reading: Reading, lake: Lake) -> tuple[Reading, T
     begun = unfinished(log, of)
     if begun is None:
         fresh = Beginning(new_scan(), of, datetime.now(UTC), reading.cursor, scan=reading.scan)
-        return reading, Trail(log, fresh)
+        return replace(reading, started_at=fresh.started_at), Trail(log, fresh)
     reading = replace(
         reading,
         cursor=begun.cursor,
