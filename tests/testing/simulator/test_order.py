@@ -49,9 +49,7 @@ def naive(table: Table, query: Query) -> list[int]:
             absent = table.spec.null_order == "absent" and query.sort != "id"
             if filtered or absent:
                 continue
-        elif query.since is not None and row.updated < query.since:
-            continue
-        elif query.until is not None and row.updated >= query.until:
+        elif not (query.since or 0) <= row.updated < (query.until or 1 << 60):
             continue
         found.append(number)
     if query.sort == "id":
