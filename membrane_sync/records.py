@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 Record = Mapping[str, Any]
 """One record as the external app sent it."""
@@ -29,31 +30,41 @@ class Call:
     errors: Sequence[Any] = ()
 
 
-@dataclass(frozen=True)
 class Answer:
-    """What the external app answered; header names are in lower case, `url` is without query."""
+    """What the external app answered; header names are in lower case, `url` is without query.
 
-    status: int
-    headers: Mapping[str, str]
-    body: Any
-    url: str = ""
+    `content` is the body's JSON text in UTF-8 where it is JSON that any reader takes the same way,
+    else empty; then only `body` has it. `body` is read from the text when it's first asked for.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: Any = None,
+        url: str = "",
+        *,
+        content: bytes = b"",
+        read: Callable[[bytes], Any] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.url = url
+        self.content = content
+        self._given = body
+        self._read = read
+
+    @cached_property
+    def body(self) -> Any:
+        """The body as plain values."""
+        return self._read(self.content) if self._read else self._given
 
 
-@dataclass(frozen=True)
-class Page:
-    """The records of one answer, in the app's order, and whether the app has more of them."""
-
-    records: Sequence[Record]
-    last: bool
-
-
-@dataclass(frozen=True)
-class RawRecord:
-    """One record on its way into the lake; `payload` is its JSON text, `hash` of its content."""
+class RawRecord(NamedTuple):
+    """One record on its way into the lake; `payload` is its JSON text."""
 
     external_id: str
     payload: str
-    hash: str
     deleted: bool = False
 
 
@@ -78,7 +89,7 @@ class Batch:
     """One page of a pull: what the lake commits in one transaction, cursor included.
 
     `cursor` None leaves the stored cursor where it is. `scan` names the full scan this page is part
-    of, so that its records are marked as seen.
+    of, so that its records are marked as seen. A change of the `ignored` fields alone is no change.
     """
 
     stream: str
@@ -87,6 +98,7 @@ class Batch:
     run_id: str = ""
     scan: str = ""
     dead_letters: Sequence[DeadLetter] = ()
+    ignored: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from tenacity import (
 )
 
 from membrane_sync.clients.authentication import auth_flow
+from membrane_sync.clients.json_text import is_plain, read_json
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import (
@@ -113,15 +114,26 @@ class HttpApi:
 
     def _answer(self, call: Call, response: httpx.Response) -> Answer:
         headers = {name.lower(): value for name, value in response.headers.items()}
-        body: Any = response.text
-        if response.content and "json" in headers.get("content-type", "json"):
-            try:
-                body = _parsed(response.content)
-            except (AppUnavailable, UnexpectedAnswer) as error:
-                if response.is_success:
-                    raise type(error)(self._said(call, error.message), hint=error.hint) from None
         url = str(response.url.copy_with(query=None, fragment=None, username="", password=""))
+        content = response.content
+        if not content or "json" not in headers.get("content-type", "json"):
+            return Answer(response.status_code, headers, response.text, url)
+        if is_plain(content):
+            return Answer(response.status_code, headers, url=url, content=content, read=self._read)
+        body: Any = response.text
+        try:
+            body = read_json(content)
+        except (AppUnavailable, UnexpectedAnswer) as error:
+            if response.is_success:
+                raise type(error)(self._said(call, error.message), hint=error.hint) from None
         return Answer(response.status_code, headers, body, url)
+
+    def _read(self, content: bytes) -> Any:
+        try:
+            return read_json(content)
+        except (AppUnavailable, UnexpectedAnswer) as error:
+            said = f"{self._connector.key}: {error.message}"
+            raise type(error)(said, hint=error.hint) from None
 
     def _url(self, path: str) -> httpx.URL:
         """The absolute URL; a URL the app gives must be the app's own, as it gets credentials."""
@@ -257,24 +269,6 @@ def _base_url(connector: Connector, scope: Mapping[str, Any]) -> httpx.URL:
             hint="give the connection the input that base_url uses: membrane connect --set",
         )
     return url
-
-
-def _parsed(content: bytes) -> Any:
-    """The JSON of an answer; what is cut off may come whole the next time, the rest won't."""
-    try:
-        return json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise AppUnavailable("answered JSON that isn't whole; it may be cut off") from None
-    except RecursionError:
-        raise UnexpectedAnswer(
-            "answered JSON that is nested too deep to be read",
-            hint="ask the app for less: fewer fields, or records without their children",
-        ) from None
-    except ValueError:
-        raise UnexpectedAnswer(
-            "answered a number with more digits than can be read",
-            hint="ask the app for fewer fields, or for that one as text",
-        ) from None
 
 
 def _evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,28 +62,48 @@ def literal(text: str) -> str:
 
 def parsed(payload: str, columns: Sequence[Column]) -> str:
     """SQL that parses the JSON column `payload` into a struct with a field for each column."""
-    structure = {column.field: column.structure for column in _together(columns)}
+    structure = {column.field: _lossless(column.structure) for column in _together(columns)}
     return f"from_json({payload}, {literal(json.dumps(structure))})" if structure else "NULL"
 
 
-def values_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
-    """SQL of each column's value; times are UTC without a zone, whatever zone they came in."""
+def raw_values_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
+    """SQL of each column's value as it was parsed; of an integer, its text."""
     together = {column.name for column in _together(columns)}
     return [
-        _cast(
-            f"{struct}.{quoted(column.field)}"
-            if column.name in together
-            else f"from_json({_at(payload, column.pointer)}, "
-            f"{literal(json.dumps(column.structure))})",
-            column.type,
-        )
+        f"{struct}.{quoted(column.field)}"
+        if column.name in together
+        else f"from_json({_at(payload, column.pointer)}, "
+        f"{literal(json.dumps(_lossless(column.structure)))})"
         for column in columns
     ]
 
 
-def misfit(payload: str, value: str, column: Column) -> str:
+def value_of(raw: str, column: Column) -> str:
+    """SQL of a parsed value in its type; times are UTC without a zone, whatever they came in."""
+    if column.type == "TIMESTAMP":
+        return f"(TRY_CAST({raw} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
+    return f"TRY_CAST({raw} AS {column.type})" if column.type in ("DATE", "BIGINT") else raw
+
+
+def misfit(payload: str, raw: str, value: str, column: Column) -> str:
     """SQL that is true where the payload has a value that the column couldn't take as it is."""
-    return " OR ".join(_losses(payload, column.pointer, value, column.structure)) or "false"
+    if column.type != "BIGINT":
+        return _or(_losses(payload, column.pointer, value, column.structure))
+    # Cheap for nearly all: only where the number reads differently, its value is compared.
+    return (
+        f"CASE WHEN {value} IS NULL THEN {_kind(payload, column.pointer)} <> 'NULL' "
+        f"WHEN CAST({value} AS VARCHAR) <> {raw} "
+        f"THEN coalesce(TRY_CAST({raw} AS DOUBLE) <> {value}, true) ELSE false END"
+    )
+
+
+def _or(conditions: Iterator[str]) -> str:
+    return " OR ".join(f"coalesce({condition}, false)" for condition in conditions) or "false"
+
+
+def _lossless(structure: Any) -> Any:
+    """An integer is parsed as a text, since `from_json` rounds fractions without a word."""
+    return "VARCHAR" if structure == "BIGINT" else structure
 
 
 def _together(columns: Sequence[Column]) -> list[Column]:
@@ -94,37 +114,47 @@ def _together(columns: Sequence[Column]) -> list[Column]:
     return list(first.values())
 
 
-def _cast(value: str, kind: str) -> str:
-    if kind == "TIMESTAMP":
-        return f"(TRY_CAST({value} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
-    return f"TRY_CAST({value} AS DATE)" if kind == "DATE" else value
-
-
 def _losses(payload: str, pointer: str, value: str, structure: Any) -> Iterator[str]:
     """Conditions, each true for one way in which a value is lost."""
-    kind = f"json_type({payload}, {literal(pointer)})"
+    kind = _kind(payload, pointer)
     if isinstance(structure, dict):
-        yield f"({kind} NOT IN ('OBJECT', 'NULL'))"
+        yield f"CASE WHEN {_blank(value, structure)} THEN {kind} NOT IN ('OBJECT', 'NULL') END"
         for name, inner in structure.items():
             inner_value = f"{value}.{quoted(name)}"
             yield from _losses(payload, pointer + _step(name), inner_value, inner)
     elif isinstance(structure, list):
-        yield f"({kind} NOT IN ('ARRAY', 'NULL'))"
+        yield f"CASE WHEN {value} IS NULL THEN {kind} NOT IN ('ARRAY', 'NULL') END"
         yield from _item_losses(_at(payload, pointer), value, structure[0])
     else:
-        yield f"({value} IS NULL AND {kind} <> 'NULL')"
+        yield f"CASE WHEN {value} IS NULL THEN {kind} <> 'NULL' END"
         if structure == "BIGINT":
             text = f"json_extract_string({payload}, {literal(pointer)})"
-            yield f"({value} IS NOT NULL AND TRY_CAST({text} AS DOUBLE) <> {value})"
+            yield (f"CASE WHEN {value} IS NOT NULL THEN TRY_CAST({text} AS DOUBLE) <> {value} END")
+
+
+def _blank(value: str, structure: Any) -> str:
+    """SQL that is true where nothing was parsed, as where a text stands for an object."""
+    if not isinstance(structure, dict):
+        return f"{value} IS NULL"
+    inner = [_blank(f"{value}.{quoted(name)}", part) for name, part in structure.items()]
+    return f"({' AND '.join(inner)})"
+
+
+def _kind(payload: str, pointer: str) -> str:
+    return f"json_type({payload}, {literal(pointer)})"
 
 
 def _item_losses(array: str, value: str, item: str) -> Iterator[str]:
     items = f"TRY_CAST({array} AS JSON[])"
     nulls = f"len(list_filter({items}, lambda x: x IS NULL OR json_type(x) = 'NULL'))"
-    yield f"(len(list_filter({value}, lambda x: x IS NULL)) IS DISTINCT FROM {nulls})"
+    missing = f"(len({value}) - list_aggregate({value}, 'count'))"
+    yield f"CASE WHEN {missing} > 0 THEN {missing} <> {nulls} END"
     if item == "BIGINT":
         number = "lambda x: TRY_CAST(json_extract_string(x, '$') AS DOUBLE)"
-        yield f"(list_transform({items}, {number}) IS DISTINCT FROM CAST({value} AS DOUBLE[]))"
+        yield (
+            f"CASE WHEN {value} IS NOT NULL THEN "
+            f"list_transform({items}, {number}) IS DISTINCT FROM CAST({value} AS DOUBLE[]) END"
+        )
 
 
 def _at(payload: str, pointer: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from membrane_sync.content import same_content
 from membrane_sync.errors import Fatal, NotFound
 from membrane_sync.records import (
     Batch,
@@ -25,6 +26,7 @@ from membrane_sync.records import (
     MappedCounts,
     MappedRecord,
     Offset,
+    RawRecord,
     StoreCounts,
 )
 from membrane_sync.stores.columns import literal
@@ -74,11 +76,13 @@ class DuckDbLake:
                 all_ids = f"SELECT _external_id FROM {table.sql}"
                 letters = _misfit_letters(batch.stream, refilled)
                 self._replace_dead_letters("pull", batch.stream, all_ids, letters)
-            self._file.execute(_STAGED.format(table=table.sql))
+            self._file.execute(_MATCHED.format(table=table.sql))
+            self._leave_unchanged(batch)
+            self._file.execute(_STAGED)
             counts = self._counts()
             misfits = table.parse(_TO_PARSE.format(stream=literal(batch.stream)))
             if counts.written:
-                self._write_records(batch, table)
+                self._write_records(batch, table, counts)
             if batch.scan:
                 self._mark_seen(batch)
             letters = [*batch.dead_letters, *_misfit_letters(batch.stream, misfits)]
@@ -256,31 +260,45 @@ class DuckDbLake:
             self._file.execute("USE memory")
 
     def _stage_incoming(self, batch: Batch) -> None:
+        """The batch's records, each id's last, with the hash of its text."""
+        records: Sequence[RawRecord] = batch.records
+        if len({record.external_id for record in records}) < len(records):
+            last = {record.external_id: i for i, record in enumerate(records)}
+            records = [records[i] for i in sorted(last.values())]
+        ids, payloads, deleted = zip(*records, strict=True) if records else ((), (), ())
         self._file.stage(
             "incoming_records",
-            {
-                "external_id": [record.external_id for record in batch.records],
-                "payload": [record.payload for record in batch.records],
-                "hash": [record.hash for record in batch.records],
-                "deleted": [record.deleted for record in batch.records],
-            },
+            {"external_id": ids, "payload": payloads, "deleted": deleted},
+            ", hash(payload) AS hash",
         )
+
+    def _leave_unchanged(self, batch: Batch) -> None:
+        """Of records whose text differs, those that say the same in other words count as equal."""
+        differing = self._file.rows(_DIFFERING)
+        same = [row[0] for row in differing if same_content(row[1], row[2], batch.ignored)]
+        if same:
+            self._file.stage("same", {"external_id": same})
+            self._file.execute(
+                "UPDATE matched SET hash = i.hash FROM incoming_records i SEMI JOIN same "
+                "ON same.external_id = i.external_id WHERE matched.external_id = i.external_id"
+            )
 
     def _counts(self) -> StoreCounts:
         found = dict(self._file.rows("SELECT kind, count(*) FROM staged GROUP BY kind"))
         return StoreCounts(**{kind: found.get(kind, 0) for kind in _KINDS})
 
-    def _write_records(self, batch: Batch, table: TypedTable) -> None:
+    def _write_records(self, batch: Batch, table: TypedTable, counts: StoreCounts) -> None:
         now = _now()
-        self._mark_deleted(
-            table, "SELECT external_id FROM staged WHERE kind = 'deleted'", batch.run_id
-        )
-        self._file.execute(
-            f"DELETE FROM {table.sql} USING staged s WHERE _external_id = s.external_id "
-            "AND s.kind IN ('created', 'updated')"
-        )
+        if counts.deleted:
+            gone = "SELECT external_id FROM staged WHERE kind = 'deleted'"
+            self._mark_deleted(table, gone, batch.run_id)
+        if self._file.number("SELECT count(*) FROM matched"):
+            self._file.execute(
+                f"DELETE FROM {table.sql} USING staged s WHERE _external_id = s.external_id "
+                "AND s.kind IN ('created', 'updated')"
+            )
         table.insert(
-            "s.external_id, s.payload, s.hash, coalesce(s.first_seen_at, ?), ?, NULL, ?",
+            "s.external_id, typed.json, s.hash, coalesce(s.first_seen_at, ?), ?, NULL, ?",
             "(SELECT * FROM staged WHERE kind IN ('created', 'updated') ORDER BY position) s",
             on="s.external_id",
             parameters=[now, now, batch.run_id],
@@ -449,28 +467,40 @@ class DuckDbLake:
 
 _KINDS = ("created", "updated", "deleted", "unchanged")
 
+_MATCHED = """
+CREATE OR REPLACE TEMP TABLE matched AS
+SELECT i.external_id, r._hash AS hash, r._first_seen_at AS first_seen_at,
+    r._deleted_at IS NOT NULL AS was_deleted,
+    CASE WHEN r._hash IS DISTINCT FROM i.hash AND r._deleted_at IS NULL AND NOT i.deleted
+        THEN r._payload END AS payload
+FROM incoming_records i JOIN {table} r ON r._external_id = i.external_id
+"""
+
+_DIFFERING = """
+SELECT i.external_id, m.payload, i.payload
+FROM matched m JOIN incoming_records i ON i.external_id = m.external_id
+WHERE m.payload IS NOT NULL
+"""
+
 _STAGED = """
 CREATE OR REPLACE TEMP TABLE staged AS
-SELECT s.external_id, s.payload, s.hash, s.deleted, s.position,
-    r._first_seen_at AS first_seen_at,
+SELECT i.external_id, i.hash, i.deleted, i.position, m.first_seen_at,
     CASE
-        WHEN s.deleted AND (r._external_id IS NULL OR r._deleted_at IS NOT NULL) THEN 'unchanged'
-        WHEN s.deleted THEN 'deleted'
-        WHEN r._external_id IS NULL OR r._deleted_at IS NOT NULL THEN 'created'
-        WHEN r._hash <> s.hash THEN 'updated'
+        WHEN i.deleted AND (m.external_id IS NULL OR m.was_deleted) THEN 'unchanged'
+        WHEN i.deleted THEN 'deleted'
+        WHEN m.external_id IS NULL OR m.was_deleted THEN 'created'
+        WHEN m.hash IS DISTINCT FROM i.hash THEN 'updated'
         ELSE 'unchanged'
     END AS kind
-FROM (
-    SELECT * FROM incoming_records
-    QUALIFY row_number() OVER (PARTITION BY external_id ORDER BY position DESC) = 1
-) s
-LEFT JOIN {table} r ON r._external_id = s.external_id
+FROM incoming_records i LEFT JOIN matched m ON m.external_id = i.external_id
 """
 
 # An unchanged record is parsed only if it has dead letters, which may have to be written again.
 _TO_PARSE = """
-SELECT external_id, payload FROM staged WHERE kind IN ('created', 'updated') OR (
-    kind = 'unchanged' AND NOT deleted AND external_id IN (
+SELECT i.external_id, i.payload FROM incoming_records i
+JOIN staged s ON s.external_id = i.external_id
+WHERE kind IN ('created', 'updated') OR (
+    kind = 'unchanged' AND NOT s.deleted AND s.external_id IN (
         SELECT external_id FROM lake.dead_letters WHERE verb = 'pull' AND element = {stream}))
 """
 

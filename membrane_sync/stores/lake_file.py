@@ -109,8 +109,11 @@ class LakeFile:
         """The one number that a query answers."""
         return int(self.rows(sql, parameters)[0][0])
 
-    def stage(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """A temporary table of texts (and booleans), in order of a column `position`."""
+    def stage(self, name: str, columns: Mapping[str, Sequence[Any]], more: str = "") -> None:
+        """A temporary table of texts (and booleans), in order of a column `position`.
+
+        `more` are further columns in SQL.
+        """
         arrays: dict[str, pa.Array] = {
             key: pa.array(values, pa.bool_() if key == "deleted" else pa.string())
             for key, values in columns.items()
@@ -118,7 +121,7 @@ class LakeFile:
         rows = len(next(iter(columns.values())))
         arrays["position"] = pa.array(range(rows), pa.int64())
         self.memory.register("incoming", pa.table(arrays))
-        self.memory.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM incoming")
+        self.memory.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT *{more} FROM incoming")
         self.memory.unregister("incoming")
 
     def close(self) -> None:

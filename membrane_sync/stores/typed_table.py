@@ -18,7 +18,8 @@ from membrane_sync.stores.columns import (
     misfit,
     parsed,
     quoted,
-    values_of,
+    raw_values_of,
+    value_of,
 )
 from membrane_sync.stores.lake_file import LakeFile
 
@@ -38,7 +39,7 @@ RECORDS = TableKind(
     {
         "_external_id": "VARCHAR",
         "_payload": "JSON",
-        "_hash": "VARCHAR",
+        "_hash": "UBIGINT",
         "_first_seen_at": "TIMESTAMP",
         "_changed_at": "TIMESTAMP",
         "_deleted_at": "TIMESTAMP",
@@ -103,7 +104,9 @@ class TypedTable:
             self._file.execute(f"DROP TABLE {self.sql}")
         self._file.execute(f"CREATE TABLE {self.sql} ({declared})")
         if stored is not None:
-            system = ", ".join(f"old.{name}" for name in self._kind.system)
+            system = ", ".join(
+                f"TRY_CAST(old.{name} AS {kind})" for name, kind in self._kind.system.items()
+            )
             self.insert(system, "old", on="old._external_id")
             self._file.execute("DROP TABLE old")
         self._file.execute("DELETE FROM lake.declarations WHERE name = ?", [self._name])
@@ -112,12 +115,21 @@ class TypedTable:
 
     def parse(self, source: str) -> list[Misfit]:
         """Parse what the query `source` gives, ids and JSON, for the next `insert`."""
-        values = values_of("json", "parsed", self._columns)
-        typed = "".join(f", {value} AS c{i}" for i, value in enumerate(values))
+        columns = list(enumerate(self._columns))
+        raws = raw_values_of("json", "parsed", self._columns)
+        raw = "".join(f", {value} AS r{i}" for i, value in enumerate(raws))
+        values = "".join(f", {value_of(f'r{i}', column)} AS c{i}" for i, column in columns)
+        checks = "".join(
+            f", {misfit('json', f'r{i}', f'c{i}', column)} AS m{i}"
+            for i, column in columns
+            if column.type != "JSON"
+        )
+        kept = "".join(f", c{i}" for i, _ in columns)
         self._file.execute(
-            f"CREATE OR REPLACE TEMP TABLE typed AS SELECT external_id, json{typed} FROM "
+            f"CREATE OR REPLACE TEMP TABLE typed AS SELECT external_id, json{kept}{checks} FROM "
+            f"(SELECT *{values} FROM (SELECT external_id, json{raw} FROM "
             f"(SELECT *, {parsed('json', self._columns)} AS parsed "
-            f"FROM ({source}) AS s(external_id, json))"
+            f"FROM ({source}) AS s(external_id, json))))"
         )
         return self._take_misfits()
 
@@ -138,19 +150,17 @@ class TypedTable:
 
     def _take_misfits(self) -> list[Misfit]:
         """What doesn't fit, taken out of the parsed values."""
-        checked = [(i, c) for i, c in enumerate(self._columns) if c.type != "JSON"]
+        checked = [(i, column) for i, column in enumerate(self._columns) if column.type != "JSON"]
         if not checked:
             return []
-        conditions = {i: misfit("json", f"c{i}", column) for i, column in checked}
         found = self._file.rows(
-            f"SELECT {', '.join(f'bool_or({condition})' for condition in conditions.values())} "
-            "FROM typed"
+            f"SELECT {', '.join(f'bool_or(m{i})' for i, _ in checked)} FROM typed"
         )[0]
         misfits: list[Misfit] = []
         for (i, column), any_found in zip(checked, found, strict=True):
             if any_found:
-                misfits += self._misfits_of(column, conditions[i])
-                self._file.execute(f"UPDATE typed SET c{i} = NULL WHERE {conditions[i]}")
+                misfits += self._misfits_of(column, f"m{i}")
+                self._file.execute(f"UPDATE typed SET c{i} = NULL WHERE m{i}")
         return misfits
 
     def _misfits_of(self, column: Column, condition: str) -> list[Misfit]:

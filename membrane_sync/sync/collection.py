@@ -2,7 +2,7 @@
 
     steps = listing(collection, scope)
     step = next(steps)                  # send step.call, then
-    step = steps.send(answer)           # StopIteration: the app has no more
+    step = steps.send(page)             # of its answer; StopIteration: the app has no more
 
 Formulas see `$.input`, `$.parameters` and `$.cursor`.
 """
@@ -16,10 +16,11 @@ from urllib.parse import urljoin
 
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.request import Request, expand_path
-from membrane_sync.errors import AppUnavailable, Fatal, UnexpectedAnswer
+from membrane_sync.errors import AppUnavailable, Fatal
 from membrane_sync.formulas import MISSING, evaluate
-from membrane_sync.records import Answer, Call
+from membrane_sync.records import Call
 from membrane_sync.sync.cursor import CursorOrder
+from membrane_sync.sync.page import Page
 from membrane_sync.sync.paging import Turn, turns
 
 Scope = Mapping[str, Any]
@@ -36,7 +37,7 @@ class Step:
     settled: bool = True
 
 
-def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Answer, None]:
+def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Page, None]:
     """Every call that lists the collection from `$.cursor` on, page by page.
 
     Pages drift while others write: a record that moves between two pages is lost. So where the app
@@ -62,19 +63,6 @@ def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Answer,
             return
         else:
             cursor, before, readings, settled = window.next_cursor, set(), 0, True
-
-
-def records_in(collection: DataCollection, answer: Answer) -> list[Any]:
-    """The records of one page; raises UnexpectedAnswer where the declared place holds no list."""
-    method = _list_method(collection)
-    found = evaluate({"$var": method.records}, _answer_scope(answer))
-    if found is MISSING or not isinstance(found, list):
-        kind = "nothing" if found is MISSING else type(found).__name__
-        raise UnexpectedAnswer(
-            f"collection {collection.key!r}: the answer has {kind} at {method.records}, not a list",
-            hint="compare `records` in the collection's YAML with what the app answers",
-        )
-    return found
 
 
 def render(request: Request, scope: Scope) -> Call:
@@ -114,20 +102,19 @@ class _Window:
 
 def _window(
     collection: DataCollection, scope: Scope, restart: bool, settled: bool
-) -> Generator[Step, Answer, _Window]:
+) -> Generator[Step, Page, _Window]:
     method = _list_method(collection)
     base = render(method, scope)
     pager = turns(method.pagination)
     turn = next(pager)
     window = _Window()
     while True:
-        answer = yield Step(_turned(base, turn), settled)
+        page = yield Step(_turned(base, turn), settled)
         settled = True
-        records = records_in(collection, answer)
         if restart:
-            _note(window, collection, records, scope)
+            _note(window, collection, page.heads, scope)
         try:
-            turn = _absolute(pager.send((records, _answer_scope(answer))), answer)
+            turn = _absolute(pager.send((page.heads, page.scope)), page)
         except StopIteration:
             window.ended = True
             return window
@@ -174,9 +161,9 @@ def _states(collection: DataCollection, records: list[Any]) -> set[str]:
     return {f"{evaluate(ids, record)} at {order.found(record)}" for record in records}
 
 
-def _absolute(turn: Turn, answer: Answer) -> Turn:
+def _absolute(turn: Turn, page: Page) -> Turn:
     """The turn with its URL made whole: apps may give one that is relative to their answer's."""
-    return turn if turn.url is None else replace(turn, url=urljoin(answer.url, turn.url))
+    return turn if turn.url is None else replace(turn, url=urljoin(page.url, turn.url))
 
 
 def _turned(base: Call, turn: Turn) -> Call:
@@ -209,10 +196,6 @@ def _newest(method: ListMethod, records: list[Any]) -> Any:
 def _evaluated(template: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
     value = evaluate(dict(template), scope)
     return {} if value is MISSING else {k: v for k, v in value.items() if v is not None}
-
-
-def _answer_scope(answer: Answer) -> dict[str, Any]:
-    return {"body": answer.body, "headers": answer.headers, "status": answer.status}
 
 
 def _list_method(collection: DataCollection) -> ListMethod:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Literal
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
+from membrane_sync.formulas.locators import reader
 from membrane_sync.ports import Api
-from membrane_sync.records import Answer, Batch, DeadLetter, RawRecord
+from membrane_sync.records import Batch, DeadLetter, RawRecord
 from membrane_sync.sync.checkpoint import Checkpoints
-from membrane_sync.sync.collection import Step, listing, records_in
+from membrane_sync.sync.collection import Step, listing
 from membrane_sync.sync.cursor import CursorOrder
+from membrane_sync.sync.page import Page, read_page
 
 Mode = Literal["incremental", "full"]
 
@@ -55,25 +58,33 @@ def pull(reading: Reading, api: Api) -> Iterator[Pulled]:
     boundary twice, is dropped.
     """
     collection = reading.collection
-    checkpoints = Checkpoints(reading.collection, cursor=reading.cursor, full=reading.full)
+    checkpoints = Checkpoints(collection, cursor=reading.cursor, full=reading.full)
+    taker = _Taker(collection, scanning=bool(reading.scan))
     steps = listing(collection, {**reading.scope, "cursor": checkpoints.asked_from()})
     step = next(steps, None)
-    previous: set[tuple[str, str]] = set()
+    previous: dict[str, str] = {}
     while step is not None:
-        answer = api.send(step.call)
-        records = records_in(collection, answer)
-        step = _next(steps, answer)
-        taken = _taken(collection, records, scanning=bool(reading.scan))
-        fresh = [raw for raw in taken.kept if (raw.external_id, raw.hash) not in previous]
-        previous = {(raw.external_id, raw.hash) for raw in taken.kept}
-        cursor = checkpoints.after(records, step)
-        batch = Batch(reading.stream, fresh, cursor, reading.run_id, reading.scan, taken.dead)
+        page = read_page(collection, api.send(step.call))
+        step = _next(steps, page)
+        taken = taker.take(page)
+        fresh = [raw for raw in taken.kept if previous.get(raw.external_id) != raw.payload]
+        previous = {raw.external_id: raw.payload for raw in taken.kept}
+        cursor = checkpoints.after(page.heads, step)
+        batch = Batch(
+            reading.stream,
+            fresh,
+            cursor,
+            reading.run_id,
+            reading.scan,
+            taken.dead,
+            collection.ignored_fields,
+        )
         yield Pulled(taken.received(fresh), batch, taken.named)
 
 
-def _next(steps: Generator[Step, Answer, None], answer: Answer) -> Step | None:
+def _next(steps: Generator[Step, Page, None], page: Page) -> Step | None:
     try:
-        return steps.send(answer)
+        return steps.send(page)
     except StopIteration:
         return None
 
@@ -87,56 +98,10 @@ class _Taken:
     named: bool = True
 
     def received(self, fresh: list[RawRecord]) -> int:
+        if not self.dead:
+            return len(fresh)
         ids = {raw.external_id for raw in self.kept}
         return len(fresh) + sum(letter.external_id not in ids for letter in self.dead)
-
-
-def _taken(collection: DataCollection, records: list[Any], *, scanning: bool) -> _Taken:
-    taken = _Taken()
-    for record in records:
-        try:
-            excluded = _is_excluded(collection, record)
-            if excluded and not scanning:
-                continue
-            raw = _raw_record(collection, record)
-            if excluded:
-                # The scan must know that it's still there; a dead letter says so, and keeps it out.
-                reason = "it has no value there, and the cursor's `nulls` is exclude"
-                raise _BadRecordError(reason, _cursor_field(collection), raw.external_id)
-            taken.kept.append(raw)
-            taken.dead += _cursor_faults(collection, record, raw)
-        except _BadRecordError as bad:
-            taken.named = taken.named and bool(bad.external_id)
-            taken.dead.append(_dead_letter(collection, record, bad))
-    return taken
-
-
-def _dead_letter(collection: DataCollection, record: Any, bad: _BadRecordError) -> DeadLetter:
-    try:
-        value = _whole_text(json.dumps(record, ensure_ascii=False, default=str))
-    except RecursionError:
-        value = ""
-    external_id = bad.external_id or _digest(value)
-    return DeadLetter("pull", collection.key, external_id, bad.field, str(bad), value)
-
-
-def _cursor_faults(collection: DataCollection, record: Any, raw: RawRecord) -> list[DeadLetter]:
-    """A dead letter where the cursor can't move to the record's value; the record is kept."""
-    cursor = collection.list_.cursor if collection.list_ else None
-    if cursor is None:
-        return []
-    order = CursorOrder(cursor)
-    reason = order.fault(record)
-    if not reason:
-        return []
-    value = _whole_text(str(order.found(record)))
-    name = _cursor_field(collection)
-    return [DeadLetter("pull", collection.key, raw.external_id, name, reason, value)]
-
-
-def _cursor_field(collection: DataCollection) -> str:
-    cursor = collection.list_.cursor if collection.list_ else None
-    return cursor.field.removeprefix("$.") if cursor else ""
 
 
 class _BadRecordError(ValueError):
@@ -148,30 +113,101 @@ class _BadRecordError(ValueError):
         self.external_id = external_id
 
 
-def _raw_record(collection: DataCollection, record: Any) -> RawRecord:
-    external_id = _external_id(collection, record)
-    if external_id is None:
-        reason = f"the record has no id at {collection.id}; a full scan with it deletes nothing"
-        raise _BadRecordError(reason, "id")
-    try:
-        payload = _json(record)
-        content = {k: v for k, v in record.items() if k not in collection.ignored_fields}
-        digest = _digest(_json(content, sort_keys=True))
-        return RawRecord(external_id, payload, digest, _is_tombstone(collection, record))
-    except FormulaError as error:
-        raise _BadRecordError(f"its tombstone can't be read: {error}", "", external_id) from None
-    except RecursionError:
-        raise _BadRecordError("it's nested too deep to be kept", "", external_id) from None
-    except ValueError:
-        reason = "a number in it is NaN or infinite, which JSON can't hold"
-        raise _BadRecordError(reason, "", external_id) from None
+class _Taker:
+    """Takes records out of pages, each with its id; `scanning` for a full scan with deletions."""
+
+    def __init__(self, collection: DataCollection, *, scanning: bool) -> None:
+        self._collection = collection
+        self._scanning = scanning
+        self._id = reader(collection.id)
+        cursor = collection.list_.cursor if collection.list_ else None
+        self._cursor = cursor
+        self._order = CursorOrder(cursor) if cursor else None
+
+    def take(self, page: Page) -> _Taken:
+        taken = _Taken()
+        texts: Iterable[str | None] = page.texts or repeat(None, len(page.heads))
+        for head, text in zip(page.heads, texts, strict=True):
+            try:
+                excluded = self._is_excluded(head)
+                if excluded and not self._scanning:
+                    continue
+                raw = self._record(head, text)
+                if excluded:
+                    # The scan must know that it's still there; a dead letter says so, and keeps it
+                    # out.
+                    reason = "it has no value there, and the cursor's `nulls` is exclude"
+                    raise _BadRecordError(reason, self._cursor_name, raw.external_id)
+                taken.kept.append(raw)
+                taken.dead += self._cursor_faults(head, raw)
+            except _BadRecordError as bad:
+                taken.named = taken.named and bool(bad.external_id)
+                taken.dead.append(self._dead_letter(head, text, bad))
+        return taken
+
+    def _record(self, head: Any, text: str | None) -> RawRecord:
+        external_id = self._external_id(head)
+        try:
+            return RawRecord(external_id, text or _json(head), self._is_tombstone(head))
+        except FormulaError as error:
+            reason = f"its tombstone can't be read: {error}"
+            raise _BadRecordError(reason, "", external_id) from None
+        except RecursionError:
+            reason = "it's nested too deep to be kept"
+            raise _BadRecordError(reason, "", external_id) from None
+        except ValueError:
+            reason = "a number in it is NaN or infinite, which JSON can't hold"
+            raise _BadRecordError(reason, "", external_id) from None
+
+    def _external_id(self, head: Any) -> str:
+        found = self._id(head) if isinstance(head, dict) else MISSING
+        if type(found) is str and found and found.isascii():
+            return found
+        if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
+            where = self._collection.id
+            reason = f"the record has no id at {where}; a full scan with it deletes nothing"
+            raise _BadRecordError(reason, "id")
+        return _whole_text(str(found))
+
+    def _is_tombstone(self, head: Mapping[str, Any]) -> bool:
+        formula = self._collection.deletes.tombstone
+        if formula is None:
+            return False
+        value = evaluate(formula, head)
+        return value is not MISSING and bool(value)
+
+    def _is_excluded(self, head: Any) -> bool:
+        if self._cursor is None or self._cursor.nulls != "exclude" or self._order is None:
+            return False
+        return isinstance(head, dict) and self._order.found(head) is None
+
+    def _cursor_faults(self, head: Any, raw: RawRecord) -> list[DeadLetter]:
+        """A dead letter where the cursor can't move to the record's value; the record is kept."""
+        reason = self._order.fault(head) if self._order else ""
+        if not reason or self._order is None:
+            return []
+        value = _whole_text(str(self._order.found(head)))
+        key, name = self._collection.key, self._cursor_name
+        return [DeadLetter("pull", key, raw.external_id, name, reason, value)]
+
+    def _dead_letter(self, head: Any, text: str | None, bad: _BadRecordError) -> DeadLetter:
+        try:
+            value = text or _whole_text(json.dumps(head, ensure_ascii=False, default=str))
+        except RecursionError:
+            value = ""
+        external_id = bad.external_id or _digest(value)
+        key = self._collection.key
+        return DeadLetter("pull", key, external_id, bad.field, str(bad), value)
+
+    @property
+    def _cursor_name(self) -> str:
+        return self._cursor.field.removeprefix("$.") if self._cursor else ""
 
 
-def _json(value: Any, *, sort_keys: bool = False) -> str:
-    text = json.dumps(
-        value, sort_keys=sort_keys, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+def _json(value: Any) -> str:
+    return _whole_text(
+        json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     )
-    return _whole_text(text)
 
 
 def _whole_text(text: str) -> str:
@@ -181,30 +217,6 @@ def _whole_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-def _external_id(collection: DataCollection, record: Any) -> str | None:
-    if not isinstance(record, dict):
-        return None
-    found = evaluate({"$var": collection.id}, record)
-    if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
-        return None
-    return _whole_text(str(found))
-
-
-def _is_tombstone(collection: DataCollection, record: Mapping[str, Any]) -> bool:
-    formula = collection.deletes.tombstone
-    if formula is None:
-        return False
-    value = evaluate(formula, record)
-    return value is not MISSING and bool(value)
-
-
-def _is_excluded(collection: DataCollection, record: Any) -> bool:
-    cursor = collection.list_.cursor if collection.list_ else None
-    if cursor is None or cursor.nulls != "exclude" or not isinstance(record, dict):
-        return False
-    return CursorOrder(cursor).found(record) is None
 
 
 def _digest(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from membrane_sync.content import same_content
 from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.errors import DestinationError, Fatal, NotConnected
 from membrane_sync.ports import (
@@ -66,7 +67,7 @@ class MemoryLake:
 
     def store(self, batch: Batch) -> StoreCounts:
         latest = {record.external_id: record for record in batch.records}
-        kinds = {i: self._keep(batch.stream, record) for i, record in latest.items()}
+        kinds = {i: self._keep(batch.stream, record, batch.ignored) for i, record in latest.items()}
         if batch.scan:
             refused = {letter.external_id for letter in batch.dead_letters}
             self._mark_seen(batch.stream, batch.scan, latest, refused)
@@ -99,7 +100,8 @@ class MemoryLake:
                 f"more than its max_share of {max_share:.0%}; nothing was deleted"
             )
         for external_id in gone:
-            self._keep(stream, replace(self._records[stream][external_id], deleted=True))
+            gone_one = self._records[stream][external_id]._replace(deleted=True)
+            self._keep(stream, gone_one)
         self._scans.pop(stream, None)
         self._scanned_at[stream] = datetime.now(UTC)
         return StoreCounts(deleted=len(gone))
@@ -174,21 +176,24 @@ class MemoryLake:
             )
         self._move(offset)
 
-    def _keep(self, stream: str, record: RawRecord) -> ChangeKind | None:
-        kind = self._kind(stream, record)
+    def _keep(
+        self, stream: str, record: RawRecord, ignored: Sequence[str] = ()
+    ) -> ChangeKind | None:
+        kind = self._kind(stream, record, ignored)
         if kind is not None:
             self._records.setdefault(stream, {})[record.external_id] = record
             entry = _Entry(self._next(), record.external_id, kind)
             self._feed.setdefault(stream, []).append(entry)
         return kind
 
-    def _kind(self, stream: str, record: RawRecord) -> ChangeKind | None:
+    def _kind(self, stream: str, record: RawRecord, ignored: Sequence[str]) -> ChangeKind | None:
         stored = self._records.get(stream, {}).get(record.external_id)
         if stored is None or stored.deleted:
             return None if record.deleted else "created"
         if record.deleted:
             return "deleted"
-        return "updated" if stored.hash != record.hash else None
+        same = same_content(stored.payload, record.payload, ignored)
+        return None if same else "updated"
 
     def _mark_seen(
         self, stream: str, scan: str, records: Mapping[str, RawRecord], refused: set[str]

@@ -12,7 +12,7 @@ from membrane_sync.records import Batch, Delivery, MappedRecord, RawRecord
 
 def raw(external_id: str, *, deleted: bool = False, **fields: Any) -> RawRecord:
     payload = json.dumps({"id": external_id, **fields}, ensure_ascii=False)
-    return RawRecord(external_id, payload, digest(payload), deleted)
+    return RawRecord(external_id, payload, deleted)
 
 
 def batch(*records: RawRecord, stream: str = "contacts", **options: Any) -> Batch:

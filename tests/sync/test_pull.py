@@ -54,18 +54,6 @@ def test_a_record_keeps_all_that_came() -> None:
     assert json.loads(raw.payload) == record
 
 
-def test_the_hash_is_of_the_content_alone() -> None:
-    of = collection(ignored_fields=["seen"])
-    same = [
-        {"id": 1, "a": 1, "seen": 1},
-        {"seen": 2, "a": 1, "id": 1},
-        {"id": 1, "a": 2, "seen": 1},
-    ]
-    first, second, third = records(read(of, same))
-    assert first.hash == second.hash != third.hash
-    assert json.loads(second.payload)["seen"] == 2
-
-
 def test_bad_records_are_dead_letters_and_the_rest_goes_on() -> None:
     bad = [
         "text",

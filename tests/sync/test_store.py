@@ -28,7 +28,7 @@ class Noting(MemoryLake):
 
 def page(*ids: str, cursor: Any = None, dead: int = 0) -> Pulled:
     letters = [DeadLetter("pull", "contacts", f"dead{i}", "", "bad") for i in range(dead)]
-    raw = [RawRecord(i, "{}", i) for i in ids]
+    raw = [RawRecord(i, "{}") for i in ids]
     return Pulled(len(ids) + dead, Batch("contacts", raw, cursor, "run", "", letters))
 
 
@@ -108,8 +108,8 @@ def test_progress_names_the_verb_and_the_numbers_so_far() -> None:
 
 def test_the_end_of_a_scan_counts_what_it_deleted() -> None:
     lake, report, scan = MemoryLake(), Report(), new_scan()
-    lake.store(Batch("contacts", [RawRecord(i, "{}", i) for i in "abc"]))
-    lake.store(Batch("contacts", [RawRecord(i, "{}", i) for i in "ab"], scan=scan))
+    lake.store(Batch("contacts", [RawRecord(i, "{}") for i in "abc"]))
+    lake.store(Batch("contacts", [RawRecord(i, "{}") for i in "ab"], scan=scan))
     finish_scan(lake, "contacts", scan, 0.5, "run", report)
     assert report.deleted == 1
     assert new_scan() != scan

@@ -1,0 +1,43 @@
+"""JSON as apps send it: read to its end, or said to be broken in words that help."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from membrane_sync.errors import AppUnavailable, UnexpectedAnswer
+
+
+def is_plain(content: bytes) -> bool:
+    """Whether it's JSON by the letter of RFC 8259 in UTF-8, which all readers take the same way.
+
+    Python's reader also takes NaN and halves of characters, and other encodings.
+    """
+    try:
+        msgspec.json.decode(content, type=msgspec.Raw)
+        return content.isascii() or bool(content.decode())
+    except (ValueError, RecursionError):
+        return False
+
+
+def read_json(content: bytes) -> Any:
+    """The JSON of an answer; what is cut off may come whole the next time, the rest won't.
+
+    Raises AppUnavailable or UnexpectedAnswer.
+    """
+    try:
+        return json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise AppUnavailable("answered JSON that isn't whole; it may be cut off") from None
+    except RecursionError:
+        raise UnexpectedAnswer(
+            "answered JSON that is nested too deep to be read",
+            hint="ask the app for less: fewer fields, or records without their children",
+        ) from None
+    except ValueError:
+        raise UnexpectedAnswer(
+            "answered a number with more digits than can be read",
+            hint="ask the app for fewer fields, or for that one as text",
+        ) from None
