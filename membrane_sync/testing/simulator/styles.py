@@ -37,7 +37,7 @@ STYLES: tuple[Collection, ...] = (
     Collection(key="unsorted", sort="none", pagination="page", sortable=False),
     Collection(key="unfiltered", filter="none", pagination="page", sort="none", sortable=False),
     Collection(key="nulls_first", nulls=20),
-    Collection(key="nulls_last", nulls=20, null_order="last"),
+    Collection(key="nulls_last", nulls=20, null_order="last", deletes="tombstone"),
     Collection(key="late", late_seconds=5, deletes="tombstone"),
     Collection(key="skewed", skew_ms=2000),
     Collection(key="windowed", window="required"),
