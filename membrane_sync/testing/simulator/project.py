@@ -26,7 +26,12 @@ data_schemas:
         stage: {type: string, enum: [lead, trial, customer, champion, former]}
         score: {type: integer}
       required: [email]
-    table: {name: contacts, key: id, tenant_column: tenant, connection_column: connection, create: true}
+    table:
+      name: contacts
+      key: id
+      tenant_column: tenant
+      connection_column: connection
+      create: true
 
 data_sources:
   contacts: {collection_key: contacts}
