@@ -6,6 +6,7 @@ import typer
 
 from membrane_sync.cli import (
     connections,
+    connector,
     development,
     lake,
     mapping,
@@ -22,7 +23,17 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-for group in (project, mapping, connections, overrides, syncing, lake, development, simulate):
+for group in (
+    project,
+    mapping,
+    connections,
+    overrides,
+    syncing,
+    lake,
+    development,
+    simulate,
+    connector,
+):
     group.add_commands(app)
 
 
