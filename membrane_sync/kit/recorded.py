@@ -83,12 +83,14 @@ def replaying(
     for value in connection.credentials.values():
         redaction.learn(str(value))
 
+    known = {collection.key: collection for collection in collections}
+
     def open_api(given: ConnectionRecord) -> Api:
         return HttpApi(there, given, parameters, transport=replayer, sleep=lambda _: None)
 
     return Target(
         connector=there,
-        collections=[c for c in collections if c.key in about["collections"]],
+        collections=[known[key] for key in about["collections"] if key in known],
         connection=connection,
         open_api=open_api,
         parameters=parameters,
