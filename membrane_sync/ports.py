@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,6 +47,34 @@ class Api(Protocol):
         ...
 
 
+class PageLog(Protocol):
+    """The answers of one reading that isn't finished yet, so that another process can go on."""
+
+    def begun(self) -> dict[str, Any] | None:
+        """How the reading began; None if none was left unfinished."""
+        ...
+
+    def answers(self) -> Iterator[tuple[str, Answer]]:
+        """The kept answers in their order, each with the name of its call."""
+        ...
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Begin anew: what was kept before is gone."""
+        ...
+
+    def keep(self, call: str, answer: Answer) -> None:
+        """Keep one more answer; once it returns, a killed process doesn't take it along."""
+        ...
+
+    def shorten(self, answers: int) -> None:
+        """Keep only the first so many."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        ...
+
+
 class Lake(Protocol):
     """One connection's records, cursors, mapped records, links and dead letters.
 
@@ -59,6 +87,14 @@ class Lake(Protocol):
 
     def store(self, batch: Batch) -> StoreCounts:
         """Write a page's records, their changes, its dead letters and its cursor."""
+        ...
+
+    def pages(self, stream: str, reading: str) -> int:
+        """How many pages of this reading are committed."""
+        ...
+
+    def page_log(self, stream: str) -> PageLog:
+        """Where a reading of the stream keeps the answers that another process would need."""
         ...
 
     def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:

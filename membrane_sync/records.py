@@ -90,6 +90,7 @@ class Batch:
 
     `cursor` None leaves the stored cursor where it is. `scan` names the full scan this page is part
     of, so that its records are marked as seen. A change of the `ignored` fields alone is no change.
+    `pages` of the `reading` are committed once this batch is.
     """
 
     stream: str
@@ -99,6 +100,8 @@ class Batch:
     scan: str = ""
     dead_letters: Sequence[DeadLetter] = ()
     ignored: Sequence[str] = ()
+    reading: str = ""
+    pages: int = 0
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ class Request(Spec):
         ways.append(self.graphql is not None and self.path is None)
         if sum(ways) != 1:
             raise ValueError("a call needs exactly one of path, graphql, function, not_supported")
+        if self.graphql is not None and self.body is not None:
+            raise Unfit((("body",), "a request by graphql makes its own body; use variables"))
+        if self.graphql is None and self.variables:
+            raise Unfit((("variables",), "variables are those of a graphql query"))
         try:
             names = _placeholders(self.path or "")
         except ValueError as error:

@@ -29,6 +29,7 @@ from membrane_sync.elements.sync import Sync
 from membrane_sync.elements.unified_data_model import UnifiedDataModel
 from membrane_sync.errors import NotFound
 from membrane_sync.project import schemas
+from membrane_sync.project.collections import extended
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
 from membrane_sync.project.layers import override_layer, resolve
@@ -76,6 +77,13 @@ class ResolvedSync:
             return self.collection.key
         text = json.dumps(parameters, sort_keys=True)
         return f"{self.collection.key}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def collection_version(self) -> str:
+        """Hash of what shapes the records in the lake."""
+        shape = self.collection.model_dump(mode="json", exclude={"name", "description", "meta"})
+        text = json.dumps([shape, self.source.collection_parameters], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def version(self) -> str:
@@ -132,10 +140,11 @@ class Project:
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
     ) -> Block | None:
         """The merged layers of an element with their marks, or None if no layer has it."""
+        blocks = self.documents.blocks
         layers = [
-            block
+            extended(blocks, address, block) if kind == "data_collection" else block
             for address in self._addresses(kind, key, integration, connection)
-            if (block := self.documents.blocks.get(address)) is not None
+            if (block := blocks.get(address)) is not None
         ]
         if not layers:
             return None

@@ -93,8 +93,6 @@ def _error_rules(path: Steps, rules: list[ErrorRule]) -> Iterator[tuple[Steps, s
 
 
 def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
-    if collection.extends:
-        yield ("extends",), "extends is not supported yet; write the collection out"
     if collection.custom_fields:
         yield ("custom_fields",), "custom fields are not supported yet"
     if collection.deletes.endpoint:
@@ -105,25 +103,10 @@ def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
 
 
 def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
-    for name in ("graphql", "function"):
-        if getattr(method, name) is not None:
-            yield (name,), f"a call by {name} is not supported yet; use path"
+    if method.function is not None:
+        yield ("function",), "a call by function is not supported yet; use path"
     if method.parent:
         yield ("parent",), "lists below a parent are not supported yet"
     if method.conditional:
         yield ("conditional",), "conditional requests are not supported yet"
-    if method.pagination.type == "graphql":
-        yield ("pagination", "type"), "GraphQL connections are not supported yet"
-    if method.pagination.result_cap:
-        yield ("pagination", "result_cap"), "a result cap is not supported yet"
     yield from _error_rules(("errors",), method.errors)
-    cursor = method.cursor
-    if cursor is not None:
-        if cursor.window_seconds:
-            yield ("cursor", "window_seconds"), "windows are not supported yet"
-        if cursor.filtered_by != "app":
-            yield ("cursor", "filtered_by"), "filtering on our side is not supported yet"
-        if cursor.delta_token is not None:
-            yield ("cursor", "delta_token"), "delta tokens are not supported yet"
-        if cursor.format is not None:
-            yield ("cursor", "format"), "a format is not supported yet; shape $.cursor by formula"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import duckdb
 import pyarrow as pa
@@ -31,6 +32,7 @@ from membrane_sync.records import (
 )
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.page_log import FilePageLog
 from membrane_sync.stores.typed_table import MAPPED, RECORDS, Misfit, TypedTable
 
 _READABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -67,6 +69,7 @@ class DuckDbLake:
 
     def store(self, batch: Batch) -> StoreCounts:
         if not batch.records and batch.cursor is None and not batch.dead_letters:
+            # Pages without anything new aren't worth a commit: they'd be read again as quickly.
             return StoreCounts()
         table = self._records(batch.stream)
         self._stage_incoming(batch)
@@ -89,8 +92,22 @@ class DuckDbLake:
             staged = "SELECT external_id FROM staged"
             self._replace_dead_letters("pull", batch.stream, staged, letters)
             self._write_cursor(batch)
+            self._write_pages(batch)
         failed = len({letter.external_id for letter in letters})
         return StoreCounts(counts.created, counts.updated, counts.deleted, counts.unchanged, failed)
+
+    def pages(self, stream: str, reading: str) -> int:
+        with self._file.reading("read a reading's pages") as there:
+            rows = self._rows(
+                "SELECT pages FROM lake.readings WHERE stream = ? AND reading = ?",
+                stream,
+                reading,
+                if_=there,
+            )
+        return int(rows[0][0]) if rows else 0
+
+    def page_log(self, stream: str) -> FilePageLog:
+        return FilePageLog(self.path.with_suffix(f".{quote(stream, safe='')}.pages"))
 
     def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
         table = self._records(stream)
@@ -249,8 +266,8 @@ class DuckDbLake:
             )
         return [MappedRecord(*row) for row in rows]
 
-    def _rows(self, sql: str, parameter: str, *, if_: bool) -> list[Any]:
-        return self._file.rows(sql, [parameter]) if if_ else []
+    def _rows(self, sql: str, *parameters: str, if_: bool) -> list[Any]:
+        return self._file.rows(sql, parameters) if if_ else []
 
     def _answer(self, sql: str, parameters: Sequence[Any]) -> pa.Table:
         self._file.execute("USE lake")
@@ -266,11 +283,13 @@ class DuckDbLake:
             last = {record.external_id: i for i, record in enumerate(records)}
             records = [records[i] for i in sorted(last.values())]
         ids, payloads, deleted = zip(*records, strict=True) if records else ((), (), ())
-        self._file.stage(
-            "incoming_records",
-            {"external_id": ids, "payload": payloads, "deleted": deleted},
-            ", hash(payload) AS hash",
-        )
+        columns = {"external_id": ids, "payload": payloads}
+        gone = "false"
+        if any(deleted):
+            columns["gone"] = tuple("x" if is_gone else None for is_gone in deleted)
+            gone = "gone IS NOT NULL"
+        more = f", hash(payload) AS hash, {gone} AS deleted"
+        self._file.stage("incoming_records", columns, more)
 
     def _leave_unchanged(self, batch: Batch) -> None:
         """Of records whose text differs, those that say the same in other words count as equal."""
@@ -363,6 +382,14 @@ class DuckDbLake:
             "INSERT INTO lake.cursors VALUES (?, ?, ?, ?)",
             [batch.stream, json.dumps(batch.cursor), batch.run_id, _now()],
         )
+
+    def _write_pages(self, batch: Batch) -> None:
+        if batch.reading:
+            self._file.execute("DELETE FROM lake.readings WHERE stream = ?", [batch.stream])
+            self._file.execute(
+                "INSERT INTO lake.readings VALUES (?, ?, ?)",
+                [batch.stream, batch.reading, batch.pages],
+            )
 
     def _write_offset(self, offset: Offset) -> None:
         self._file.execute("DELETE FROM lake.offsets WHERE consumer = ?", [offset.consumer])

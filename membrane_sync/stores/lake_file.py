@@ -20,6 +20,12 @@ from membrane_sync.errors import Fatal, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
 
+MEMORY_MB = 400
+"""What DuckDB may hold of a lake at once; what is more, it keeps in files beside the lake."""
+
+MEMORY_MB_PER_COLUMN = 0.2
+"""A table of very many columns needs more: each takes a vector in each thread."""
+
 FORMAT = 1
 """Version of the file's layout; a file of a newer version is refused."""
 
@@ -31,6 +37,7 @@ CREATE TABLE lake.declarations (name VARCHAR, columns JSON);
 CREATE TABLE lake.counters (name VARCHAR, value BIGINT);
 CREATE TABLE lake.cursors (
     stream VARCHAR, cursor JSON, run_id VARCHAR, updated_at TIMESTAMP);
+CREATE TABLE lake.readings (stream VARCHAR, reading VARCHAR, pages BIGINT);
 CREATE TABLE lake.changes (
     seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
     changed_at TIMESTAMP);
@@ -62,7 +69,8 @@ class LakeFile:
     def memory(self) -> duckdb.DuckDBPyConnection:
         """The in-memory DuckDB that work is staged in; made on first use, as it takes 25 ms."""
         memory = duckdb.connect(":memory:")
-        memory.execute("SET TimeZone = 'UTC'; SET threads = 2")
+        memory.execute(f"SET TimeZone = 'UTC'; SET threads = 2; SET memory_limit = '{MEMORY_MB}MB'")
+        memory.execute(f"SET temp_directory = {literal(str(self.path.with_suffix('.spill')))}")
         # Else a query could name Python variables as if they were tables.
         memory.execute("SET python_enable_replacements = false")
         return memory
@@ -97,6 +105,12 @@ class LakeFile:
             raise
         self.memory.execute("COMMIT")
 
+    def allow(self, columns: int) -> None:
+        """Allow the memory that a table of so many columns takes."""
+        if columns > MEMORY_MB:
+            megabytes = MEMORY_MB + int(columns * MEMORY_MB_PER_COLUMN)
+            self.memory.execute(f"SET memory_limit = '{megabytes}MB'")
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement."""
         self.memory.execute(sql, list(parameters))
@@ -109,17 +123,14 @@ class LakeFile:
         """The one number that a query answers."""
         return int(self.rows(sql, parameters)[0][0])
 
-    def stage(self, name: str, columns: Mapping[str, Sequence[Any]], more: str = "") -> None:
-        """A temporary table of texts (and booleans), in order of a column `position`.
+    def stage(self, name: str, columns: Mapping[str, Sequence[str | None]], more: str = "") -> None:
+        """A temporary table of texts, in order of a column `position`.
 
         `more` are further columns in SQL.
         """
-        arrays: dict[str, pa.Array] = {
-            key: pa.array(values, pa.bool_() if key == "deleted" else pa.string())
-            for key, values in columns.items()
-        }
+        arrays = {key: _texts(values) for key, values in columns.items()}
         rows = len(next(iter(columns.values())))
-        arrays["position"] = pa.array(range(rows), pa.int64())
+        arrays["position"] = pa.arange(0, rows)
         self.memory.register("incoming", pa.table(arrays))
         self.memory.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT *{more} FROM incoming")
         self.memory.unregister("incoming")
@@ -180,3 +191,12 @@ class LakeFile:
                 hint="install the newer membrane-sync",
             )
         self._checked = True
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """An Arrow array; a short one without `pa.array`, whose first call loads pandas for 0.3 s."""
+    if len(values) > 20_000:
+        return pa.array(values, pa.string())
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()

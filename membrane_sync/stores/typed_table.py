@@ -115,6 +115,7 @@ class TypedTable:
 
     def parse(self, source: str) -> list[Misfit]:
         """Parse what the query `source` gives, ids and JSON, for the next `insert`."""
+        self._file.allow(len(self._columns))
         columns = list(enumerate(self._columns))
         raws = raw_values_of("json", "parsed", self._columns)
         raw = "".join(f", {value} AS r{i}" for i, value in enumerate(raws))

@@ -13,14 +13,17 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
-from membrane_sync.errors import DestinationError
+from membrane_sync.errors import DestinationError, UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
+from membrane_sync.sync.ahead import ahead
+from membrane_sync.sync.collection import TokenExpired
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.map import map_stream
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.push import link_and_push
+from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
 
 
@@ -37,6 +40,15 @@ class Parties:
     def owner(self) -> Owner:
         """Whose rows are written in the product's database."""
         return Owner(self.connection.tenant, self.connection.key)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A reading that came to its end; `whole` if all that came has an id."""
+
+    reading: Reading
+    trail: Trail
+    whole: bool
 
 
 def silent(verb: str, report: Report) -> None:
@@ -59,9 +71,11 @@ def run_sync(
     """
     report = report or new_report(sync, parties)
     started = monotonic()
-    scanned = _read(sync, parties, report, mode, run_id, progress)
+    read = _read(sync, parties, report, mode, run_id, progress)
     try:
-        _finish(sync, parties, report, scanned)
+        _finish(sync, parties, report, read)
+        if read.trail.resumed:
+            _catch_up(sync, parties, report, run_id, progress)
     finally:
         map_records(sync, parties, report, progress=progress)
         deliver_records(sync, parties, report, progress=progress)
@@ -88,7 +102,10 @@ def pull_and_store(
     Where only a full scan finds deletions, one is due every `full_sync_interval_seconds`. It
     deletes nothing if a record came without an id: that may be any of those that seem to be gone.
     """
-    _finish(sync, parties, report, _read(sync, parties, report, mode, run_id, progress))
+    read = _read(sync, parties, report, mode, run_id, progress)
+    _finish(sync, parties, report, read)
+    if read.trail.resumed:
+        _catch_up(sync, parties, report, run_id, progress)
 
 
 def _read(
@@ -98,12 +115,11 @@ def _read(
     mode: Mode,
     run_id: str,
     progress: Progress,
-) -> Reading | None:
-    """Read and store; gives the reading if it's a scan by which deletions can be told."""
+) -> _Read:
+    """Read and store; gives the reading, and how it ended."""
     stored = _stored_cursor(sync, parties.lake)
     report.cursor_from = report.cursor_to = "" if stored is None else str(stored)
     full = mode == "full" or _has_no_cursor(sync) or _is_scan_due(sync, parties.lake)
-    scan = new_scan() if full and sync.collection.deletes.full_scan else ""
     reading = Reading(
         collection=sync.collection,
         stream=sync.stream,
@@ -111,18 +127,77 @@ def _read(
         cursor=stored,
         full=full,
         run_id=run_id or uuid.uuid4().hex,
-        scan=scan,
+        scan=new_scan() if full and sync.collection.deletes.full_scan else "",
     )
+    reading, trail = _begun(sync, reading, parties.lake)
     before = parties.api.requests
-    whole = store(_marked(sync, pull(reading, parties.api)), parties.lake, report, progress)
-    report.requests += parties.api.requests - before
-    return reading if scan and whole else None
+    try:
+        whole = _stored(sync, parties, report, reading, trail, progress)
+    except TokenExpired:
+        # Nothing was read yet; what was deleted since is only told by all that's there.
+        trail.end()
+        scan = new_scan() if sync.collection.deletes.full_scan else ""
+        reading = replace(reading, cursor=None, full=True, scan=scan)
+        reading, trail = _begun(sync, reading, parties.lake)
+        whole = _stored(sync, parties, report, reading, trail, progress)
+    except UnexpectedAnswer:
+        # What was kept may be what the app doesn't understand any more, as a token that expired.
+        if trail.resumed:
+            trail.end()
+        raise
+    finally:
+        report.requests += parties.api.requests - before
+    return _Read(reading, trail, whole)
 
 
-def _finish(sync: ResolvedSync, parties: Parties, report: Report, scanned: Reading | None) -> None:
-    if scanned is not None:
-        share = sync.collection.deletes.max_share
-        finish_scan(parties.lake, sync.stream, scanned.scan, share, scanned.run_id, report)
+def _stored(
+    sync: ResolvedSync,
+    parties: Parties,
+    report: Report,
+    reading: Reading,
+    trail: Trail,
+    progress: Progress,
+) -> bool:
+    pages = ahead(_marked(sync, pull(reading, parties.api, trail)))
+    return store(pages, parties.lake, report, progress, trail.commit)
+
+
+def _catch_up(
+    sync: ResolvedSync, parties: Parties, report: Report, run_id: str, progress: Progress
+) -> None:
+    """After a reading that began in an earlier sync: what changed since, if a cursor tells."""
+    if not _has_no_cursor(sync):
+        read = _read(sync, parties, report, "incremental", run_id, progress)
+        _finish(sync, parties, report, read)
+
+
+def _begun(sync: ResolvedSync, reading: Reading, lake: Lake) -> tuple[Reading, Trail]:
+    """The reading and its trail: of the same reading that was cut off, if there's one."""
+    log = lake.page_log(sync.stream)
+    of = fingerprint(sync.collection_version, reading.scope, reading.full, bool(reading.scan))
+    begun = unfinished(log, of)
+    if begun is None:
+        fresh = Beginning(new_scan(), of, datetime.now(UTC), reading.cursor, scan=reading.scan)
+        return reading, Trail(log, fresh)
+    reading = replace(
+        reading,
+        cursor=begun.cursor,
+        asked=begun.asked,
+        scan=begun.scan,
+        started_at=begun.started_at,
+    )
+    committed = max(begun.first_page, lake.pages(sync.stream, begun.name))
+    return reading, Trail(log, begun, resumed=True, committed=committed)
+
+
+def _finish(sync: ResolvedSync, parties: Parties, report: Report, read: _Read) -> None:
+    reading = read.reading
+    try:
+        if reading.scan and read.whole:
+            share = sync.collection.deletes.max_share
+            finish_scan(parties.lake, sync.stream, reading.scan, share, reading.run_id, report)
+    finally:
+        read.trail.end()
 
 
 def _stored_cursor(sync: ResolvedSync, lake: Lake) -> Any:

@@ -12,7 +12,7 @@ from membrane_sync.records import Batch, Report, StoreCounts
 from membrane_sync.sync.cursor import value_of
 from membrane_sync.sync.pull import Pulled
 
-FLUSH_ROWS = 20_000
+FLUSH_ROWS = 50_000
 FLUSH_SECONDS = 2.0
 
 Progress = Callable[[str, Report], None]
@@ -20,21 +20,31 @@ Progress = Callable[[str, Report], None]
 
 
 def store(
-    pages: Iterable[Pulled], lake: Lake, report: Report, progress: Progress = lambda _v, _r: None
+    pages: Iterable[Pulled],
+    lake: Lake,
+    report: Report,
+    progress: Progress = lambda _v, _r: None,
+    committed: Callable[[int], None] = lambda _pages: None,
 ) -> bool:
     """Commit pages as they come, each with its cursor; the report counts what changed.
 
     Gives whether everything that came has an id, so that what didn't come can be told.
 
-    Small pages are committed together, up to 20,000 records or two seconds: a commit has a price,
-    and a crash repeats at most so much. Pages that wait when a later one fails are committed first.
+    Small pages are committed together, up to 50,000 records or two seconds, since a commit has a
+    price. Pages that wait when a later one fails are committed first. `committed` is told how many
+    of the reading's pages are.
     """
     whole = True
-    for batch, received, named in _grouped(_counted(pages, report, progress)):
-        whole = whole and named
+    for group in _grouped(_counted(pages, report, progress)):
+        whole = whole and all(page.named for page in group)
+        fresh = [page for page in group if not page.stored]
+        if not fresh:
+            continue
+        batch = _joined(fresh)
         counts = lake.store(batch)
+        committed(batch.pages)
         _add(report, counts)
-        report.pulled += received
+        report.pulled += sum(page.received for page in fresh)
         if batch.cursor is not None:
             report.cursor_to = str(value_of(batch.cursor))
         progress("store", report)
@@ -68,27 +78,26 @@ def _counted(pages: Iterable[Pulled], report: Report, progress: Progress) -> Ite
         yield page
 
 
-def _grouped(pages: Iterable[Pulled]) -> Iterator[tuple[Batch, int, bool]]:
+def _grouped(pages: Iterable[Pulled]) -> Iterator[list[Pulled]]:
     waiting: list[Pulled] = []
     rows, since = 0, monotonic()
     try:
         for page in pages:
             waiting.append(page)
-            rows += len(page.batch.records)
+            rows += 0 if page.stored else len(page.batch.records)
             if rows >= FLUSH_ROWS or monotonic() - since >= FLUSH_SECONDS:
-                joined = _joined(waiting)
-                waiting, rows = [], 0
-                yield joined
+                group, waiting, rows = waiting, [], 0
+                yield group
                 since = monotonic()
     except Exception:
         if waiting:
-            yield _joined(waiting)
+            yield waiting
         raise
     if waiting:
-        yield _joined(waiting)
+        yield waiting
 
 
-def _joined(pages: list[Pulled]) -> tuple[Batch, int, bool]:
+def _joined(pages: list[Pulled]) -> Batch:
     """One batch of several pages; the last one's cursor stands for all.
 
     A record that can't be taken is one dead letter for each field, on however many pages it came.
@@ -97,11 +106,9 @@ def _joined(pages: list[Pulled]) -> tuple[Batch, int, bool]:
     letters = [letter for page in pages for letter in page.batch.dead_letters]
     dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
     cursors = [page.batch.cursor for page in pages if page.batch.cursor is not None]
-    batch = replace(
+    return replace(
         pages[-1].batch,
         records=records,
         dead_letters=dead,
         cursor=cursors[-1] if cursors else None,
     )
-    received = sum(page.received for page in pages)
-    return batch, received, all(page.named for page in pages)

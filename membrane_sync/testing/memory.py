@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from membrane_sync.ports import (
     RunRecord,
 )
 from membrane_sync.records import (
+    Answer,
     Batch,
     Change,
     ChangeKind,
@@ -41,6 +42,32 @@ class _Entry:
     kind: ChangeKind
 
 
+class MemoryPageLog:
+    """Implements `ports.PageLog`."""
+
+    def __init__(self) -> None:
+        self._header: dict[str, Any] | None = None
+        self._answers: list[tuple[str, Answer]] = []
+
+    def begun(self) -> dict[str, Any] | None:
+        return self._header
+
+    def answers(self) -> Iterator[tuple[str, Answer]]:
+        return iter(list(self._answers))
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        self._header, self._answers = dict(header), []
+
+    def keep(self, call: str, answer: Answer) -> None:
+        self._answers.append((call, answer))
+
+    def shorten(self, answers: int) -> None:
+        del self._answers[answers:]
+
+    def clear(self) -> None:
+        self._header, self._answers = None, []
+
+
 class MemoryLake:
     """Implements `ports.Lake`; `writes` counts the rows it wrote, `dead_letters` holds them all."""
 
@@ -55,6 +82,8 @@ class MemoryLake:
         self._offsets: dict[str, Offset] = {}
         self._mapped: dict[str, dict[str, MappedRecord]] = {}
         self._links: dict[LinkKey, dict[str, Link]] = {}
+        self._pages: dict[str, tuple[str, int]] = {}
+        self._logs: dict[str, MemoryPageLog] = {}
         self._seq = 0
 
     def records(self, stream: str) -> dict[str, str]:
@@ -75,6 +104,8 @@ class MemoryLake:
         if batch.cursor is not None:
             self._cursors[batch.stream] = batch.cursor
             self.writes += 1
+        if batch.reading:
+            self._pages[batch.stream] = (batch.reading, batch.pages)
         counted = list(kinds.values())
         return StoreCounts(
             created=counted.count("created"),
@@ -83,6 +114,13 @@ class MemoryLake:
             unchanged=counted.count(None),
             failed=len({letter.external_id for letter in batch.dead_letters}),
         )
+
+    def pages(self, stream: str, reading: str) -> int:
+        name, pages = self._pages.get(stream, ("", 0))
+        return pages if name == reading else 0
+
+    def page_log(self, stream: str) -> MemoryPageLog:
+        return self._logs.setdefault(stream, MemoryPageLog())
 
     def finish_scan(
         self,

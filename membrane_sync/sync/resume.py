@@ -1,0 +1,152 @@
+"""A reading that was cut off goes on where it ended, and asks for at most one page again.
+
+Each answer is kept in the lake's page log before the next one is asked for. The listing is a
+function of its answers, so that whoever comes later feeds it the kept ones and is where the other
+was: in the midst of numbered pages, tokens or a full scan, where no cursor could tell the place.
+Pages that the lake has committed are fed, and not stored again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from membrane_sync.ports import PageLog
+from membrane_sync.records import Answer, Call
+
+LONGEST = timedelta(hours=1)
+"""Tokens of the app expire, and lists drift: what was cut off longer ago is begun anew."""
+
+REBASE_BYTES = 32_000_000
+"""A log as long as this is begun again at a page from which the listing could begin."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a reading began; `of` tells whether another one would be the same reading."""
+
+    name: str
+    of: str
+    started_at: datetime
+    cursor: Any = None
+    asked: Any = None
+    scan: str = ""
+    first_page: int = 0
+
+    def written(self) -> dict[str, Any]:
+        """As plain values for the log."""
+        return {**vars(self), "started_at": self.started_at.isoformat()}
+
+
+def unfinished(log: PageLog, of: str, now: datetime | None = None) -> Beginning | None:
+    """The beginning of the same reading, if one was cut off not too long ago."""
+    header = log.begun()
+    if header is None:
+        return None
+    try:
+        begun = Beginning(**{**header, "started_at": datetime.fromisoformat(header["started_at"])})
+        age = (now or datetime.now(UTC)) - begun.started_at
+    except (TypeError, ValueError, KeyError):
+        return None
+    return begun if begun.of == of and timedelta(0) <= age < LONGEST else None
+
+
+def fingerprint(*parts: Any) -> str:
+    """A hash of plain values, by which two readings or two calls are known to be the same."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+class Trail:
+    """The answers of one reading, first the kept ones, then new ones as they're kept."""
+
+    def __init__(
+        self, log: PageLog, beginning: Beginning, *, resumed: bool = False, committed: int = 0
+    ) -> None:
+        self.resumed = resumed
+        self.page = beginning.first_page
+        """How many of the reading's pages were asked for."""
+        self.committed = committed
+        """How many of them the lake has; another thread may set it."""
+        self._log = log
+        self._beginning = beginning
+        self._kept = log.answers() if resumed else iter(())
+        self._replaying = resumed
+        self._begun = resumed
+        self._sizes: list[int] = []
+        self._bases: list[tuple[int, Any]] = []
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The reading's name and how many of its pages were read; no name for one page alone."""
+        return (self._beginning.name if self._begun else "", self.page)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the lake has the page that was read last."""
+        return self.page <= self.committed and self.resumed
+
+    def answer(self, call: Call) -> Answer | None:
+        """The kept answer to this call, which is the next page; None if it must be asked for."""
+        self.page += 1
+        if not self._replaying:
+            return None
+        kept = next(self._kept, None)
+        if kept is not None and kept[0] == _name(call):
+            return kept[1]
+        self._replaying = False
+        self._log.shorten(len(self._sizes))
+        return None
+
+    def commit(self, pages: int) -> None:
+        """So many of the reading's pages are in the lake."""
+        self.committed = max(self.committed, pages)
+
+    def keep(self, call: Call, answer: Answer, base: Any = None) -> None:
+        """Keep an answer that isn't the last; `base` is the cursor that the next call begins at.
+
+        None if it can't begin there.
+        """
+        self._sizes.append(len(answer.content))
+        if base is not None:
+            self._bases.append((self.page, base))
+        if self._replaying:
+            return
+        if not self._begun:
+            self._log.begin(self._beginning.written())
+            self._begun = True
+        self._log.keep(_name(call), answer)
+        self._rebase()
+
+    def end(self) -> None:
+        """Nothing is left to go on with."""
+        if self._begun:
+            self._log.clear()
+
+    def _rebase(self) -> None:
+        """Begin a long log again at the last page that is committed, if a listing can begin there.
+
+        So that of a list that is sorted by its cursor, however long, the log is short.
+        """
+        bases = [found for found in self._bases if found[0] <= self.committed]
+        if not bases:
+            return
+        page, base = bases[-1]
+        dropped = page - self._beginning.first_page
+        if sum(self._sizes[:dropped]) < REBASE_BYTES:
+            return
+        rest = list(islice(self._log.answers(), dropped, None))
+        self._beginning = replace(self._beginning, asked=base, first_page=page)
+        self._log.begin(self._beginning.written())
+        for call, answer in rest:
+            self._log.keep(call, answer)
+        self._sizes = self._sizes[dropped:]
+        self._bases = [found for found in self._bases if found[0] > page]
+
+
+def _name(call: Call) -> str:
+    return fingerprint(call.method, call.url, call.query, call.body)
