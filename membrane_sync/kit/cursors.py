@@ -10,7 +10,7 @@ from typing import Any
 from membrane_sync.elements.data_collection import Cursor, DataCollection
 from membrane_sync.errors import MembraneError
 from membrane_sync.kit.findings import Findings
-from membrane_sync.kit.reading import Probe, Reading, id_in, read
+from membrane_sync.kit.reading import Probe, Reading, id_in, read, value_at
 from membrane_sync.sync.cursor import CursorOrder
 
 Scope = Mapping[str, Any]
@@ -29,6 +29,9 @@ def check_cursor(
     if cursor is None:
         findings.undeclared("cursor", "without one, every sync reads everything")
         return
+    if cursor.is_delta:
+        _token(collection, cursor, api, scope, reading, findings)
+        return
     order = CursorOrder(cursor)
     if not _values(cursor, order, reading, findings):
         return
@@ -36,6 +39,35 @@ def check_cursor(
     _sorted(cursor, order, reading, findings)
     _unique(cursor, order, reading, findings)
     _filter(collection, cursor, order, api, scope, reading, pages, findings)
+
+
+def _token(
+    collection: DataCollection,
+    cursor: Cursor,
+    api: Probe,
+    scope: Scope,
+    reading: Reading,
+    findings: Findings,
+) -> None:
+    """The last page has a token, and asked from it the app has little to say."""
+    if not reading.ended:
+        findings.unproven("delta token", "the last page was not reached", "raise --pages")
+        return
+    token = value_at(cursor.delta_token, reading.scopes[-1])
+    if token is None:
+        findings.failed("delta token", "the last page has none", "say in delta_token where it is")
+        return
+    try:
+        again = read(collection, api, {**scope, "cursor": token}, 1)
+    except MembraneError as error:
+        findings.failed("delta token", error.message, error.hint)
+        return
+    count = len(again.records)
+    if count == len(reading.pages[0]) and count:
+        seen = "asked from the token, the first page came again"
+        findings.failed("delta token", seen, "does the request send $.delta_token?")
+    else:
+        findings.ok("delta token", f"{count} records since the token")
 
 
 def _values(cursor: Cursor, order: CursorOrder, reading: Reading, findings: Findings) -> bool:
@@ -108,6 +140,12 @@ def _filter(
     findings: Findings,
 ) -> None:
     promise = f"filter {'inclusive' if cursor.inclusive else 'exclusive'}"
+    if cursor.filtered_by == "client":
+        findings.undeclared("filter", "the app isn't asked from a value")
+        return
+    if cursor.slices is not None:
+        findings.unproven(promise, "the list is read by windows")
+        return
     values = sorted(
         {order.key(v): v for r in reading.records if (v := order.value(r)) is not None}.items(),
         key=lambda item: item[0],

@@ -14,6 +14,7 @@ from membrane_sync.ports import Api
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import Page, read_page
+from membrane_sync.sync.source import Source
 
 _LIMIT_HEADER = re.compile(r"rate-?limit|retry-after|call-limit", re.IGNORECASE)
 
@@ -61,16 +62,16 @@ def read(collection: DataCollection, api: Probe, scope: Mapping[str, Any], most:
     """At most so many pages of the list, from `$.cursor` of the scope on, by its pagination alone.
 
     The engine would ask for the next page by cursor where it can; here the pages themselves are
-    what is to be proved, so the cursor is left out of the declaration.
+    what is to be proved, so the cursor is left out of the declaration, but where the request can't
+    be made without one.
     """
-    assert collection.list_ is not None
-    alone = collection.list_.model_copy(update={"cursor": None})
-    plain = collection.model_copy(update={"list_": alone})
+    plain = _by_pages(collection)
+    source = Source(plain)
     steps = listing(plain, scope)
     reading = Reading()
     step = next(steps, None)
     while step is not None and len(reading.pages) < most:
-        page = read_page(plain, api.send(step.call))
+        page = read_page(source, api.send(step.call))
         records = _whole(page)
         kept = [record for record in records if isinstance(record, dict)]
         reading.strange += len(records) - len(kept)
@@ -82,6 +83,18 @@ def read(collection: DataCollection, api: Probe, scope: Mapping[str, Any], most:
             step = None
     reading.ended = step is None
     return reading
+
+
+def _by_pages(collection: DataCollection) -> DataCollection:
+    assert collection.list_ is not None
+    cursor = collection.list_.cursor
+    if cursor is None or cursor.is_delta:
+        return collection
+    # A list that isn't known to be sorted is not asked for anew from the last page's value.
+    windows = cursor.slices is not None
+    unsorted = cursor.model_copy(update={"sorted": "none"}) if windows else None
+    alone = collection.list_.model_copy(update={"cursor": unsorted})
+    return collection.model_copy(update={"list_": alone})
 
 
 def _whole(page: Page) -> list[Any]:

@@ -96,6 +96,8 @@ LIES: list[tuple[str, dict[str, Any], str]] = [
     ("by_page", {"pagination": {"total_records": {"$var": "$.body.none"}}}, "total_records"),
     ("by_page", {"pagination": {"total_pages": {"$var": "$.body.total"}}}, "total_pages"),
     ("contacts", {"cursor": {"field": "$.changed"}}, "cursor field"),
+    ("delta", {"cursor": {"delta_token": {"$var": "$.body.token"}}}, "list"),
+    ("delta", {"list": {"query": {}}}, "delta token"),
     ("contacts", {"cursor": {"type": "integer"}}, "cursor field"),
     ("unsorted", {"cursor": {"sorted": "ascending"}}, "sorted ascending"),
     ("contacts", {"cursor": {"sorted": "descending"}}, "sorted descending"),

@@ -43,12 +43,15 @@ def query_of(spec: Collection, table: Table, asked: Asked) -> Query:
     """What the parameters ask for; raises BadRequest."""
     since = _time(table, asked, "updated_from")
     until = _time(table, asked, "updated_before")
+    moment = _time(table, asked, "updated_at")
     if spec.window == "required" and (since is None or until is None):
         raise BadRequest("updated_from and updated_before are required")
     if spec.filter == "none":
         since = until = None
     elif spec.filter == "exclusive" and since is not None:
         since += table.clock.unit
+    if moment is not None:
+        since, until = moment, moment + table.clock.unit
     after_id = asked.parameters.get("after_id")
     return Query(
         since=since,

@@ -100,8 +100,8 @@ def test_a_cap_ends_every_query(beyond: str) -> None:
 
 def test_ties_behind_a_cap_can_be_drained_by_id() -> None:
     spec = Collection(key="c", pagination="page", result_cap=100, per_moment=250)
-    simulator = Simulator(records=250, collections=[spec])
-    moment = {"updated_from": "2026-01-01T00:00:00.000Z", "sort": "id", "limit": 100}
+    simulator = Simulator(records=400, collections=[spec])
+    moment = {"updated_at": "2026-01-01T00:00:00.000Z", "sort": "id", "limit": 100}
     seen: list[str] = []
     with client_of(simulator) as client:
         while True:
@@ -110,7 +110,7 @@ def test_ties_behind_a_cap_can_be_drained_by_id() -> None:
             if not found:
                 break
             seen += [record["id"] for record in found]
-    assert seen == list(simulator.truth("c"))
+    assert seen == list(simulator.truth("c"))[:250]
 
 
 def test_pages_are_clamped_or_refused() -> None:
