@@ -75,7 +75,12 @@ class Table:
     def text(self, number: int) -> str:
         """The record's JSON text as it's seen now."""
         seen = self._seen.get(number)
-        return self._text(number, self._base(number) if seen is None else seen)
+        if seen is not None:
+            return self._text(number, seen)
+        if number < self._base_nulls or self.spec.parent:
+            return self._text(number, self._base(number))
+        made = self.clock.json(self._base_time(number))
+        return record_text(self.spec.key, self.seed, number, 0, (made, made))
 
     def find(self, external_id: str) -> int | None:
         """The number of a record that's there, by its id."""
