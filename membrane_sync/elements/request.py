@@ -25,7 +25,16 @@ class ErrorRule(Spec):
     header: dict[str, str] = Field(default_factory=dict)
     when: Formula = Field(default=None, description="Over $.status, $.headers and $.body")
     action: Literal["retry", "refresh", "skip", "fail", "defunct", "ignore"]
+    after_seconds: float | None = Field(
+        default=None, ge=0, description="How long `retry` waits, where the app doesn't say"
+    )
     message: str | None = None
+
+    @model_validator(mode="after")
+    def _waits_only_to_retry(self) -> ErrorRule:
+        if self.after_seconds is not None and self.action != "retry":
+            raise Unfit((("after_seconds",), f"after_seconds is for retry, not {self.action}"))
+        return self
 
 
 class Request(Spec):

@@ -16,7 +16,6 @@ from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
-from membrane_sync.elements.request import ErrorRule
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
 
@@ -56,7 +55,6 @@ def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:
 _NOT_YET = "has no effect yet"
 
 _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
-    Connector: {"rate_limits": f"rate_limits {_NOT_YET}; Retry-After is obeyed"},
     DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
     DataSource: {
         "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
@@ -81,15 +79,6 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
         yield ("authentication", "type"), f"{kind!r} is not supported yet; use one of {runnable}"
     if connector.authentication.options:
         yield ("authentication", "options"), "a choice of authentications is not supported yet"
-    yield from _error_rules(("errors",), connector.errors)
-    if connector.test:
-        yield from _error_rules(("test", "errors"), connector.test.errors)
-
-
-def _error_rules(path: Steps, rules: list[ErrorRule]) -> Iterator[tuple[Steps, str]]:
-    for index, rule in enumerate(rules):
-        if rule.action in ("refresh", "defunct", "skip"):
-            yield (*path, index, "action"), f"action {rule.action!r} is not supported yet"
 
 
 def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
@@ -109,4 +98,3 @@ def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
         yield ("parent",), "lists below a parent are not supported yet"
     if method.conditional:
         yield ("conditional",), "conditional requests are not supported yet"
-    yield from _error_rules(("errors",), method.errors)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from membrane_sync.elements.cursor import SECONDS_PER_UNIT, Cursor
@@ -18,6 +19,9 @@ from membrane_sync.sync.notation import EPOCH, Notation
 AHEAD = timedelta(days=1)
 """How far a time may be ahead of our clock, or our clock of the app's, and still be believed."""
 
+MOST_KEYS = 20_000
+"""So many keys are remembered, some pages' worth."""
+
 
 class CursorOrder:
     """How the values of one cursor are found in records and ordered; `now` is when it's made."""
@@ -25,6 +29,10 @@ class CursorOrder:
     def __init__(self, cursor: Cursor, now: datetime | None = None) -> None:
         self._cursor = cursor
         self._now = now or datetime.now(UTC)
+        self._latest = self._now + AHEAD
+        self._keys = _keys_of(
+            cursor.type, cursor.format, tuple(cursor.formats), cursor.timezone, cursor.granularity
+        )
         self._read = _reader(cursor)
         self.notation = Notation(cursor)
 
@@ -57,6 +65,16 @@ class CursorOrder:
 
     def key(self, value: Any) -> Any:
         """What to compare values by; raises UnexpectedAnswer for a value of another type."""
+        if type(value) is not str:
+            return self._key(value)
+        known = self._keys.get(value)
+        if known is None:
+            if len(self._keys) >= MOST_KEYS:
+                self._keys.clear()
+            known = self._keys[value] = self._key(value)
+        return known
+
+    def _key(self, value: Any) -> Any:
         try:
             if self._cursor.type == "timestamp":
                 return self.notation.moment(value)
@@ -76,12 +94,14 @@ class CursorOrder:
 
     def _fault(self, value: Any) -> str:
         try:
-            moment = self._moment(value)
+            if self._cursor.type == "timestamp":
+                ahead = self.key(value) > self._latest
+            else:
+                moment = self._moment(value)
+                ahead = moment is not None and moment > self._seconds(self._latest)
         except UnexpectedAnswer as error:
             return error.message
-        if moment is not None and moment > self._seconds(self._now + AHEAD):
-            return "it's more than a day ahead of now; the cursor doesn't move to it"
-        return ""
+        return "it's more than a day ahead of now; the cursor doesn't move to it" if ahead else ""
 
     def _moment(self, value: Any) -> float | None:
         """Seconds since 1970, where the declaration makes it a time."""
@@ -95,6 +115,12 @@ class CursorOrder:
     @staticmethod
     def _seconds(moment: datetime) -> float:
         return (moment - EPOCH).total_seconds()
+
+
+@lru_cache(maxsize=64)
+def _keys_of(*_notation: Any) -> dict[str, Any]:
+    """The known keys of texts in one notation; a text is asked for many times."""
+    return {}
 
 
 def _reader(cursor: Cursor) -> Callable[[Any], Any]:

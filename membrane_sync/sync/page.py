@@ -31,8 +31,9 @@ class Page:
     """The records of one answer, in its order.
 
     `heads` hold of each record at least what `formulas_of` the collection read, as a dict, or
-    whatever stands there instead of one. `texts` are the records' JSON texts; None where only `heads`, then whole,
-    can be had, as in JSON that isn't by the letter. `scope` is what formulas of the pagination see.
+    whatever stands there instead of one. `texts` are the records' JSON texts; None where only
+    `heads`, then whole, can be had, as in JSON that isn't by the letter. `scope` is what formulas
+    of the pagination see.
     """
 
     answer: Answer
@@ -44,9 +45,9 @@ class Page:
 def read_page(source: Source, answer: Answer) -> Page:
     """The page of an answer; raises UnexpectedAnswer where the declared place holds no list.
 
-    An answer that says that a delta token has expired is a page without records.
+    An answer that says that a delta token has expired, or one to be passed over, has no records.
     """
-    if source.is_expired(answer):
+    if answer.skipped or source.is_expired(answer):
         return Page(answer, [], [], answer_scope(answer))
     reader = _reader(_Declared(source.collection))
     page = reader.cut(answer) if reader and answer.content else None
@@ -162,6 +163,10 @@ class _Reader:
 
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _decoder(item: Any) -> Any:
+    return msgspec.json.Decoder(types.GenericAlias(list, (item,)))
 
 
 def _wrapped(inner: Any, names: tuple[str, ...]) -> Any:

@@ -53,8 +53,8 @@ class Reading:
 class Pulled:
     """One page: how many records the app sent, and the batch to store.
 
-    Not `named` if one of them has no id: then nobody can say which records didn't come. `stored` if
-    the lake has it already, from before a reading was cut off.
+    Not `named` if one of them has no id, or the answer was skipped: then nobody can say which
+    records didn't come. `stored` if the lake has it already, from before a reading was cut off.
     """
 
     received: int
@@ -105,7 +105,8 @@ def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pul
             *(trail.place if trail else ()),
         )
         stored = trail is not None and trail.is_stored
-        yield Pulled(taken.received(fresh), batch, taken.named, stored)
+        named = taken.named and not answer.skipped
+        yield Pulled(taken.received(fresh), batch, named, stored)
 
 
 class Echo:

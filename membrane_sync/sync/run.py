@@ -130,7 +130,7 @@ def _read(
         scan=new_scan() if full and sync.collection.deletes.full_scan else "",
     )
     reading, trail = _begun(sync, reading, parties.lake)
-    before = parties.api.requests
+    before, skipped = parties.api.requests, parties.api.skipped
     try:
         whole = _stored(sync, parties, report, reading, trail, progress)
     except TokenExpired:
@@ -147,6 +147,7 @@ def _read(
         raise
     finally:
         report.requests += parties.api.requests - before
+        report.skipped += parties.api.skipped - skipped
     return _Read(reading, trail, whole)
 
 
