@@ -30,6 +30,7 @@ from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.file_lock import held
 from membrane_sync.stores.sql_destination import SqlDestination
 from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.run import Parties
@@ -184,6 +185,11 @@ class Runtime:
         key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
         return SqlLedger(self.settings.ledger_url, AesVault(key))
 
+    @cached_property
+    def quotas(self) -> SqlQuotas:
+        """The rate limits of all connections; opened by the first one that declares some."""
+        return SqlQuotas(self.settings.ledger_url)
+
     def lake_path(self, connection: str) -> Path:
         """The connection's lake file, which may not exist yet."""
         return self.settings.data_dir / "lake" / f"{connection}.duckdb"
@@ -289,7 +295,13 @@ class Runtime:
         with held(lock, what, self.settings.lock_wait_seconds):
             integration = self.project.integration(connection.integration)
             connector = self.project.connector(connection.integration)
-            api = HttpApi(connector, connection, integration.parameters)
+            api = HttpApi(
+                connector,
+                connection,
+                integration.parameters,
+                quotas=self.quotas,
+                longest_wait=self.settings.quota_wait_seconds,
+            )
             lake = self.lake(connection)
             destination = SqlDestination(self.database(sync))
             try:
@@ -330,7 +342,7 @@ class Runtime:
         """
         connector = self.project.connector(connection.integration)
         parameters = self.project.integration(connection.integration).parameters
-        api = HttpApi(connector, connection, parameters)
+        api = HttpApi(connector, connection, parameters, quotas=self.quotas, priority="interactive")
         try:
             if connector.test is not None:
                 scope = {"input": dict(connection.input), "parameters": parameters}

@@ -9,6 +9,7 @@ MembraneError
 ├── Rejected              one record can't be taken: it goes to the dead letters, the rest goes on
 └── Fatal                 stop: trying again changes nothing
     ├── NotAuthorized     the app refused the credentials: connect again
+    │   └── Defunct       the account is closed, or the app was uninstalled: pause the connection
     ├── UnexpectedAnswer  the app answered something the declaration doesn't describe
     ├── NotFound          no such connection, element or table
     ├── NotConnected      the connection is declared but has no credentials
@@ -108,6 +109,12 @@ class NotAuthorized(Fatal):
     """The app refused the connection's credentials."""
 
     code = "not_authorized"
+
+
+class Defunct(NotAuthorized):
+    """The connection is dead for good: nothing but connecting anew can revive it."""
+
+    code = "defunct"
 
 
 class UnexpectedAnswer(Fatal):

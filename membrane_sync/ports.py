@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.records import (
@@ -35,10 +35,17 @@ class Api(Protocol):
     requests: int
     """How many requests were sent, repeats included."""
 
+    skipped: int
+    """How many answers were passed over by an error rule."""
+
+    quota_left: int | None
+    """How many requests the app allows yet, by its last word on it; None if it doesn't say."""
+
     def send(self, call: Call) -> Answer:
         """Send a call and return the app's 2xx answer; waits out rate limits and hiccups.
 
-        Raises NotAuthorized, RateLimited, AppUnavailable or UnexpectedAnswer.
+        A 304 comes back where the call has If-None-Match or If-Modified-Since. Raises
+        NotAuthorized, Defunct, RateLimited, AppUnavailable or UnexpectedAnswer.
         """
         ...
 
@@ -334,6 +341,65 @@ class Ledger(Protocol):
 
     def last_runs(self) -> Sequence[RunRecord]:
         """The newest run of each connection and sync."""
+        ...
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A number of requests that all who name the same `key` share, in any `per_seconds`.
+
+    With a `burst` it's paced: requests are spread evenly, but for so many after a pause. Without
+    one it's counted: requests go as they come until it's used up.
+    """
+
+    key: str
+    requests: int
+    per_seconds: float
+    burst: int | None = None
+
+    @property
+    def kept_for_late(self) -> int:
+        """How many of the burst aren't granted, so that requests may leave as many slots late."""
+        return min(2, (self.burst or 0) // 2)
+
+
+Priority = Literal["interactive", "bulk"]
+
+
+@dataclass(frozen=True)
+class Party:
+    """Who asks: parties of the same weight get equal shares of a quota that is short."""
+
+    tenant: str
+    priority: Priority = "bulk"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Leave to send `count` requests: the first in `wait` seconds, then one every `every` seconds.
+
+    With a `count` of 0 there's none now: ask again in `wait` seconds.
+    """
+
+    count: int
+    wait: float
+    every: float = 0.0
+    reason: str = ""
+
+
+class Quotas(Protocol):
+    """Who may send when, agreed among all processes."""
+
+    def reserve(self, quotas: Sequence[Quota], party: Party, count: int = 1) -> Grant:
+        """Leave to send up to `count` requests under all the quotas at once."""
+        ...
+
+    def give_back(self, quotas: Sequence[Quota], count: int) -> None:
+        """Return requests of a grant that won't be sent."""
+        ...
+
+    def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
+        """Grant nothing under these quotas before so many seconds have passed."""
         ...
 
 

@@ -35,6 +35,7 @@ class Answer:
 
     `content` is the body's JSON text in UTF-8 where it is JSON that any reader takes the same way,
     else empty; then only `body` has it. `body` is read from the text when it's first asked for.
+    `skipped` if an error rule says to pass over it: it stands for an answer without records.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Answer:
         *,
         content: bytes = b"",
         read: Callable[[bytes], Any] | None = None,
+        skipped: bool = False,
     ) -> None:
         self.status = status
         self.headers = headers
         self.url = url
         self.content = content
+        self.skipped = skipped
         self._given = body
         self._read = read
 
@@ -222,6 +225,8 @@ class Report:
     delivered: int = 0
     removed: int = 0
     failed: int = 0
+    skipped: int = 0
+    """Answers that an error rule passed over."""
     seconds: float = 0.0
     cursor_from: str = ""
     cursor_to: str = ""

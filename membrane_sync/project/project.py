@@ -31,6 +31,7 @@ from membrane_sync.errors import NotFound, ProjectError
 from membrane_sync.formulas.python import Functions, is_calling
 from membrane_sync.ports import DEFAULT_INSTANCE
 from membrane_sync.project import schemas
+from membrane_sync.project.collections import extended
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
 from membrane_sync.project.hooks import called, digest_of, find_hook, hook_files
@@ -191,10 +192,11 @@ class Project:
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
     ) -> Block | None:
         """The merged layers of an element with their marks, or None if no layer has it."""
+        blocks = self.documents.blocks
         layers = [
-            block
+            extended(blocks, address, block) if kind == "data_collection" else block
             for address in self._addresses(kind, key, integration, connection)
-            if (block := self.documents.blocks.get(address)) is not None
+            if (block := blocks.get(address)) is not None
         ]
         if not layers:
             return None

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from membrane_sync.elements import CONNECTOR_KINDS, KINDS
 from membrane_sync.elements.base import IsFormula, IsLocator, IsSchema, RefersTo
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.check import references as formula_references
 from membrane_sync.project import schemas
+from membrane_sync.project.collections import circle, extended, is_extended, list_problems
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
 from membrane_sync.project.frozen import thawed
@@ -52,10 +54,12 @@ def _document_problems(project: Project) -> Iterator[Problem]:
         block = _as_seen(project, address, own)
         refining = _REFINING.get(address.layer, ())
         completed = any((layer, address.kind, address.key) in said for layer in refining)
+        completed = completed or is_extended(project.documents.blocks, address)
         wrong = [
             *_shape_problems(project, address, own, block, completed),
             *_value_problems(project, address, own.mark.file, block),
             *_thawed(project, address, own, block),
+            *_collection_problems(project, address, own, block),
         ]
         yield from wrong or _warnings(address, own, block)
 
@@ -67,7 +71,7 @@ _REFINING = {UNIVERSAL: (INTEGRATION, CONNECTION), INTEGRATION: (CONNECTION,)}
 def _as_seen(project: Project, address: Address, own: Block) -> Block:
     """The document merged with the layers below its own."""
     if address.layer == CONNECTOR:
-        return own
+        return extended(project.documents.blocks, address, own)
     return _view_of(project, address).block(address.kind, address.key) or own
 
 
@@ -108,6 +112,24 @@ def element_problems(view: View, kind: str, key: str) -> list[Problem]:
     except Invalid as error:
         problems += error.problems
     return problems
+
+
+def _collection_problems(
+    project: Project, address: Address, own: Block, block: Block
+) -> Iterator[Problem]:
+    """A collection that extends itself; lists whose request doesn't send what they rely on."""
+    if address.kind != "data_collection":
+        return
+    name = f"{address.kind} {address.key}"
+    keys = circle(project.documents.blocks, address, own)
+    if keys:
+        yield problem_at(own, ("extends",), f"it extends itself: {' → '.join(keys)}", name)
+    try:
+        element = validated(address.kind, block)
+    except Invalid:
+        return
+    assert isinstance(element, DataCollection)
+    yield from (problem_at(block, *found, name) for found in list_problems(element))
 
 
 def _thawed(project: Project, address: Address, own: Block, block: Block) -> Iterator[Problem]:

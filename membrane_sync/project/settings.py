@@ -2,7 +2,8 @@
 
 `${NAME}` in the file takes an environment variable. The environment wins over the file:
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
-`MEMBRANE_LOCK_WAIT_SECONDS`. Relative paths, in SQLite URLs too, are below the project.
+`MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`. Relative paths, in SQLite URLs
+too, are below the project.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Settings:
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     lock_wait_seconds: float = 60.0
+    quota_wait_seconds: float = 300.0
 
 
 class _Table(BaseModel):
@@ -46,6 +48,7 @@ class _Table(BaseModel):
     ledger_url: str = ""
     databases: dict[str, str] = Field(default_factory=dict)
     lock_wait_seconds: float = Field(default=60.0, ge=0)
+    quota_wait_seconds: float = Field(default=300.0, ge=0)
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -89,7 +92,8 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         ledger_url=_absolute(root, ledger or f"sqlite:///{data_dir / 'ledger.db'}"),
         databases={name: _absolute(root, url) for name, url in databases.items()},
         secret_key=environ.get("MEMBRANE_SECRET_KEY"),
-        lock_wait_seconds=_lock_wait(environ, table.lock_wait_seconds),
+        lock_wait_seconds=_wait(environ, "LOCK", table.lock_wait_seconds),
+        quota_wait_seconds=_wait(environ, "QUOTA", table.quota_wait_seconds),
     )
 
 
@@ -99,8 +103,8 @@ def _variable(path: Steps) -> str:
     return "_".join(("MEMBRANE", *names)).upper()
 
 
-def _lock_wait(environ: Mapping[str, str], declared: float) -> float:
-    name = "MEMBRANE_LOCK_WAIT_SECONDS"
+def _wait(environ: Mapping[str, str], what: str, declared: float) -> float:
+    name = f"MEMBRANE_{what}_WAIT_SECONDS"
     try:
         return float(environ.get(name) or declared)
     except ValueError:

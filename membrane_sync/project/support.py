@@ -14,7 +14,6 @@ from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.integration import Integration
-from membrane_sync.elements.request import ErrorRule
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
 
@@ -50,7 +49,6 @@ def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:
 _NOT_YET = "has no effect yet"
 
 _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
-    Connector: {"rate_limits": f"rate_limits {_NOT_YET}; Retry-After is obeyed"},
     DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
     DataSource: {
         "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
@@ -75,20 +73,9 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
         yield ("authentication", "type"), f"{kind!r} is not supported yet; use one of {runnable}"
     if connector.authentication.options:
         yield ("authentication", "options"), "a choice of authentications is not supported yet"
-    yield from _error_rules(("errors",), connector.errors)
-    if connector.test:
-        yield from _error_rules(("test", "errors"), connector.test.errors)
-
-
-def _error_rules(path: Steps, rules: list[ErrorRule]) -> Iterator[tuple[Steps, str]]:
-    for index, rule in enumerate(rules):
-        if rule.action in ("refresh", "defunct", "skip"):
-            yield (*path, index, "action"), f"action {rule.action!r} is not supported yet"
 
 
 def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
-    if collection.extends:
-        yield ("extends",), "extends is not supported yet; write the collection out"
     if collection.custom_fields:
         yield ("custom_fields",), "custom fields are not supported yet"
     if collection.deletes.endpoint:
@@ -99,25 +86,9 @@ def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
 
 
 def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
-    for name in ("graphql", "function"):
-        if getattr(method, name) is not None:
-            yield (name,), f"a call by {name} is not supported yet; use path"
+    if method.function is not None:
+        yield ("function",), "a call by function is not supported yet; use path"
     if method.parent:
         yield ("parent",), "lists below a parent are not supported yet"
     if method.conditional:
         yield ("conditional",), "conditional requests are not supported yet"
-    if method.pagination.type == "graphql":
-        yield ("pagination", "type"), "GraphQL connections are not supported yet"
-    if method.pagination.result_cap:
-        yield ("pagination", "result_cap"), "a result cap is not supported yet"
-    yield from _error_rules(("errors",), method.errors)
-    cursor = method.cursor
-    if cursor is not None:
-        if cursor.window_seconds:
-            yield ("cursor", "window_seconds"), "windows are not supported yet"
-        if cursor.filtered_by != "app":
-            yield ("cursor", "filtered_by"), "filtering on our side is not supported yet"
-        if cursor.delta_token is not None:
-            yield ("cursor", "delta_token"), "delta tokens are not supported yet"
-        if cursor.format is not None:
-            yield ("cursor", "format"), "a format is not supported yet; shape $.cursor by formula"

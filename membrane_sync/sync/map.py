@@ -15,16 +15,18 @@ from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError, clock, evaluate_fields
 from membrane_sync.formulas.lookups import Find, Lookups, held, is_asking, prepare
-from membrane_sync.formulas.plan import Plan
+from membrane_sync.formulas.plan import FEW, Plan
 from membrane_sync.formulas.plan import compile as compile_template
 from membrane_sync.formulas.python import Functions, calling
 from membrane_sync.formulas.targets import with_collections
+from membrane_sync.formulas.values import Missing
 from membrane_sync.ports import Lake
 from membrane_sync.project.schemas import fields, is_sensitive, writable
 from membrane_sync.records import Change, DeadLetter, MappedRecord, Offset, Report
+from membrane_sync.sync.fit import Fit, compile_fit
 from membrane_sync.sync.shape import ShapeError, shaped
 from membrane_sync.sync.store import Progress
-from membrane_sync.sync.template import template_of
+from membrane_sync.sync.template import sorted_template, template_of
 
 BATCH = 20_000
 
@@ -51,15 +53,21 @@ class Mapper:
 
     @cached_property
     def plan(self) -> Plan:
-        """The formulas compiled, once for all records."""
-        return compile_template(self.template)
+        """The formulas compiled, once for all records; fields come out in order of their names."""
+        return compile_template(sorted_template(self.template))
+
+    @cached_property
+    def fit(self) -> Fit:
+        """The schema compiled, once for all records."""
+        return compile_fit(self.schema)
 
 
 @dataclass(frozen=True)
 class Mapped:
     """What a mapper gives for one record: a value and its JSON text.
 
-    They are MISSING and None if it's undefined or a field failed.
+    They are MISSING and None if it's undefined or a field failed. The value is MISSING, too, where
+    a query gave the text.
     """
 
     value: Any = MISSING
@@ -161,7 +169,7 @@ def import_records(mapper: Mapper, sync: str, changes: Sequence[Change]) -> Impo
         if found is None:
             result.records.append(MappedRecord(external_id, None, ""))
         elif found.text is not None:
-            result.records.append(MappedRecord(external_id, found.text, _digest(found.value)))
+            result.records.append(MappedRecord(external_id, found.text, _digest(found.text)))
         if found is not None:
             result.dead += [_dead_letter(sync, external_id, error) for error in found.errors]
             result.dropped |= found.dropped
@@ -173,21 +181,49 @@ def map_records(mapper: Mapper, records: Sequence[Any]) -> Iterator[Mapped]:
     """Each record through the formulas into the schema's types, in their order."""
     lookups, waiting = _prepared(mapper, [partial(_itself, record) for record in records])
     for number, record in enumerate(records):
-        with held(lookups), calling(mapper.functions):
-            value, errors = evaluate_fields(mapper.template, record)
-        mapped = _tried(mapper, record, value, errors)
+        mapped = _by_itself(mapper, record, lookups)
         yield replace(mapped, waits=True) if number in waiting else mapped
 
 
-def map_texts(mapper: Mapper, texts: Sequence[str]) -> Iterator[Mapped]:
-    """The same for many records as JSON texts, their formulas computed by the column."""
+def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[Mapped]:
+    """The same for many records as JSON texts; the results' texts have their names in order.
+
+    The formulas are computed by the column, from `few` texts on, and what plainly fits the
+    schema is shaped by the column, too.
+    """
     lookups, waiting = _prepared(mapper, [partial(json.loads, text) for text in texts])
     with held(lookups), calling(mapper.functions):
-        found = mapper.plan.run(texts)
-    for number, (text, value) in enumerate(zip(texts, found.values(), strict=True)):
-        record = json.loads(text) if mapper.raw_fields else None
-        mapped = _tried(mapper, record, value, found.errors.get(number, ()))
+        found = mapper.plan.run(texts, few)
+    fitting: list[str | None] = [None] * len(texts)
+    if not mapper.raw_fields:
+        there = [None if text is MISSING else text for text in found.texts]
+        fitting = mapper.fit.run(there, few)
+    for number, (text, fits) in enumerate(zip(found.texts, fitting, strict=True)):
+        if fits is not None and number not in found.errors:
+            mapped = Mapped(text=fits)
+        else:
+            mapped = _one(mapper, texts[number], text, number in found.errors, lookups)
         yield replace(mapped, waits=True) if number in waiting else mapped
+
+
+def _one(
+    mapper: Mapper, record: str, text: str | Missing, failed: bool, lookups: Lookups | None
+) -> Mapped:
+    """One of many that has to be shaped; or, if it fails, mapped anew in the mapping's order."""
+    found = None
+    if not failed:
+        raw = json.loads(record) if mapper.raw_fields else None
+        found = _tried(mapper, raw, text if text is MISSING else json.loads(text), ())
+    if found is None or found.errors:
+        found = _by_itself(mapper, json.loads(record), lookups)
+    return found if found.text is None else replace(found, text=_canonical(found.value))
+
+
+def _by_itself(mapper: Mapper, record: Any, lookups: Lookups | None) -> Mapped:
+    """One record, of which all that it asks is known to the lookups already."""
+    with held(lookups), calling(mapper.functions):
+        value, errors = evaluate_fields(mapper.template, record)
+    return _tried(mapper, record, value, errors)
 
 
 def _prepared(
@@ -289,6 +325,9 @@ def _json(value: Any, *, sort_keys: bool = False) -> str:
     )
 
 
-def _digest(value: Any) -> str:
-    canonical = _json(value, sort_keys=True)
+def _canonical(value: Any) -> str:
+    return _json(value, sort_keys=True)
+
+
+def _digest(canonical: str) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()

@@ -18,6 +18,7 @@ from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
+from membrane_sync.sync.collection import TokenExpired
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.lookup import Answering
 from membrane_sync.sync.map import map_stream
@@ -130,10 +131,16 @@ def _read(
         scan=new_scan() if full and sync.collection.deletes.full_scan else "",
     )
     reading, trail = _begun(sync, reading, parties.lake)
-    before = parties.api.requests
+    before, skipped = parties.api.requests, parties.api.skipped
     try:
-        pages = ahead(_marked(sync, pull(reading, parties.api, trail)))
-        whole = store(pages, parties.lake, report, progress, trail.commit)
+        whole = _stored(sync, parties, report, reading, trail, progress)
+    except TokenExpired:
+        # Nothing was read yet; what was deleted since is only told by all that's there.
+        trail.end()
+        scan = new_scan() if sync.collection.deletes.full_scan else ""
+        reading = replace(reading, cursor=None, full=True, scan=scan)
+        reading, trail = _begun(sync, reading, parties.lake)
+        whole = _stored(sync, parties, report, reading, trail, progress)
     except UnexpectedAnswer:
         # What was kept may be what the app doesn't understand any more, as a token that expired.
         if trail.resumed:
@@ -141,7 +148,20 @@ def _read(
         raise
     finally:
         report.requests += parties.api.requests - before
+        report.skipped += parties.api.skipped - skipped
     return _Read(reading, trail, whole)
+
+
+def _stored(
+    sync: ResolvedSync,
+    parties: Parties,
+    report: Report,
+    reading: Reading,
+    trail: Trail,
+    progress: Progress,
+) -> bool:
+    pages = ahead(_marked(sync, pull(reading, parties.api, trail)))
+    return store(pages, parties.lake, report, progress, trail.commit)
 
 
 def _catch_up(
