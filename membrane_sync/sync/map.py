@@ -181,9 +181,7 @@ def map_records(mapper: Mapper, records: Sequence[Any]) -> Iterator[Mapped]:
     """Each record through the formulas into the schema's types, in their order."""
     lookups, waiting = _prepared(mapper, [partial(_itself, record) for record in records])
     for number, record in enumerate(records):
-        with held(lookups), calling(mapper.functions):
-            value, errors = evaluate_fields(mapper.template, record)
-        mapped = _tried(mapper, record, value, errors)
+        mapped = _by_itself(mapper, record, lookups)
         yield replace(mapped, waits=True) if number in waiting else mapped
 
 
@@ -204,19 +202,28 @@ def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[
         if fits is not None and number not in found.errors:
             mapped = Mapped(text=fits)
         else:
-            mapped = _one(mapper, texts[number], text, number in found.errors)
+            mapped = _one(mapper, texts[number], text, number in found.errors, lookups)
         yield replace(mapped, waits=True) if number in waiting else mapped
 
 
-def _one(mapper: Mapper, record: str, text: str | Missing, failed: bool) -> Mapped:
+def _one(
+    mapper: Mapper, record: str, text: str | Missing, failed: bool, lookups: Lookups | None
+) -> Mapped:
     """One of many that has to be shaped; or, if it fails, mapped anew in the mapping's order."""
     found = None
     if not failed:
         raw = json.loads(record) if mapper.raw_fields else None
         found = _tried(mapper, raw, text if text is MISSING else json.loads(text), ())
     if found is None or found.errors:
-        (found,) = map_records(mapper, [json.loads(record)])
+        found = _by_itself(mapper, json.loads(record), lookups)
     return found if found.text is None else replace(found, text=_canonical(found.value))
+
+
+def _by_itself(mapper: Mapper, record: Any, lookups: Lookups | None) -> Mapped:
+    """One record, of which all that it asks is known to the lookups already."""
+    with held(lookups), calling(mapper.functions):
+        value, errors = evaluate_fields(mapper.template, record)
+    return _tried(mapper, record, value, errors)
 
 
 def _prepared(

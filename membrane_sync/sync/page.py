@@ -3,7 +3,7 @@
 Of each record its JSON text is cut out of the answer as it came, and its head is read: the fields
 that the declaration needs while reading, as the id, the cursor and the tombstone. The rest is first
 read in the lake, a whole column at a time. Cutting is msgspec's `Raw`, measured at 0.7 µs a record
-against 6 µs for reading it (reference: docs/decisions/009-records-as-text.md).
+against 6 µs for reading it (docs/decisions/010-records-as-text.md).
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from membrane_sync.ports import ConnectionRecord, Override
 from membrane_sync.records import Batch, Link, LinkKey, Offset, RawRecord
 from membrane_sync.sync import preview
 from membrane_sync.sync.map import Mapper
+from tests.formulas.test_cases import CASES
 from tests.formulas.test_vectors import CORRECTED, VECTORS, expected, typed
 
 PACKAGE = "mappings/universal/packages/contacts.yaml"
@@ -290,6 +291,23 @@ def test_answers_come_while_records_are_still_coming(outside: Path) -> None:
     process.stdin.close()
     assert len(process.stdout.readlines()) == 3_999
     assert process.wait(timeout=60) == 0
+
+
+def app_cases() -> Iterator[Any]:
+    groups = yaml.safe_load((CASES / "apps.yaml").read_text(encoding="utf-8"))
+    for group in groups:
+        for case in group["cases"]:
+            yield pytest.param(group["given"], case, id=f"{group['name']}: {case['name']}")
+
+
+@pytest.mark.parametrize(("record", "case"), list(app_cases()))
+def test_what_mappings_of_well_known_apps_ask_for(record: Any, case: Any, outside: Path) -> None:
+    path = file(outside, yaml.safe_dump({"importValue": case["formula"]}, sort_keys=False))
+    (found,) = lines(membrane("map", path, records=ndjson([record])))
+    if "fails" in case:
+        assert found["error"]["value"] == case["fails"]["value"]
+    else:
+        assert typed(found) == typed(case.get("gives"))
 
 
 # --- a project -----------------------------------------------------------------------------------
