@@ -37,6 +37,7 @@ CREATE TABLE lake.declarations (name VARCHAR, columns JSON);
 CREATE TABLE lake.counters (name VARCHAR, value BIGINT);
 CREATE TABLE lake.cursors (
     stream VARCHAR, cursor JSON, run_id VARCHAR, updated_at TIMESTAMP);
+CREATE TABLE lake.tombstones (stream VARCHAR, external_id VARCHAR, hash UBIGINT);
 CREATE TABLE lake.readings (stream VARCHAR, reading VARCHAR, pages BIGINT);
 CREATE TABLE lake.changes (
     seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
