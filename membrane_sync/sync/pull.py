@@ -44,7 +44,7 @@ class Reading:
     full: bool = False
     run_id: str = ""
     scan: str = ""
-    deletes: bool = False
+    deletes: bool = True
     part: str = ""
     bounds: Bounds | None = None
     functions: Functions = field(default_factory=dict)
