@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from membrane_sync.arrow import text_array
 from membrane_sync.errors import Fatal, Fenced, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
@@ -167,7 +168,7 @@ class LakeFile:
 
         `more` are further columns in SQL.
         """
-        arrays = {key: _texts(values) for key, values in columns.items()}
+        arrays = {key: text_array(values) for key, values in columns.items()}
         rows = len(next(iter(columns.values())))
         arrays["position"] = pa.arange(0, rows)
         self.memory.register("incoming", pa.table(arrays))
@@ -255,10 +256,3 @@ class LakeFile:
                 hint="install the newer membrane-sync",
             )
         self._checked = True
-
-
-def _texts(values: Sequence[str | None]) -> pa.Array:
-    """An Arrow array, without `pa.array`: its first call loads pandas, for 0.3 s and 50 MB."""
-    builder = pa.lib.StringBuilder()
-    builder.append_values(values)
-    return builder.finish()
