@@ -142,8 +142,14 @@ class LakeFile:
         """
         with self._all_or_nothing():
             if self._epoch is not None:
-                self._fence_off(self._epoch)
+                self._refuse_older(self._epoch)
             yield
+
+    def leave_epoch(self) -> None:
+        """Leave the lease's epoch in the file, so that older ones can't write any more."""
+        if self._epoch is not None and self._refuse_older(self._epoch):
+            self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
+            self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [self._epoch])
 
     def allow(self, columns: int) -> None:
         """Allow the memory that a table of so many columns takes."""
@@ -234,8 +240,8 @@ class LakeFile:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
 
-    def _fence_off(self, epoch: int) -> None:
-        """Leave the lease's epoch in the file, for those with an older one; stop if it's ours."""
+    def _refuse_older(self, epoch: int) -> bool:
+        """Raise Fenced if a lease that was taken over has left a later epoch; is ours later?"""
         rows = self.rows("SELECT value FROM lake.counters WHERE name = 'epoch'")
         latest = rows[0][0] if rows else 0
         if epoch < latest:
@@ -244,9 +250,7 @@ class LakeFile:
                 "still; nothing of this one's is written",
                 hint="the other one goes on from where the lake stands",
             )
-        if epoch > latest:
-            self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
-            self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [epoch])
+        return bool(epoch > latest)
 
     def _check(self) -> None:
         version = self.number("SELECT version FROM lake.format")
