@@ -7,6 +7,7 @@ with open_runtime(root).connect("acme_kinto") as parties:
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from membrane_sync.clients.api import HttpApi
+from membrane_sync.elements.data_source import DataSource
 from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
 from membrane_sync.project.customisation import Judged
@@ -27,6 +29,7 @@ from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.file_lock import held
 from membrane_sync.stores.sql_destination import SqlDestination
 from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.run import Parties
@@ -151,9 +154,13 @@ class Runtime:
     def lake(self, connection: ConnectionRecord) -> DuckDbLake:
         """The connection's lake; close it after use."""
         syncs = self.syncs(connection)
+        sources: dict[str, list[DataSource]] = defaultdict(list)
+        for sync in syncs:
+            sources[sync.stream].append(sync.source)
         return DuckDbLake(
             self.lake_path(connection.key),
             schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
+            rules={s.stream: rules_of(s.collection, sources[s.stream]) for s in syncs},
             wait_seconds=self.settings.lock_wait_seconds,
         )
 

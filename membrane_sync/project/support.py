@@ -34,8 +34,6 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield from _collection(element)
     elif isinstance(element, Sync) and element.direction != "import":
         yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
-    elif isinstance(element, DataSource) and element.contract != "evolve":
-        yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
     elif isinstance(element, DataSchema) and element.function:
         yield ("function",), "a schema by function is not supported yet; write it as schema"
     elif isinstance(element, FieldMapping) and element.unified_export_value is not None:

@@ -26,8 +26,20 @@ MEMORY_MB = 400
 MEMORY_MB_PER_COLUMN = 0.2
 """A table of very many columns needs more: each takes a vector in each thread."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file's layout; a file of a newer version is refused."""
+
+_SINCE_2 = """
+CREATE SCHEMA lake.history;
+CREATE TABLE lake.found_fields (stream VARCHAR, field VARCHAR, type VARCHAR, position BIGINT);
+CREATE TABLE lake.schema_changes (
+    stream VARCHAR, column_name VARCHAR, from_type VARCHAR, to_type VARCHAR, changed_at TIMESTAMP,
+    run_id VARCHAR);
+CREATE TABLE lake.discarded (stream VARCHAR, field VARCHAR, records BIGINT, last_at TIMESTAMP);
+"""
+
+_UPGRADES = {2: _SINCE_2}
+"""What makes a file of the version before into one of this version."""
 
 _LAYOUT = f"""
 CREATE SCHEMA lake.records;
@@ -54,6 +66,7 @@ CREATE TABLE lake.dead_letters (
     value VARCHAR, formula VARCHAR, failed_at TIMESTAMP);
 INSERT INTO lake.format VALUES ({FORMAT});
 INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
+{_SINCE_2}
 """
 
 
@@ -81,8 +94,10 @@ class LakeFile:
         if not self.path.exists():
             yield False
             return
-        with self._locked(what), self._attached("(READ_ONLY)"):
-            yield True
+        with self._locked(what):
+            self._upgrade()
+            with self._attached("(READ_ONLY)"):
+                yield True
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
@@ -91,6 +106,7 @@ class LakeFile:
         with self._locked(what):
             if not self.path.exists():
                 self._create()
+            self._upgrade()
             with self._attached(""):
                 yield
 
@@ -149,8 +165,6 @@ class LakeFile:
     def _attached(self, mode: str) -> Iterator[None]:
         self._attach(self.path, mode)
         try:
-            if not self._checked:
-                self._check()
             yield
         finally:
             self.memory.execute("DETACH lake")
@@ -183,13 +197,22 @@ class LakeFile:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
 
-    def _check(self) -> None:
-        version = self.number("SELECT version FROM lake.format")
+    def _upgrade(self) -> None:
+        """Bring an older file to this version's layout, once; refuse a newer one."""
+        if self._checked:
+            return
+        with self._attached("(READ_ONLY)"):
+            version = self.number("SELECT version FROM lake.format")
         if version > FORMAT:
             raise Fatal(
                 f"{self.path.name} was written by a newer version (layout {version})",
                 hint="install the newer membrane-sync",
             )
+        if version < FORMAT:
+            with self._attached(""), self.transaction():
+                for newer in range(version + 1, FORMAT + 1):
+                    self.memory.execute(_UPGRADES[newer])
+                self.memory.execute("UPDATE lake.format SET version = ?", [FORMAT])
         self._checked = True
 
 
