@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.data_source import DataSource
-from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
@@ -27,6 +27,7 @@ from membrane_sync.records import Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.file_lock import held
+from membrane_sync.stores.retention import Retention
 from membrane_sync.stores.sql_destination import SqlDestination
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.stream_rules import rules_of
@@ -161,6 +162,7 @@ class Runtime:
             self.lake_path(connection.key),
             schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
             rules={s.stream: rules_of(s.collection, sources[s.stream]) for s in syncs},
+            retention=Retention(self.settings.keep_changes_days, self.settings.keep_history_days),
             wait_seconds=self.settings.lock_wait_seconds,
         )
 
@@ -232,6 +234,8 @@ class Runtime:
             destination = SqlDestination(self.database(sync))
             try:
                 yield Parties(connection, api, lake, destination)
+                with suppress(LockTimeout):  # Someone looks into it: there's a next time.
+                    lake.tidy()
             finally:
                 destination.close()
                 lake.close()

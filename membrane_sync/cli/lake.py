@@ -53,7 +53,7 @@ def records(
     """Show what the lake holds of a connection."""
     if (as_of or history) and (not stream or sql or (as_of and history)):
         raise typer.BadParameter("--as-of and --history are two ways to look at one collection")
-    with failures(as_json), _lake(project, connection) as lake:
+    with failures(as_json), lake_of(project, connection) as lake:
         if sql:
             rows = lake.select(sql).to_pylist()
         elif as_of:
@@ -79,7 +79,7 @@ def links(
     as_json: JsonOption = False,
 ) -> None:
     """Show which external record is which record of the product."""
-    with failures(as_json), _lake(project, connection, table) as lake:
+    with failures(as_json), lake_of(project, connection, table) as lake:
         rows = lake.select(
             "SELECT link_table, external_id, app_id, direction, linked_at, synced_at FROM links "
             "WHERE ? = '' OR link_table = ? ORDER BY link_table, external_id LIMIT ?",
@@ -103,7 +103,7 @@ def dead_letters(
 
     A dead letter goes by itself when its record comes through the next time.
     """
-    with failures(as_json), _lake(project, connection) as lake:
+    with failures(as_json), lake_of(project, connection) as lake:
         rows = lake.select(
             "SELECT verb, element, external_id, field, reason, value, formula, failed_at "
             "FROM dead_letters ORDER BY failed_at DESC LIMIT ?",
@@ -122,7 +122,8 @@ def dead_letters(
 
 
 @contextmanager
-def _lake(project: Path, connection: str, link_table: str = "") -> Iterator[DuckDbLake]:
+def lake_of(project: Path, connection: str, link_table: str = "") -> Iterator[DuckDbLake]:
+    """A connection's lake, closed at the end; raises NotFound for an unknown link table."""
     runtime = open_runtime(find_root(project))
     if link_table:
         integration = runtime.ledger.connection(connection).integration

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from membrane_sync.cli import connections, development, lake, mapping, overrides, project, syncing
+from membrane_sync.cli import (
+    backup,
+    connections,
+    development,
+    lake,
+    mapping,
+    overrides,
+    project,
+    syncing,
+    upkeep,
+)
 
 app = typer.Typer(
     help="Keep your product's data in sync with the apps your customers use.",
@@ -13,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-for group in (project, mapping, connections, overrides, syncing, lake, development):
+for group in (project, mapping, connections, overrides, syncing, lake, upkeep, backup, development):
     group.add_commands(app)
 
 

@@ -35,10 +35,15 @@ from membrane_sync.stores.contract import FoundFields, discarded, note_discarded
 from membrane_sync.stores.history import History
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.page_log import FilePageLog
+from membrane_sync.stores.retention import Retention, drop_old
 from membrane_sync.stores.stream_rules import StreamRules
 from membrane_sync.stores.typed_table import HISTORY, MAPPED, RECORDS, Misfit, TypedTable
 
+COMPACT_BYTES = 32 * 2**20
+"""Smaller files are left alone; DuckDB uses free room in them again."""
+
 _DEFAULT_RULES = StreamRules()
+_KEEP_ALL = Retention()
 _READABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _HANDLED = "SELECT external_id FROM handled"
 
@@ -47,7 +52,8 @@ class DuckDbLake:
     """The lake in one DuckDB file; implements `ports.Lake`.
 
     `schemas` are the collections' field schemas by stream: their properties become typed columns.
-    `rules` say by stream what happens to undeclared fields, old versions and deleted records.
+    `rules` say by stream what happens to undeclared fields, old versions and deleted records;
+    `retention` what `tidy` drops of the past.
     """
 
     def __init__(
@@ -56,11 +62,13 @@ class DuckDbLake:
         *,
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
         rules: Mapping[str, StreamRules] | None = None,
+        retention: Retention = _KEEP_ALL,
         wait_seconds: float = 60.0,
     ) -> None:
         self.path = path
         self._schemas = schemas or {}
         self._rules = rules or {}
+        self._retention = retention
         self._file = LakeFile(path, wait_seconds)
 
     def close(self) -> None:
@@ -262,6 +270,40 @@ class DuckDbLake:
                 letters = [letter for letter in dead_letters if letter.verb == verb]
                 self._replace_dead_letters(verb, sync, _HANDLED, letters)
             self._write_offset(offset)
+
+    # --- upkeep ----------------------------------------------------------------------------------
+
+    def tidy(self) -> None:
+        """After a sync: once a day, drop what needn't be kept; compact a file that's mostly free.
+
+        Raises LockTimeout where another process stays at work on the lake.
+        """
+        with self._file.reading("look whether to tidy") as there:
+            if not there:
+                return
+            used, free = self._file.room()
+            tidied = self._counter("tidied_on") if self._retention.is_on else 0
+        today = datetime.now(UTC).date().toordinal()
+        if self._retention.is_on and tidied != today:
+            self._drop_old(today)
+        if free > used and used + free > COMPACT_BYTES:
+            self._file.compact()
+
+    def compact(self) -> int:
+        """Drop what needn't be kept, and the room that it took; gives how many rows went."""
+        with self._file.reading("look for a lake") as there:
+            if not there:
+                return 0
+        dropped = self._drop_old(0) if self._retention.is_on else 0
+        self._file.compact()
+        return dropped
+
+    def _drop_old(self, day: int) -> int:
+        with self._file.writing("drop what is old"), self._file.transaction():
+            dropped = drop_old(self._file, self._retention)
+            self._file.execute("DELETE FROM lake.counters WHERE name = 'tidied_on'")
+            self._file.execute("INSERT INTO lake.counters VALUES ('tidied_on', ?)", [day])
+        return dropped
 
     # --- for people ------------------------------------------------------------------------------
 
@@ -522,7 +564,8 @@ class DuckDbLake:
         )
 
     def _counter(self, name: str) -> int:
-        return self._file.number("SELECT value FROM lake.counters WHERE name = ?", [name])
+        sql = "SELECT coalesce(max(value), 0) FROM lake.counters WHERE name = ?"
+        return self._file.number(sql, [name])
 
     def _mark_seen(self, batch: Batch, letters: Sequence[DeadLetter]) -> None:
         self._file.execute(

@@ -7,6 +7,7 @@ only, and a lake that isn't there yet is an empty one: only writing makes the fi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -121,6 +122,31 @@ class LakeFile:
             raise
         self.memory.execute("COMMIT")
 
+    def copy_to(self, target: Path) -> None:
+        """Write all that the file holds into a new file, in one piece, under the lock."""
+        with self._locked("copy"):
+            self._upgrade()
+            self._copy(target)
+
+    def compact(self) -> None:
+        """Write the file anew without the room that old rows took.
+
+        A crash leaves the former file or the new one, whole. Others wait for the lock meanwhile.
+        """
+        with self._locked("compact"):
+            self._upgrade()
+            fresh = self.path.with_name(f"{self.path.name}.new")
+            self._copy(fresh)
+            put_in_place(fresh, self.path)
+
+    def room(self) -> tuple[int, int]:
+        """Bytes of the attached file that hold something, and those that are free."""
+        row = self.rows(
+            "SELECT block_size, used_blocks, free_blocks FROM pragma_database_size() "
+            "WHERE database_name = 'lake'"
+        )[0]
+        return row[0] * row[1], row[0] * row[2]
+
     def allow(self, columns: int) -> None:
         """Allow the memory that a table of so many columns takes."""
         if columns > MEMORY_MB:
@@ -169,6 +195,19 @@ class LakeFile:
         finally:
             self.memory.execute("DETACH lake")
 
+    def _copy(self, target: Path) -> None:
+        for leftover in (target, target.with_name(f"{target.name}.wal")):
+            leftover.unlink(missing_ok=True)
+        with self._attached(""):
+            # What a crash left in the file's log must be in the file before that is replaced.
+            self.memory.execute("CHECKPOINT lake")
+            self.memory.execute(f"ATTACH {literal(str(target))} AS fresh")
+            try:
+                self.memory.execute("COPY FROM DATABASE lake TO fresh")
+                self.memory.execute("CHECKPOINT fresh")
+            finally:
+                self.memory.execute("DETACH fresh")
+
     def _attach(self, path: Path, mode: str) -> None:
         try:
             self.memory.execute(f"ATTACH {literal(str(path))} AS lake {mode}")
@@ -214,6 +253,18 @@ class LakeFile:
                     self.memory.execute(_UPGRADES[newer])
                 self.memory.execute("UPDATE lake.format SET version = ?", [FORMAT])
         self._checked = True
+
+
+def put_in_place(file: Path, path: Path) -> None:
+    """Give a finished file its name; after a power failure, too, it's the one or the other."""
+    for place in (file, path.parent):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if place == file:
+            file.replace(path)
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
