@@ -95,10 +95,8 @@ class LakeFile:
         if not self.path.exists():
             yield False
             return
-        with self._locked(what):
-            self._upgrade()
-            with self._attached("(READ_ONLY)"):
-                yield True
+        with self._locked(what), self._attached("(READ_ONLY)"):
+            yield True
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
@@ -107,7 +105,6 @@ class LakeFile:
         with self._locked(what):
             if not self.path.exists():
                 self._create()
-            self._upgrade()
             with self._attached(""):
                 yield
 
@@ -125,7 +122,6 @@ class LakeFile:
     def copy_to(self, target: Path) -> None:
         """Write all that the file holds into a new file, in one piece, under the lock."""
         with self._locked("copy"):
-            self._upgrade()
             self._copy(target)
 
     def compact(self) -> None:
@@ -134,7 +130,6 @@ class LakeFile:
         A crash leaves the former file or the new one, whole. Others wait for the lock meanwhile.
         """
         with self._locked("compact"):
-            self._upgrade()
             fresh = self.path.with_name(f"{self.path.name}.new")
             self._copy(fresh)
             put_in_place(fresh, self.path)
@@ -191,9 +186,11 @@ class LakeFile:
     def _attached(self, mode: str) -> Iterator[None]:
         self._attach(self.path, mode)
         try:
+            if not self._checked:
+                self._check(mode)
             yield
         finally:
-            self.memory.execute("DETACH lake")
+            self.memory.execute("DETACH DATABASE IF EXISTS lake")
 
     def _copy(self, target: Path) -> None:
         for leftover in (target, target.with_name(f"{target.name}.wal")):
@@ -236,22 +233,23 @@ class LakeFile:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
 
-    def _upgrade(self) -> None:
-        """Bring an older file to this version's layout, once; refuse a newer one."""
-        if self._checked:
-            return
-        with self._attached("(READ_ONLY)"):
-            version = self.number("SELECT version FROM lake.format")
+    def _check(self, mode: str) -> None:
+        """Bring an older file, which is attached, to this version's layout; refuse a newer one."""
+        version = self.number("SELECT version FROM lake.format")
         if version > FORMAT:
             raise Fatal(
                 f"{self.path.name} was written by a newer version (layout {version})",
                 hint="install the newer membrane-sync",
             )
         if version < FORMAT:
-            with self._attached(""), self.transaction():
+            self.memory.execute("DETACH lake")
+            self._attach(self.path, "")
+            with self.transaction():
                 for newer in range(version + 1, FORMAT + 1):
                     self.memory.execute(_UPGRADES[newer])
                 self.memory.execute("UPDATE lake.format SET version = ?", [FORMAT])
+            self.memory.execute("DETACH lake")
+            self._attach(self.path, mode)
         self._checked = True
 
 
