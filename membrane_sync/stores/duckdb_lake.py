@@ -31,12 +31,12 @@ from membrane_sync.records import (
     StoreCounts,
 )
 from membrane_sync.stores.columns import literal
-from membrane_sync.stores.contract import FoundFields, discarded, note_discarded, refused
-from membrane_sync.stores.history import History
+from membrane_sync.stores.contract import discarded, note_discarded, refused
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.page_log import FilePageLog
 from membrane_sync.stores.retention import Retention, drop_old
 from membrane_sync.stores.stream_rules import StreamRules
+from membrane_sync.stores.stream_tables import StreamTables
 from membrane_sync.stores.typed_table import HISTORY, MAPPED, RECORDS, Misfit, TypedTable
 
 COMPACT_BYTES = 32 * 2**20
@@ -89,25 +89,19 @@ class DuckDbLake:
         rules = self._rules.get(batch.stream, _DEFAULT_RULES)
         discards = self._stage_incoming(batch, rules)
         with self._file.writing(f"store {batch.stream}"), self._file.transaction():
-            fields = FoundFields(self._file, batch.stream, self._schemas.get(batch.stream, {}))
-            table = self._ensured(batch, fields, rules)
-            history = History(self._file, batch.stream, fields.schema)
-            history.turn(on=rules.history, run_id=batch.run_id)
-            self._file.execute(_MATCHED.format(table=table.sql))
+            tables = self._tables(batch.stream, batch.run_id)
+            self._ensure(batch.stream, tables)
+            self._file.execute(_MATCHED.format(table=tables.records.sql))
             self._leave_unchanged(batch)
             self._file.execute(_STAGED)
-            if rules.is_open:
-                table, history = self._evolved(batch, fields, table, history)
-            misfits = table.parse(_TO_PARSE.format(stream=literal(batch.stream)))
-            while rules.is_open and fields.widen(misfits):
-                table, history = self._refilled(batch, fields, history)
-                misfits = table.parse(_TO_PARSE.format(stream=literal(batch.stream)))
+            to_parse = _TO_PARSE.format(stream=literal(batch.stream))
+            misfits = tables.parse(to_parse, written=_WRITTEN)
             letters = [*batch.dead_letters, *_misfit_letters(batch.stream, misfits)]
             if rules.contract == "freeze":
                 letters += self._refuse(batch.stream, rules, misfits)
             counts = self._counts()
             if counts.written:
-                self._write_records(batch, table, counts, history, rules)
+                self._write_records(batch, tables, counts)
             if batch.scan:
                 self._mark_seen(batch, letters)
             if discards:
@@ -141,7 +135,7 @@ class DuckDbLake:
         *,
         expected: int | None = None,
     ) -> StoreCounts:
-        table, rules = self._records(stream), self._rules.get(stream, _DEFAULT_RULES)
+        table = self._records(stream)
         with self._file.reading(f"finish the scan of {stream}") as there:
             if not there or not table.exists():
                 return StoreCounts()
@@ -151,12 +145,10 @@ class DuckDbLake:
             gone = self._file.number("SELECT count(*) FROM gone")
             if gone:
                 self._refuse_mass_deletion(stream, table, gone, max_share)
-                fields = FoundFields(self._file, stream, self._schemas.get(stream, {}))
-                history = History(self._file, stream, fields.schema)
-                history.turn(on=rules.history, run_id=run_id)
-                ids = "SELECT external_id FROM gone"
-                history.close(ids)
-                self._delete(stream, table, history, rules, ids, run_id)
+                tables = self._tables(stream, run_id)
+                tables.keep_history()
+                tables.history.close("SELECT external_id FROM gone")
+                self._delete(stream, tables, "SELECT external_id FROM gone")
                 self._append_changes(stream, run_id, "SELECT external_id, 'deleted' FROM gone")
             for scans in ("scans", "finished_scans"):
                 self._file.execute(f"DELETE FROM lake.{scans} WHERE stream = ?", [stream])
@@ -373,50 +365,16 @@ class DuckDbLake:
         finally:
             self._file.execute("USE memory")
 
-    def _ensured(self, batch: Batch, fields: FoundFields, rules: StreamRules) -> TypedTable:
-        """The stream's table with the columns of all fields that are known before this batch."""
-        if fields.is_begun and not rules.is_open:
-            fields.forget()
-        table = self._typed(batch.stream, fields)
-        refilled = table.ensure(batch.run_id)
-        if rules.is_open and (refilled is not None or not fields.is_begun):
-            # Records that are there may have fields that weren't looked for, or were declared.
-            fields.look(f"SELECT _external_id, _payload FROM {table.sql}")
-            fields.keep()
-            table = self._typed(batch.stream, fields)
-            refilled = table.ensure(batch.run_id) or refilled
-        while refilled and rules.is_open and fields.widen(refilled):
-            fields.keep()
-            table = self._typed(batch.stream, fields)
-            refilled = table.ensure(batch.run_id)
+    def _tables(self, stream: str, run_id: str) -> StreamTables:
+        rules = self._rules.get(stream, _DEFAULT_RULES)
+        return StreamTables(self._file, stream, self._schemas.get(stream, {}), rules, run_id)
+
+    def _ensure(self, stream: str, tables: StreamTables) -> None:
+        refilled = tables.ensure()
         if refilled is not None:
-            all_ids = f"SELECT _external_id FROM {table.sql}"
-            letters = _misfit_letters(batch.stream, refilled)
-            self._replace_dead_letters("pull", batch.stream, all_ids, letters)
-        return table
-
-    def _evolved(
-        self, batch: Batch, fields: FoundFields, table: TypedTable, history: History
-    ) -> tuple[TypedTable, History]:
-        """Both tables with a column for each field that the batch is the first to have."""
-        if not fields.look(_WRITTEN):
-            return table, history
-        fields.keep()
-        table = self._typed(batch.stream, fields)
-        table.ensure(batch.run_id, absent=True)
-        return table, history.with_fields(fields.schema, batch.run_id)
-
-    def _refilled(
-        self, batch: Batch, fields: FoundFields, history: History
-    ) -> tuple[TypedTable, History]:
-        """Both tables with the columns as they are widened now."""
-        fields.keep()
-        table = self._typed(batch.stream, fields)
-        table.ensure(batch.run_id)
-        return table, history.with_fields(fields.schema, batch.run_id)
-
-    def _typed(self, stream: str, fields: FoundFields) -> TypedTable:
-        return TypedTable(self._file, RECORDS, stream, fields.schema)
+            all_ids = f"SELECT _external_id FROM {tables.records.sql}"
+            letters = _misfit_letters(stream, refilled)
+            self._replace_dead_letters("pull", stream, all_ids, letters)
 
     def _refuse(
         self, stream: str, rules: StreamRules, misfits: Sequence[Misfit]
@@ -473,19 +431,12 @@ class DuckDbLake:
         found = dict(self._file.rows("SELECT kind, count(*) FROM staged GROUP BY kind"))
         return StoreCounts(**{kind: found.get(kind, 0) for kind in _KINDS})
 
-    def _write_records(
-        self,
-        batch: Batch,
-        table: TypedTable,
-        counts: StoreCounts,
-        history: History,
-        rules: StreamRules,
-    ) -> None:
-        now = _now()
-        history.keep(batch.run_id)
+    def _write_records(self, batch: Batch, tables: StreamTables, counts: StoreCounts) -> None:
+        now, table = _now(), tables.records
+        tables.history.keep(batch.run_id)
         if counts.deleted:
             gone = "SELECT external_id FROM staged WHERE kind = 'deleted'"
-            self._delete(batch.stream, table, history, rules, gone, batch.run_id)
+            self._delete(batch.stream, tables, gone)
         if self._file.number("SELECT count(*) FROM matched"):
             self._file.execute(
                 f"DELETE FROM {table.sql} USING staged s WHERE _external_id = s.external_id "
@@ -503,25 +454,8 @@ class DuckDbLake:
             "SELECT external_id, kind FROM staged WHERE kind <> 'unchanged' ORDER BY position",
         )
 
-    def _delete(
-        self,
-        stream: str,
-        table: TypedTable,
-        history: History,
-        rules: StreamRules,
-        ids: str,
-        run_id: str,
-    ) -> None:
-        """Mark records as deleted; or leave nothing of them but the entry in the feed."""
-        if not rules.hard_deletes:
-            self._file.execute(
-                f"UPDATE {table.sql} SET _deleted_at = ?, _changed_at = ?, _run_id = ? "
-                f"WHERE _external_id IN ({ids})",
-                [_now(), _now(), run_id],
-            )
-            return
-        self._file.execute(f"DELETE FROM {table.sql} WHERE _external_id IN ({ids})")
-        history.forget(ids)
+    def _delete(self, stream: str, tables: StreamTables, ids: str) -> None:
+        tables.delete(ids)
         self._replace_dead_letters("pull", stream, ids, [])
 
     def _refuse_incomplete(self, stream: str, scan: str, expected: int | None) -> None:

@@ -19,7 +19,6 @@ class History:
 
     def __init__(self, file: LakeFile, stream: str, fields: Mapping[str, Any]) -> None:
         self._file = file
-        self._stream = stream
         self._table = TypedTable(file, HISTORY, stream, fields)
         self._mark = f"history.{stream}"
         self._records = TypedTable(file, RECORDS, stream, fields)
@@ -50,14 +49,6 @@ class History:
         if on is not bool(was_on):
             self._file.execute("DELETE FROM lake.counters WHERE name = ?", [self._mark])
             self._file.execute("INSERT INTO lake.counters VALUES (?, ?)", [self._mark, int(on)])
-
-    def with_fields(self, fields: Mapping[str, Any], run_id: str) -> History:
-        """The same history with columns for other fields."""
-        other = History(self._file, self._stream, fields)
-        other._on = self._on
-        if self._on:
-            other._table.ensure(run_id)
-        return other
 
     def moment(self) -> datetime:
         """Now; or the newest time in the history, should the clock be behind it."""
