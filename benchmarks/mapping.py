@@ -1,8 +1,8 @@
 """How fast mappings run: compiled, one record at a time, and written by hand in SQL.
 
-`python benchmarks/mapping.py`; RECORDS (1,000,000), BATCH (50,000) and SCALAR (20,000), how many
-are mapped one at a time, are environment variables. Every path goes from a list of JSON texts to a
-list of JSON texts, as in the pipeline.
+`python -m benchmarks.mapping`; RECORDS (1,000,000), BATCH (50,000), SCALAR (20,000), how many are
+mapped one at a time, and PEER, the folder of dlt's environment, are environment variables. Every
+path goes from a list of JSON texts to a list of JSON texts, as in the pipeline.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from benchmarks.contacts import contact, encode
+from benchmarks.peers import answer_of, environment
 from membrane_sync.formulas import MISSING, evaluate_fields
 from membrane_sync.formulas.plan import compile
 
 RECORDS = int(os.environ.get("RECORDS", "1000000"))
 BATCH = int(os.environ.get("BATCH", "50000"))
 SCALAR = int(os.environ.get("SCALAR", "20000"))
-CITIES = ("Basel", "Zürich", "Leipzig", "Mumbai", "Ōsaka", "Lagos", "Oslo")
-NAMES = ("Ada", "Grace", "Zoë", "Wei", "Olga", "José", "Mary Ann", "李")
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def var(path: str) -> dict[str, str]:
@@ -112,41 +111,23 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def contact(i: int) -> dict[str, Any]:
-    """A contact as an app sends it; every third one lacks something."""
-    record: dict[str, Any] = {
-        "id": i,
-        "first_name": NAMES[i % 8],
-        "last_name": f"Lovelace-{i % 1000}",
-        "email": f"user{i}@example.org" if i % 5 else None,
-        "phone": f"+1 555 {i % 10000:04}" if i % 3 else None,
-        "title": "Sales manager" if i % 4 else "Engineer",
-        "status": str(i % 4),
-        "score": i % 100,
-        "company": {"id": f"c{i % 500}", "name": "Analytical Engines", "type": "account"},
-        "owner_id": i % 50,
-        "source": "web",
-        "website": "https://example.org/about",
-        "language": "en",
-        "subscribed": i % 2 == 0,
-        "address": {
-            "street": f"{i % 200} Elm St",
-            "city": CITIES[i % 7],
-            "zip": 4000 + i % 90,
-            "country": "CH",
-        },
-        "emails": [
-            {"value": f"user{i}@example.org", "label": "work"},
-            {"value": f"home{i}@example.net", "label": "home"},
-        ],
-        "created_at": f"2024-{i % 12 + 1:02}-{i % 28 + 1:02}T{i % 24:02}:00:00Z",
-        "updated_at": f"2025-{i % 12 + 1:02}-{i % 28 + 1:02}T{i % 24:02}:30:15.250Z",
-        "last_contacted": None,
-        "notes": "Met at the fair; wants a call back next week.",
-    }
-    if i % 3 == 0:
-        record["mobile"] = f"+41 79 {i % 10000:04}"
-    return record
+TEXT, NUMBER, SWITCH = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+ENTRIES = {"type": "array", "items": {"properties": {"value": TEXT, "type": TEXT}}}
+ADDRESS = dict.fromkeys(("street", "city", "state", "country", "full"), TEXT)
+TYPES: dict[str, Any] = {
+    **{"id": NUMBER, "score": NUMBER, "ownerId": NUMBER, "isManager": SWITCH, "subscribed": SWITCH},
+    **{"emails": ENTRIES, "phones": ENTRIES, "createdOn": {"type": "string", "format": "date"}},
+    "createdTime": {"type": "string", "format": "date-time"},
+    "primaryEmail": {"type": "string", "format": "email"},
+    "primaryAddress": {"type": "object", "properties": {**ADDRESS, "zip": NUMBER}},
+    "rating": {"type": "string", "enum": ["hot", "warm", "cold"]},
+}
+
+
+def schema_of(template: dict[str, Any]) -> dict[str, Any]:
+    """The data schema that a mapping is for: each field with its type."""
+    known = {name: TYPES.get(name, TEXT) for name in template}
+    return {"type": "object", "properties": known, "required": ["id"]}
 
 
 PLAIN_BY_HAND = """
@@ -261,31 +242,53 @@ def pruned(value: Any) -> Any:
     return [pruned(item) for item in value] if isinstance(value, list) else value
 
 
-def agree(name: str, template: Any, sql: str) -> None:
+def likeness(some: list[str], others: list[str]) -> int:
+    """How many are alike, save nulls."""
+    pairs = zip(some, others, strict=True)
+    return sum(pruned(json.loads(a)) == pruned(json.loads(b)) for a, b in pairs)
+
+
+def agree(name: str, template: Any, sql: str, by_peer: Any) -> None:
     texts = [encode(contact(i)) for i in range(1000)]
     fast, slow, hand = compiled(template)(texts), one_by_one(template)(texts), by_hand(sql)(texts)
     assert fast == slow, f"{name}: the evaluators differ"
-    pairs = zip(fast, hand, strict=True)
-    alike = sum(pruned(json.loads(a)) == pruned(json.loads(b)) for a, b in pairs)
-    print(f"  outputs: both evaluators alike in all of 1,000; by hand, save nulls, in {alike:,}")
+    others = {"by hand": hand, **({"by dlt": by_peer[2]} if by_peer else {})}
+    alike = {label: likeness(fast, others[label]) for label in others}
+    told = "; ".join(f"{label}, save nulls, in {count:,}" for label, count in alike.items())
+    print(f"  outputs: both evaluators alike in all of 1,000; {told}")
 
 
-def report(name: str, template: Any, sql: str) -> None:
+def peer() -> dict[str, Any]:
+    """What dlt makes of both mappings, in an environment of its own that is made once and kept.
+
+    Nothing where it can't be installed.
+    """
+    python = environment()
+    if python is None:
+        return {}
+    script = Path(__file__).with_name("peer.py")
+    found: dict[str, Any] = json.loads(answer_of(python, script, str(RECORDS), str(BATCH)))
+    return found
+
+
+def report(name: str, template: Any, sql: str, by_peer: Any) -> None:
     print(f"\n{name}: {len(template)} fields")
-    agree(name, template, sql)
+    agree(name, template, sql, by_peer)
     scalar, scalar_cpu, _ = measured(one_by_one(template), min(SCALAR, RECORDS))
     floor, floor_cpu, _ = measured(by_hand(sql), RECORDS)
     fast, fast_cpu, memory = measured(compiled(template), RECORDS)
-    rows = (
+    rows = [
         ("compiled", fast, fast_cpu),
         ("one record at a time", scalar, scalar_cpu),
         ("by hand in DuckDB", floor, floor_cpu),
-    )
+        *([("dlt's add_map", *by_peer[:2])] if by_peer else []),
+    ]
     for label, clock, processor in rows:
         print(f"  {label:22}{clock:12,.0f} rows/s {processor:12,.0f} rows/CPU-s")
-    ratios = fast / scalar, fast_cpu / scalar_cpu
-    print(f"  compiled: {ratios[0]:.1f} × the rows one at a time ({ratios[1]:.1f} by CPU)")
-    print(f"  compiled: {floor / fast:.2f} × the time by hand ({floor_cpu / fast_cpu:.2f} by CPU)")
+    if not by_peer:
+        print("  dlt: not measured (couldn't be installed)")
+    for label, clock, processor in rows[1:]:
+        print(f"  compiled: {fast / clock:.2f} × {label} ({fast_cpu / processor:.2f} by CPU)")
     some = memory[:: max(1, len(memory) // 8)]
     print(f"  memory after a batch, from first to last: {', '.join(map(str, some))} MiB")
 
@@ -293,10 +296,9 @@ def report(name: str, template: Any, sql: str) -> None:
 def main() -> None:
     print(f"{RECORDS:,} records of {len(encode(contact(7)))} bytes, in batches of {BATCH:,}")
     print(f"one record at a time: measured on {min(SCALAR, RECORDS):,}")
-    report("Plain projection", PLAIN, PLAIN_BY_HAND)
-    report("Contacts", CONTACTS, CONTACTS_BY_HAND)
-    if find_spec("dlt") is None:
-        print("\ndlt's add_map: not measured, dlt isn't installed")
+    by_peer = peer()
+    report("Plain projection", PLAIN, PLAIN_BY_HAND, by_peer.get("plain"))
+    report("Contacts", CONTACTS, CONTACTS_BY_HAND, by_peer.get("contacts"))
 
 
 if __name__ == "__main__":

@@ -8,32 +8,46 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from threading import get_ident
+from typing import Any
 
 from membrane_sync.clients.api import HttpApi
+from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
+from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
-from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, RunRecord
+from membrane_sync.ports import (
+    DEFAULT_INSTANCE,
+    Api,
+    ConnectionRecord,
+    Lease,
+    Override,
+    RunRecord,
+)
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
 from membrane_sync.project.references import check, errors
-from membrane_sync.records import Report
+from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.file_lock import held
+from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention
-from membrane_sync.stores.sql_destination import SqlDestination
+from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.run import Parties
+
+__all__ = ["Memory", "Opened", "Runtime", "Standing", "find_root", "open_runtime"]
 
 
 def find_root(start: Path) -> Path:
@@ -92,6 +106,23 @@ def _without_syncs(connection: ConnectionRecord, why: str) -> Standing:
     return Standing(*names, sync="", records=0, links=0, dead_letters=0, last_sync=None, result=why)
 
 
+def _tenant(connection: ConnectionRecord) -> dict[str, Any]:
+    """What a function of the project's hooks is told of whom it works for; no credentials."""
+    return {
+        "tenant": connection.tenant,
+        "connection": connection.key,
+        "integration": connection.integration,
+        "input": dict(connection.input),
+    }
+
+
+def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionRecord) -> ResolvedSync:
+    if sync.schema is None or sync.schema.function is None:
+        return sync
+    names = (connection.integration, connection.key)
+    return replace(sync, schema=project.schema_of(sync.schema, *names, _tenant(connection)))
+
+
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
 
@@ -135,26 +166,97 @@ def _refuse_another_account(
         )
 
 
+@dataclass
+class Opened:
+    """A connection that is held: its app, its lake, and the product's databases."""
+
+    runtime: Runtime
+    connection: ConnectionRecord
+    api: HttpApi
+    lake: DuckDbLake
+    lease: Lease
+    closing: ExitStack
+    shared: bool
+    destinations: dict[str, SqlDestination] = field(default_factory=dict)
+
+    def parties(self, sync: ResolvedSync | None) -> Parties:
+        """Who takes part in one of its syncs."""
+        url = self.runtime.database(sync)
+        if url not in self.destinations:
+            destination = self.runtime.destination(url, self.lease, shared=self.shared)
+            self.closing.callback(destination.close)
+            self.destinations[url] = destination
+        api = LettingGo(self.api, self.lake) if self.shared else self.api
+        return Parties(self.connection, api, self.lake, self.destinations[url])
+
+
+class LettingGo:
+    """An app that's asked with the lake let go: nobody waits for the file while we wait for it."""
+
+    def __init__(self, api: Api, lake: DuckDbLake) -> None:
+        self._api = api
+        self._lake = lake
+        self._thread = get_ident()
+
+    def send(self, call: Call) -> Answer:
+        # A thread that reads ahead has no lake; the one that has it stores meanwhile.
+        if get_ident() == self._thread:
+            self._lake.let_go()
+        return self._api.send(call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+
 class Runtime:
     """A checked project with its stores."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.settings = project.settings
+        self._syncs: dict[str, list[ResolvedSync]] = {}
+        self._tables: dict[str, Tables] = {}
+
+    def close(self) -> None:
+        """Give back all database connections; they come back when they're needed."""
+        self.ledger.close()
+        for tables in self._tables.values():
+            tables.close()
+        self._tables.clear()
 
     @cached_property
     def ledger(self) -> SqlLedger:
         """Connections, credentials and runs."""
         key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
-        return SqlLedger(self.settings.ledger_url, AesVault(key))
+        return SqlLedger(
+            self.settings.ledger_url, AesVault(key), lease_seconds=self.settings.lease_seconds
+        )
+
+    @cached_property
+    def quotas(self) -> SqlQuotas:
+        """The rate limits of all connections; opened by the first one that declares some."""
+        return SqlQuotas(self.settings.ledger_url)
+
+    def new_memory(self, threads: int) -> Memory:
+        """A DuckDB that one thread may use for one lake after another."""
+        return new_memory(self.settings.data_dir / "lake" / "spill", threads)
 
     def lake_path(self, connection: str) -> Path:
         """The connection's lake file, which may not exist yet."""
         return self.settings.data_dir / "lake" / f"{connection}.duckdb"
 
     def lake(self, connection: ConnectionRecord) -> DuckDbLake:
-        """The connection's lake; close it after use."""
-        syncs = self.syncs(connection)
+        """The connection's lake, to read it; close it after use."""
+        return self._lake(connection, self.syncs(connection))
+
+    def _lake(
+        self,
+        connection: ConnectionRecord,
+        syncs: Sequence[ResolvedSync],
+        *,
+        epoch: int | None = None,
+        memory: Memory | None = None,
+    ) -> DuckDbLake:
         sources: dict[str, list[DataSource]] = defaultdict(list)
         for sync in syncs:
             sources[sync.stream].append(sync.source)
@@ -164,6 +266,8 @@ class Runtime:
             rules={s.stream: rules_of(s.collection, sources[s.stream]) for s in syncs},
             retention=Retention(self.settings.keep_changes_days, self.settings.keep_history_days),
             wait_seconds=self.settings.lock_wait_seconds,
+            epoch=epoch,
+            memory=memory,
         )
 
     def seen_by(
@@ -186,10 +290,11 @@ class Runtime:
         return sorted(found, key=lambda judged: judged.mark.line)
 
     def syncs(
-        self, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
+        self, connection: ConnectionRecord, instance_key: str | None = None
     ) -> list[ResolvedSync]:
-        """Every sync that this connection takes part in, as it sees them.
+        """Every sync that this connection takes part in, as it sees them, or of one instance.
 
+        Another instance than the default one has those syncs of which it overrides an element.
         Raises NotFound if the project has the connection's integration no more.
         """
         if connection.integration not in self.project.integrations:
@@ -198,23 +303,62 @@ class Runtime:
                 "which the project doesn't have",
                 hint=f"bring the integration back, or: membrane disconnect {connection.key}",
             )
-        project = self.seen_by(connection.key, connection.integration, instance_key)
-        return project.syncs(connection.integration, connection.key)
+        overrides = self.ledger.overrides(connection.key)
+        others = sorted({o.instance_key for o in overrides} - {DEFAULT_INSTANCE})
+        wanted = [DEFAULT_INSTANCE, *others] if instance_key is None else [instance_key]
+        if connection.key not in self.project.connections and not overrides:
+            return self._usual(connection, wanted)
+        return [sync for name in wanted for sync in self._instance(connection, overrides, name)]
+
+    def _usual(self, connection: ConnectionRecord, wanted: Sequence[str]) -> list[ResolvedSync]:
+        """The syncs of a connection of which nobody says anything: as its integration has them."""
+        if DEFAULT_INSTANCE not in wanted:
+            return []
+        if connection.integration not in self._syncs:
+            self._syncs[connection.integration] = self.project.syncs(connection.integration)
+        found = self._syncs[connection.integration]
+        return [_for_tenant(self.project, sync, connection) for sync in found]
+
+    def _instance(
+        self, connection: ConnectionRecord, overrides: Sequence[Override], instance_key: str
+    ) -> Iterator[ResolvedSync]:
+        names = (connection.key, connection.integration)
+        project = customised(self.project, *names, overrides, instance_key)
+        judged = project.customisation.judged if project.customisation else ()
+        changed = [(j.override.kind, j.override.key) for j in judged]
+        for sync in project.syncs(connection.integration, connection.key):
+            if instance_key == DEFAULT_INSTANCE or any(sync.is_made_of(*part) for part in changed):
+                yield _for_tenant(project, sync, connection).instance(instance_key)
 
     def sync(
         self, key: str, connection: ConnectionRecord, instance_key: str = DEFAULT_INSTANCE
     ) -> ResolvedSync:
-        """One sync as the connection sees it; raises NotFound where it takes no part."""
-        project = self.seen_by(connection.key, connection.integration, instance_key)
-        sync = project.sync(key, connection.integration, connection.key)
-        if sync is None:
-            syncs = project.syncs(connection.integration, connection.key)
-            known = ", ".join(s.sync.key for s in syncs) or "none"
-            raise NotFound(
-                f"sync {key!r} is not for integration {connection.integration!r}, or is disabled",
-                hint=f"connection {connection.key!r} takes part in: {known}",
-            )
-        return sync
+        """One sync as the connection sees it, as `contacts` or `contacts@emea`.
+
+        Raises NotFound where the connection takes no part in it.
+        """
+        key, mark, named = key.partition(INSTANCE_MARK)
+        instance_key = named if mark else instance_key
+        self.project.get(Sync, key, integration=connection.integration, connection=connection.key)
+        wanted = key if instance_key == DEFAULT_INSTANCE else f"{key}{INSTANCE_MARK}{instance_key}"
+        for sync in self.syncs(connection, instance_key):
+            if sync.sync.key == wanted:
+                return sync
+        known = ", ".join(sync.sync.key for sync in self.syncs(connection)) or "none"
+        hint = f"connection {connection.key!r} takes part in: {known}"
+        if instance_key != DEFAULT_INSTANCE:
+            message = f"sync {key!r} has no instance {instance_key!r} for {connection.key!r}"
+            hint += f"; make one: membrane override set sync {key} ... --instance {instance_key}"
+            raise NotFound(message, hint=hint)
+        raise NotFound(
+            f"sync {key!r} is not for integration {connection.integration!r}, or is disabled",
+            hint=hint,
+        )
+
+    def schema_of(self, project: Project, schema: DataSchema, connection: str) -> DataSchema:
+        """The schema as its function, if it has one, gives it for a connection's tenant."""
+        record = self.ledger.connection(connection)
+        return project.schema_of(schema, record.integration, connection, _tenant(record))
 
     @contextmanager
     def connect(
@@ -222,24 +366,47 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection.
+        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
-        lock = self.settings.data_dir / "locks" / f"{key}.lock"
-        with held(lock, what, self.settings.lock_wait_seconds):
+        with self.opened(connection, self.syncs(connection), what=what) as opened:
+            yield opened.parties(sync)
+
+    @contextmanager
+    def opened(
+        self,
+        connection: ConnectionRecord,
+        syncs: Sequence[ResolvedSync],
+        *,
+        what: str,
+        wait_seconds: float | None = None,
+        memory: Memory | None = None,
+    ) -> Iterator[Opened]:
+        """As `connect`, for several syncs one after another.
+
+        With a `memory` to work in, the connections and the tables of the product's database are
+        shared with all others that this process opens so.
+        """
+        wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
+        with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
             integration = self.project.integration(connection.integration)
             connector = self.project.connector(connection.integration)
-            api = HttpApi(connector, connection, integration.parameters)
-            lake = self.lake(connection)
-            destination = SqlDestination(self.database(sync))
-            try:
-                yield Parties(connection, api, lake, destination)
-                with suppress(LockTimeout):  # Someone looks into it: there's a next time.
-                    lake.tidy()
-            finally:
-                destination.close()
-                lake.close()
-                api.close()
+            api = HttpApi(
+                connector,
+                connection,
+                integration.parameters,
+                quotas=self.quotas,
+                longest_wait=self.settings.quota_wait_seconds,
+            )
+            closing.callback(api.close)
+            lake = self._lake(connection, syncs, epoch=lease.epoch, memory=memory)
+            closing.callback(lake.close)
+            if lease.taken_over:
+                lake.fence_off()
+            yield Opened(self, connection, api, lake, lease, closing, shared=memory is not None)
+            with suppress(LockTimeout):  # Someone looks into it: there's a next time.
+                lake.tidy()
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.
@@ -272,7 +439,7 @@ class Runtime:
         """
         connector = self.project.connector(connection.integration)
         parameters = self.project.integration(connection.integration).parameters
-        api = HttpApi(connector, connection, parameters)
+        api = HttpApi(connector, connection, parameters, quotas=self.quotas, priority="interactive")
         try:
             if connector.test is not None:
                 scope = {"input": dict(connection.input), "parameters": parameters}
@@ -312,7 +479,8 @@ class Runtime:
                     f"SELECT count(*) FROM records.{stream} WHERE _deleted_at IS NULL"
                 ),
                 links=lake.count(
-                    f"SELECT count(*) FROM links WHERE link_table = {literal(sync.links.key)}"
+                    f"SELECT count(*) FROM links WHERE link_table = {literal(sync.links.key)} "
+                    f"AND instance_key = {literal(sync.instance_key)}"
                 ),
                 dead_letters=lake.count(
                     f"SELECT count(*) FROM dead_letters WHERE element IN "
@@ -329,6 +497,13 @@ class Runtime:
         table = sync.schema.table if sync and sync.schema else None
         return self.settings.databases[table.database if table else "app"]
 
+    def destination(self, url: str, lease: Lease, *, shared: bool = False) -> SqlDestination:
+        """A database of the product, which is only written while the lease is held."""
+        # SQLite lets one write at a time: the lease can't be renewed in a file that we're writing.
+        inside = url != self.settings.ledger_url or not url.startswith("sqlite")
+        tables = self._tables.setdefault(url, Tables(url)) if shared else None
+        return SqlDestination(url, lease.check, inside=inside, tables=tables)
+
     @contextmanager
     def recorded(
         self, run_id: str, sync: str, connection: str, report: Report | None = None
@@ -338,13 +513,8 @@ class Runtime:
         The stages of one run, in processes of their own, add to the same report, unless one is
         given.
         """
-        run = next(
-            (
-                run
-                for run in self.ledger.last_runs()
-                if (run.id, run.sync, run.connection) == (run_id, sync, connection)
-            ),
-            RunRecord(run_id, connection, sync, datetime.now(UTC)),
+        run = self.ledger.run(run_id, sync, connection) or RunRecord(
+            run_id, connection, sync, datetime.now(UTC)
         )
         report = report or run.report or Report(sync=sync, connection=connection)
         self.ledger.record_run(replace(run, finished_at=None, error=""))

@@ -5,10 +5,12 @@ MembraneError
 ├── Retryable             try again later; nothing was lost
 │   ├── AppUnavailable    the external app did not answer, or answered 5xx
 │   ├── RateLimited       the external app asked us to wait
-│   └── LockTimeout       another process holds the connection or its lake file
+│   ├── LockTimeout       another process holds the connection or its lake file
+│   └── Fenced            another process took the connection over; nothing was written
 ├── Rejected              one record can't be taken: it goes to the dead letters, the rest goes on
 └── Fatal                 stop: trying again changes nothing
     ├── NotAuthorized     the app refused the credentials: connect again
+    │   └── Defunct       the account is closed, or the app was uninstalled: pause the connection
     ├── UnexpectedAnswer  the app answered something the declaration doesn't describe
     ├── NotFound          no such connection, element or table
     ├── NotConnected      the connection is declared but has no credentials
@@ -92,6 +94,12 @@ class LockTimeout(Retryable):
     code = "lock_timeout"
 
 
+class Fenced(Retryable):
+    """This process lost its lease to another one, which goes on where the lake stands."""
+
+    code = "fenced"
+
+
 class Rejected(MembraneError):
     """One record can't be taken; it belongs in the dead letters."""
 
@@ -108,6 +116,12 @@ class NotAuthorized(Fatal):
     """The app refused the connection's credentials."""
 
     code = "not_authorized"
+
+
+class Defunct(NotAuthorized):
+    """The connection is dead for good: nothing but connecting anew can revive it."""
+
+    code = "defunct"
 
 
 class UnexpectedAnswer(Fatal):

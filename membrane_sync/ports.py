@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.records import (
@@ -35,10 +35,17 @@ class Api(Protocol):
     requests: int
     """How many requests were sent, repeats included."""
 
+    skipped: int
+    """How many answers were passed over by an error rule."""
+
+    quota_left: int | None
+    """How many requests the app allows yet, by its last word on it; None if it doesn't say."""
+
     def send(self, call: Call) -> Answer:
         """Send a call and return the app's 2xx answer; waits out rate limits and hiccups.
 
-        Raises NotAuthorized, RateLimited, AppUnavailable or UnexpectedAnswer.
+        A 304 comes back where the call has If-None-Match or If-Modified-Since. Raises
+        NotAuthorized, Defunct, RateLimited, AppUnavailable or UnexpectedAnswer.
         """
         ...
 
@@ -114,6 +121,10 @@ class Lake(Protocol):
         """
         ...
 
+    def note_scan(self, stream: str) -> None:
+        """Note that a full scan by which nothing is deleted came to its end."""
+        ...
+
     def scanned_at(self, stream: str) -> datetime | None:
         """When the stream's last complete full scan was finished; None before the first."""
         ...
@@ -133,8 +144,27 @@ class Lake(Protocol):
         dead_letters: Sequence[DeadLetter],
         offset: Offset,
         schema: Mapping[str, Any],
+        *,
+        waiting: Sequence[str] = (),
     ) -> MappedCounts:
-        """Write mapped records that differ from what is there, dead letters and the offset."""
+        """Write mapped records that differ from what is there, dead letters and the offset.
+
+        Of these records, those of `waiting` are remembered as to be mapped again, others no more.
+        """
+        ...
+
+    def waiting(self, sync: str, stream: str, after: str, limit: int) -> Sequence[Change]:
+        """The next records to be mapped again, by their ids from `after` on; their seq is 0."""
+        ...
+
+    def find_records(
+        self, stream: str, fields: Sequence[Sequence[str | int]], values: Sequence[Sequence[str]]
+    ) -> Sequence[str | None] | None:
+        """For each row of values, the id of the record that has them, as texts, in these fields.
+
+        Fields are steps into the record. Of several records it is the oldest in the lake; deleted
+        ones are left out. None if the stream was never stored.
+        """
         ...
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
@@ -323,8 +353,146 @@ class Ledger(Protocol):
         """Write a run's beginning, and the same run again at its end."""
         ...
 
+    def record_runs(self, runs: Sequence[RunRecord]) -> None:
+        """Write several runs in one transaction."""
+        ...
+
+    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
+        """One run; None if there is none."""
+        ...
+
+    def forget_runs(self, before: datetime) -> int:
+        """Forget runs that began earlier, but for the newest of each connection and sync."""
+        ...
+
     def last_runs(self) -> Sequence[RunRecord]:
         """The newest run of each connection and sync."""
+        ...
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A number of requests that all who name the same `key` share, in any `per_seconds`.
+
+    With a `burst` it's paced: requests are spread evenly, but for so many after a pause. Without
+    one it's counted: requests go as they come until it's used up.
+    """
+
+    key: str
+    requests: int
+    per_seconds: float
+    burst: int | None = None
+
+    @property
+    def kept_for_late(self) -> int:
+        """How many of the burst aren't granted, so that requests may leave as many slots late."""
+        return min(2, (self.burst or 0) // 2)
+
+
+Priority = Literal["interactive", "bulk"]
+
+
+@dataclass(frozen=True)
+class Party:
+    """Who asks: parties of the same weight get equal shares of a quota that is short."""
+
+    tenant: str
+    priority: Priority = "bulk"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Leave to send `count` requests: the first in `wait` seconds, then one every `every` seconds.
+
+    With a `count` of 0 there's none now: ask again in `wait` seconds.
+    """
+
+    count: int
+    wait: float
+    every: float = 0.0
+    reason: str = ""
+
+
+class Quotas(Protocol):
+    """Who may send when, agreed among all processes."""
+
+    def reserve(self, quotas: Sequence[Quota], party: Party, count: int = 1) -> Grant:
+        """Leave to send up to `count` requests under all the quotas at once."""
+        ...
+
+    def give_back(self, quotas: Sequence[Quota], count: int) -> None:
+        """Return requests of a grant that won't be sent."""
+        ...
+
+    def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
+        """Grant nothing under these quotas before so many seconds have passed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """When a sync is due: every so many seconds, or by a cron expression."""
+
+    sync: str
+    every_seconds: int | None = None
+    cron: str = ""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class DueItem:
+    """One sync of one connection that a batch has claimed; `attempts` counts this one too."""
+
+    connection: str
+    timetable: Timetable
+    attempts: int
+
+    @property
+    def sync(self) -> str:
+        """The sync's key."""
+        return self.timetable.sync
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a claimed item: when it's due again, and how it went, in one word."""
+
+    connection: str
+    sync: str
+    due_at: float
+    attempts: int
+    result: str
+
+
+class Due(Protocol):
+    """What is due when, for all syncs of all connections; moments are seconds since 1970."""
+
+    def unplanned(self, version: str, limit: int) -> Sequence[ConnectionRecord]:
+        """Connections that are new, or whose timetables may be others since they were planned."""
+        ...
+
+    def plan(self, connection: str, tables: Sequence[Timetable], version: str) -> None:
+        """Keep a row for each of the connection's timetables, and no other row."""
+        ...
+
+    def claim(self, most: int, batch_size: int, seconds: float) -> Sequence[str]:
+        """Claim what is due for `seconds`, oldest first; gives the names of the new batches.
+
+        All of one connection's items are in one batch. One whose claim ran out more than once may
+        be what kills its batches: its connection gets a batch of its own.
+        """
+        ...
+
+    def items(self, batch: str) -> Sequence[DueItem]:
+        """The items that the batch still has claimed, by connection and sync."""
+        ...
+
+    def renew(self, batch: str, seconds: float) -> None:
+        """Claim what the batch has not settled yet for so much longer."""
+        ...
+
+    def settle(self, batch: str, settled: Sequence[Settled]) -> None:
+        """Give items back, unless another batch has claimed them meanwhile."""
         ...
 
 
@@ -340,9 +508,29 @@ class Vault(Protocol):
         ...
 
 
-class Locks(Protocol):
-    """Keeps two runs of one connection apart."""
+class Lease(Protocol):
+    """The right to write for a connection, held by one process until it's released or runs out."""
 
-    def hold(self, connection: str, what: str) -> AbstractContextManager[None]:
-        """Hold the connection; waits a bounded time, then LockTimeout names the holder."""
+    connection: str
+    epoch: int
+    """Higher at each acquisition, for ever."""
+    taken_over: bool
+    """The last holder never released it: it's dead, or it may wake up and write."""
+
+    def check(self) -> None:
+        """Renew it; raises Fenced if another process has taken it over."""
+        ...
+
+
+class Leases(Protocol):
+    """Keeps two runs of one connection apart, also if one of them is frozen and wakes up late."""
+
+    def hold(
+        self, connection: str, purpose: str, wait_seconds: float
+    ) -> AbstractContextManager[Lease]:
+        """Hold the connection, and renew it in the background.
+
+        Waits for others, then raises LockTimeout, which names the holder. A holder that's dead, or
+        did not renew in time, is taken over.
+        """
         ...

@@ -35,6 +35,7 @@ class Answer:
 
     `content` is the body's JSON text in UTF-8 where it is JSON that any reader takes the same way,
     else empty; then only `body` has it. `body` is read from the text when it's first asked for.
+    `skipped` if an error rule says to pass over it: it stands for an answer without records.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Answer:
         *,
         content: bytes = b"",
         read: Callable[[bytes], Any] | None = None,
+        skipped: bool = False,
     ) -> None:
         self.status = status
         self.headers = headers
         self.url = url
         self.content = content
+        self.skipped = skipped
         self._given = body
         self._read = read
 
@@ -90,7 +93,9 @@ class Batch:
 
     `cursor` None leaves the stored cursor where it is. `scan` names the full scan this page is part
     of, so that its records are marked as seen. A change of the `ignored` fields alone is no change.
-    `pages` of the `reading` are committed once this batch is.
+    `pages` of the `reading` are committed once this batch is. A `part` of the stream has a cursor
+    of its own, and its tombstones count once. `known` are ids of records that the cursor had
+    passed.
     """
 
     stream: str
@@ -102,6 +107,8 @@ class Batch:
     ignored: Sequence[str] = ()
     reading: str = ""
     pages: int = 0
+    part: str = ""
+    known: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class StoreCounts:
     deleted: int = 0
     unchanged: int = 0
     failed: int = 0
+    missed: int = 0
 
     def __add__(self, other: StoreCounts) -> StoreCounts:
         return StoreCounts(
@@ -121,6 +129,7 @@ class StoreCounts:
             self.deleted + other.deleted,
             self.unchanged + other.unchanged,
             self.failed + other.failed,
+            self.missed + other.missed,
         )
 
     @property
@@ -222,6 +231,10 @@ class Report:
     delivered: int = 0
     removed: int = 0
     failed: int = 0
+    missed: int = 0
+    """Records that a full scan found new or changed, though the cursor had passed them."""
+    skipped: int = 0
+    """Answers that an error rule passed over."""
     seconds: float = 0.0
     cursor_from: str = ""
     cursor_to: str = ""

@@ -10,11 +10,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "membrane_sync"
 
-CORE = {"errors", "records", "content"}
+CORE = {"errors", "records", "content", "arrow"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "content": set(),
+    "arrow": set(),
     "formulas": CORE,
     "elements": CORE | {"formulas"},
     "ports": CORE | {"elements"},
@@ -27,7 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "udm": {"elements"},
     "apps": set(),
     "orchestration": CORE | {"elements", "ports", "project", "sync", "bootstrap"},
-    "cli": CORE | {"elements", "ports", "project", "sync", "stores", "bootstrap", "demo"},
+    "kit": CORE | {"formulas", "elements", "ports", "project", "sync", "clients", "testing"},
+    "cli": CORE
+    | {"elements", "ports", "project", "sync", "stores", "bootstrap", "demo", "kit", "testing"},
     "demo": CORE | {"ports", "bootstrap", "apps", "cli"},
     "__init__": set(),
 }
@@ -90,13 +93,13 @@ def test_only_orchestration_imports_dagster() -> None:
     assert {name.split(".")[0] for name in guilty} == {"orchestration"}
 
 
-def test_only_clients_and_apps_import_httpx() -> None:
+def test_only_clients_apps_and_tests_import_httpx() -> None:
     guilty = {
         name.split(".")[0]
         for name, path in MODULES.items()
         if "import httpx" in path.read_text(encoding="utf-8")
     }
-    assert guilty <= {"clients", "apps"}
+    assert guilty <= {"clients", "apps", "testing"}
 
 
 def test_orchestration_keeps_its_annotations_at_run_time() -> None:

@@ -57,9 +57,9 @@ def connect(
             key=key or f"{tenant}_{integration}",
             integration=integration,
             tenant=tenant,
-            input=gather(connector.input_schema, _pairs(values or [], "--set")),
+            input=gather(connector.input_schema, pairs(values or [], "--set")),
             credentials=gather(
-                connector.authentication.input_schema, _secrets(credentials or []), secret=True
+                connector.authentication.input_schema, secrets_of(credentials or []), secret=True
             ),
         )
         if test:
@@ -130,7 +130,7 @@ def _row(row: Any) -> Sequence[Any]:
     )
 
 
-def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     """Values by name; a text that isn't name=value is not repeated, as it may be a secret."""
     pairs = {}
     for text in texts:
@@ -141,9 +141,9 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     return pairs
 
 
-def _secrets(texts: Sequence[str]) -> Mapping[str, str]:
+def secrets_of(texts: Sequence[str]) -> Mapping[str, str]:
     """Credentials by name; `env:NAME` and `-` keep them out of the shell's history."""
-    return {name: _secret(name, value) for name, value in _pairs(texts, "--credential").items()}
+    return {name: _secret(name, value) for name, value in pairs(texts, "--credential").items()}
 
 
 def _secret(name: str, value: str) -> str:

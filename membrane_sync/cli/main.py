@@ -7,11 +7,13 @@ import typer
 from membrane_sync.cli import (
     backup,
     connections,
+    connector,
     development,
     lake,
     mapping,
     overrides,
     project,
+    simulate,
     syncing,
     upkeep,
 )
@@ -23,7 +25,19 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-for group in (project, mapping, connections, overrides, syncing, lake, upkeep, backup, development):
+for group in (
+    project,
+    mapping,
+    connections,
+    overrides,
+    syncing,
+    lake,
+    upkeep,
+    backup,
+    development,
+    simulate,
+    connector,
+):
     group.add_commands(app)
 
 

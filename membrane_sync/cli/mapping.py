@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,12 +14,15 @@ from rich.markup import escape
 
 from membrane_sync.cli.options import HERE, ConnectionOption, JsonOption, ProjectOption
 from membrane_sync.cli.output import Exit, errors, failures, print_json, print_table, show_problems
+from membrane_sync.cli.overrides import InstanceOption
 from membrane_sync.elements.base import KEY_PATTERN, Element
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
+from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import Problem, ProjectError
+from membrane_sync.ports import DEFAULT_INSTANCE
 from membrane_sync.project import schemas
 from membrane_sync.project.project import Project
 from membrane_sync.sync.template import Direction, lineage_rows, template_of
@@ -47,6 +50,7 @@ def map_(
     direction: DirectionOption = "import",
     integration: IntegrationOption = "",
     connection: ConnectionOption = None,
+    instance: InstanceOption = DEFAULT_INSTANCE,
     project: ProjectOption = HERE,
 ) -> None:
     """Run a field mapping on records from standard input, a line of JSON each, as a sync does.
@@ -57,7 +61,8 @@ def map_(
     from membrane_sync.sync.preview import preview
 
     with failures():
-        mapper = _found(mapping, integration, connection or "", project).mapper(direction)
+        found = _found(mapping, integration, connection or "", project, instance)
+        mapper = found.mapper(direction)
     output = typer.get_binary_stream("stdout")
     dropped: list[str] = []
     unreadable = 0
@@ -76,12 +81,26 @@ def lineage(
     direction: DirectionOption = "import",
     integration: IntegrationOption = "",
     connection: ConnectionOption = None,
+    instance: InstanceOption = DEFAULT_INSTANCE,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Show what each field of a field mapping is computed from, and by which formula."""
+    show_lineage(mapping, direction, integration, connection, instance, project, as_json)
+
+
+def show_lineage(
+    mapping: str,
+    direction: Direction,
+    integration: str,
+    connection: str | None,
+    instance: str,
+    project: Path,
+    as_json: bool,
+) -> None:
+    """Print a field mapping's lineage, as a table or as JSON."""
     with failures(as_json):
-        found = _found(mapping, integration, connection or "", project)
+        found = _found(mapping, integration, connection or "", project, instance)
         found.template(direction)
         rows = lineage_rows(found.mapping, direction)
     if as_json:
@@ -101,6 +120,8 @@ class _Found:
     line: int
     schema: DataSchema | None = None
     collection: DataCollection | None = None
+    find: Any = None
+    functions: Any = None
 
     def template(self, direction: Direction) -> Any:
         """The formulas in this direction; ProjectError if there are none."""
@@ -117,13 +138,15 @@ class _Found:
 
         self.template(direction)
         if direction == "import":
-            return importer(self.mapping, self.schema, objects=False)
-        return exporter(self.mapping, self.collection, objects=False)
+            made = importer(self.mapping, self.schema, objects=False)
+        else:
+            made = exporter(self.mapping, self.collection, objects=False)
+        return replace(made, find=self.find, functions=self.functions)
 
 
-def _found(mapping: str, integration: str, connection: str, start: Path) -> _Found:
+def _found(mapping: str, integration: str, connection: str, start: Path, instance: str) -> _Found:
     if re.match(KEY_PATTERN, mapping) and not Path(mapping).is_file():
-        return _of_project(mapping, integration, connection, start)
+        return _of_project(mapping, integration, connection, start, instance)
     from membrane_sync.project.single import read_field_mapping
 
     path = Path(mapping)
@@ -134,13 +157,13 @@ def _found(mapping: str, integration: str, connection: str, start: Path) -> _Fou
     return _Found(schemas.with_references(element, lambda _: None), str(path), 1)
 
 
-def _of_project(key: str, integration: str, connection: str, start: Path) -> _Found:
+def _of_project(key: str, integration: str, connection: str, start: Path, instance: str) -> _Found:
     from membrane_sync.bootstrap import Runtime, find_root
 
     project = Project.load(find_root(start))
     app = integration or _integration_of(project, connection)
     if connection:
-        project = Runtime(project).seen_by(connection, app)
+        project = Runtime(project).seen_by(connection, app, instance)
     layer = {"integration": app, "connection": connection}
     mapping = _element(project, FieldMapping, "field_mapping", key, layer)
     schema, kinds = None, {f"field_mapping {key}"}
@@ -148,6 +171,13 @@ def _of_project(key: str, integration: str, connection: str, start: Path) -> _Fo
         schema = _element(project, DataSchema, "data_schema", mapping.data_schema, layer)
         kinds.add(f"data_schema {schema.key}")
     _refuse_problems(project, kinds)
+    if schema is not None and schema.function is not None and connection:
+        schema = Runtime(project).schema_of(project, schema, connection)
+    collection = None
+    if app and mapping.data_source:  # else it's unknown where exported records go
+        source = project.get(DataSource, mapping.data_source, **layer)
+        collection = project.collection_of(app, source)
+        mapping, _ = project.composed(app, mapping, source)
     lookup = schemas.lookup_in(project, **layer)
     block = project.block("field_mapping", key, **layer)
     assert block is not None  # it was found above
@@ -156,8 +186,36 @@ def _of_project(key: str, integration: str, connection: str, start: Path) -> _Fo
         block.mark.file,
         block.mark.line,
         schemas.with_references(schema, lookup) if schema else None,
-        _collection(project, mapping, layer),
+        collection,
+        _answering(project, mapping.key, layer, instance) if connection else None,
+        project.names(**layer).function,
     )
+
+
+def _answering(project: Project, mapping: str, layer: dict[str, str], instance: str) -> Any:
+    """What the connection's lake answers to formulas; it isn't opened before it's asked.
+
+    A formula that names no link table means that of the sync which uses the mapping.
+    """
+    from membrane_sync.bootstrap import Runtime
+    from membrane_sync.stores.duckdb_lake import DuckDbLake
+    from membrane_sync.sync.lookup import Answering
+
+    wait = project.settings.lock_wait_seconds
+    lake = DuckDbLake(Runtime(project).lake_path(layer["connection"]), wait_seconds=wait)
+    return Answering(lake, project.names(**layer), _links_of(project, mapping, layer), instance)
+
+
+def _links_of(project: Project, mapping: str, layer: dict[str, str]) -> str:
+    """The link table of the sync that uses the mapping; empty if none does."""
+    for key in project.keys("sync", **layer):
+        try:
+            sync = project.get(Sync, key, **layer)
+        except ProjectError:
+            continue  # `membrane check` tells of it; this mapping may be right all the same
+        if sync.field_mapping == mapping:
+            return sync.data_link_table
+    return ""
 
 
 def _element(project: Project, model: type[E], kind: str, key: str, layer: dict[str, str]) -> E:
@@ -177,16 +235,6 @@ def _refuse_problems(project: Project, elements: set[str]) -> None:
     ]
     if wrong:
         raise ProjectError(wrong)
-
-
-def _collection(
-    project: Project, mapping: FieldMapping, layer: dict[str, str]
-) -> DataCollection | None:
-    """Where exported records go; unknown as long as no app is named."""
-    if not (layer["integration"] and mapping.data_source):
-        return None
-    source = project.get(DataSource, mapping.data_source, **layer)
-    return project.collection_of(layer["integration"], source)
 
 
 def _integration_of(project: Project, connection: str) -> str:

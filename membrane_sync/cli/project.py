@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from membrane_sync.cli.mapping import DirectionOption, show_lineage
 from membrane_sync.cli.options import HERE, ConnectionOption, JsonOption, ProjectOption
 from membrane_sync.cli.output import (
     Exit,
@@ -95,6 +96,10 @@ def explain(
     integration: Annotated[str, typer.Option("--integration", "-i", help="As this app.")] = "",
     connection: ConnectionOption = None,
     instance: InstanceOption = DEFAULT_INSTANCE,
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Of a field mapping: what each field is made from.")
+    ] = False,
+    direction: DirectionOption = "import",
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,6 +108,12 @@ def explain(
     from membrane_sync.project.explain import explain as leaves_of
     from membrane_sync.project.project import Project
 
+    if lineage:
+        with failures(as_json):
+            if kind != "field_mapping":
+                raise NotFound("only a field_mapping has lineage", hint="leave --lineage out")
+        show_lineage(key, direction, integration, connection, instance, project, as_json)
+        return
     with failures(as_json):
         loaded = Project.load(find_root(project))
         app = integration or _integration_of(loaded, connection)

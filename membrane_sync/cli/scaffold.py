@@ -32,30 +32,35 @@ _GITIGNORE = ".membrane/\n__pycache__/\n"
 _README = """\
 # {name}
 
-    membrane check                               # are the declarations right?
-    membrane connect kinto --tenant acme         # connect a customer's account
-    membrane sync                                # bring their records into the product
-    membrane dev                                 # Dagster's UI, schedules and backfills
+    membrane check                          # are the declarations right?
+    membrane connect {app:9} --tenant acme  # connect a customer's account
+    membrane sync                           # bring their records into the product
+    membrane dev                            # Dagster's UI, schedules and backfills
 
 What each app offers is in `connectors/`, what the product wants in `mappings/`.
 """
-_COPIED = ("connectors", "mappings", "definitions.py", "workspace.yaml", "dagster.yaml")
+_FOR_DAGSTER = ("definitions.py", "workspace.yaml", "dagster.yaml")
+_COPIED = ("connectors", "mappings", *_FOR_DAGSTER)
 
 
-def scaffold(directory: Path) -> list[str]:
-    """Write a new project and give its files; raises Fatal if the folder has something in it."""
+def scaffold(directory: Path, *, examples: bool = True) -> list[str]:
+    """Write a new project and give its files; raises Fatal if the folder has something in it.
+
+    Without `examples`, it has no connectors and mappings yet.
+    """
     if directory.exists() and any(directory.iterdir()):
         raise Fatal(f"{directory} is not empty", hint="name a folder that doesn't exist yet")
     directory.mkdir(parents=True, exist_ok=True)
     source = _templates()
-    for name in _COPIED:
+    for name in _COPIED if examples else _FOR_DAGSTER:
         if (source / name).is_dir():
             shutil.copytree(source / name, directory / name, ignore=_ignored)
         else:
             shutil.copy(source / name, directory / name)
     name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-") or "project"
+    app = "kinto" if examples else "simulator"
     (directory / "pyproject.toml").write_text(_PYPROJECT.format(name=name), encoding="utf-8")
-    (directory / "README.md").write_text(_README.format(name=name), encoding="utf-8")
+    (directory / "README.md").write_text(_README.format(name=name, app=app), encoding="utf-8")
     (directory / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
     written = (path for path in sorted(directory.rglob("*")) if path.is_file())
     return [path.relative_to(directory).as_posix() for path in written]

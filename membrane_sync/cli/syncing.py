@@ -26,7 +26,7 @@ from membrane_sync.cli.output import (
 )
 from membrane_sync.errors import MembraneError, NotFound, Retryable
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.project import INSTANCE_MARK, ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import pull_and_store, run_sync
@@ -41,6 +41,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 SyncArgument = Annotated[str, typer.Argument(help="Key of the sync; all of them if left out.")]
+InstanceOption = Annotated[
+    str, typer.Option("--instance", help="Only this instance; all of them if left out.")
+]
 FullOption = Annotated[
     bool, typer.Option("--full", help="Read everything, which also finds deletions.")
 ]
@@ -49,23 +52,30 @@ FullOption = Annotated[
 def sync(
     key: SyncArgument = "",
     connection: ConnectionOption = None,
+    instance: InstanceOption = "",
     full: FullOption = False,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Bring what changed from the apps into the product: pull, store, map, link, push."""
-    _run(key, connection, full, project, as_json, only_pull=False)
+    _run(_named(key, instance), connection, full, project, as_json, only_pull=False)
 
 
 def pull(
     key: SyncArgument = "",
     connection: ConnectionOption = None,
+    instance: InstanceOption = "",
     full: FullOption = False,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Bring what changed from the apps into the lake, and no further."""
-    _run(key, connection, full, project, as_json, only_pull=True)
+    _run(_named(key, instance), connection, full, project, as_json, only_pull=True)
+
+
+def _named(key: str, instance: str) -> str:
+    """The sync of one instance, as `contacts@emea`; `@emea` for all that the instance has."""
+    return f"{key}{INSTANCE_MARK}{instance}" if instance else key
 
 
 @dataclass(frozen=True)
@@ -136,8 +146,6 @@ def _work(runtime: Runtime, key: str, connection: str | None) -> tuple[list[Work
     """
     if connection:
         record = runtime.ledger.connection(connection)
-        if key:
-            return [(record, runtime.sync(key, record))], []
         records: Sequence[ConnectionRecord] = [record]
     else:
         records = runtime.ledger.connections()
@@ -151,12 +159,20 @@ def _work(runtime: Runtime, key: str, connection: str | None) -> tuple[list[Work
         except MembraneError as error:
             failed.append(Failure(record.key, key, error))
         else:
-            work += [(record, sync) for sync in syncs if not key or sync.sync.key == key]
+            work += [(record, sync) for sync in syncs if _is_meant(sync, key)]
     if not work and not failed:
+        if connection and key and not key.startswith(INSTANCE_MARK):
+            runtime.sync(key, records[0])  # says why it isn't there
         known = ", ".join(runtime.project.keys("sync")) or "none"
         which = f"sync {key!r}" if key else "any sync"
         raise NotFound(f"no connection takes part in {which}", hint=f"syncs: {known}")
     return work, failed
+
+
+def _is_meant(sync: ResolvedSync, key: str) -> bool:
+    """Is it the sync of this name? One that names no instance means all of them."""
+    name, mark, instance = key.partition(INSTANCE_MARK)
+    return name in ("", sync.declared_key) and (not mark or instance == sync.instance_key)
 
 
 def _one(

@@ -1,16 +1,15 @@
 """The external app over HTTP: authentication, patience, and plain words for what goes wrong.
 
-Waits and repeats for rate limits (`Retry-After` in seconds or as a date), server errors and broken
-connections, with exponential backoff and jitter, up to a deadline. Credentials only ever go to the
-connector's own host.
+Keeps to the declared quotas and to what the app's headers say of them. Waits and repeats for rate
+limits, server errors and broken connections, with exponential backoff and jitter, up to a
+deadline. Credentials only ever go to the connector's own host.
 """
 
 from __future__ import annotations
 
-import json
+import threading
+import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -24,32 +23,42 @@ from tenacity import (
     wait_random,
 )
 
-from membrane_sync.clients.authentication import auth_flow
+from membrane_sync.clients.address import Address, evaluated
+from membrane_sync.clients.authentication import Renewable, auth_flow
+from membrane_sync.clients.concurrency import Concurrency
+from membrane_sync.clients.error_rules import is_good, rule_for
 from membrane_sync.clients.json_text import is_plain, read_json
+from membrane_sync.clients.pacing import Pacer, shared_quotas
+from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
+from membrane_sync.clients.transport import http_client
+from membrane_sync.clients.words import Words
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import (
     AppUnavailable,
-    Fatal,
+    Defunct,
     NotAuthorized,
     RateLimited,
     Retryable,
     UnexpectedAnswer,
 )
-from membrane_sync.formulas import MISSING, evaluate
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.ports import ConnectionRecord, Party, Priority, Quotas
 from membrane_sync.records import Answer, Call
 
 ATTEMPTS = 6
 DEADLINE_SECONDS = 300.0
 LONGEST_WAIT_SECONDS = 60.0
-SHORTEST_SECRET = 4
-"""Characters; to hide shorter ones would make holes in words, and tell what they are."""
-AGENT = "membrane-sync"
+UNSAID_SECONDS = 60.0
+"""How long to wait where an app refuses for its rate limit and doesn't say how long (GitHub's)."""
 
 
 class HttpApi:
-    """Implements `ports.Api` for one connection."""
+    """Implements `ports.Api` for one connection; many threads may send at once.
+
+    `quotas` shares the connector's `rate_limits` with other processes; without it they aren't kept
+    to. `concurrency` may be one for several connections. A wait of more than `longest_wait`
+    seconds is not begun, but raised as RateLimited.
+    """
 
     def __init__(
         self,
@@ -57,64 +66,128 @@ class HttpApi:
         connection: ConnectionRecord,
         parameters: Mapping[str, Any] | None = None,
         *,
+        quotas: Quotas | None = None,
+        priority: Priority = "bulk",
+        concurrency: Concurrency | None = None,
+        longest_wait: float = DEADLINE_SECONDS,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests = 0
+        self.skipped = 0
+        self.quota_left: int | None = None
         self._connector = connector
         self._connection = connection.key
-        self._secrets = _texts_in(connection.credentials)
+        self._words = Words(connector.key, connection.credentials)
         scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
-        self._base = _base_url(connector, scope)
-        self._query = _evaluated(connector.query, scope)
-        self._client = httpx.Client(
-            auth=auth_flow(connector.authentication, connection.credentials, scope),
-            headers={"User-Agent": AGENT, "Accept": "application/json"}
-            | {name: str(v) for name, v in _evaluated(connector.headers, scope).items()},
-            timeout=connector.timeout_seconds,
+        self._address = Address(connector, scope)
+        self._auth = auth_flow(connector.authentication, connection.credentials, scope)
+        self._client = http_client(
+            {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
+            auth=self._auth,
+            timeout_seconds=connector.timeout_seconds,
             transport=transport,
         )
-        self._sleep = {"sleep": sleep} if sleep is not None else {}
+        self._sleep, self._clock = sleep or time.sleep, clock
+        self._longest_wait = longest_wait
+        self._retrying = _retrying(longest_wait, sleep)
+        self._concurrency = concurrency or Concurrency()
+        self._pacer: Pacer | None = None
+        if quotas is not None and connector.rate_limits:
+            self._pacer = Pacer(
+                quotas,
+                shared_quotas(connector, connection),
+                Party(connection.tenant, priority),
+                longest_wait=longest_wait,
+                sleep=self._sleep,
+                clock=clock,
+            )
+        self._held_until = 0.0
+        self._counting = threading.Lock()
+        self._renewing = threading.Lock()
+        self._renewals = 0
 
     def close(self) -> None:
+        if self._pacer is not None:
+            self._pacer.close()
         self._client.close()
 
     def send(self, call: Call) -> Answer:
-        url = self._url(call.url)
-        retrying: Retrying = Retrying(
-            retry=retry_if_exception_type(Retryable),
-            stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(DEADLINE_SECONDS),
-            wait=_wait,
-            reraise=True,
-            **self._sleep,  # type: ignore[arg-type]
-        )
-        return retrying(self._send_once, call, url)
+        url = self._address.url(call.url, call.query)
+        before = self._renewals
+        try:
+            return self._retrying(self._attempt, call, url)
+        except _Expired:
+            if not isinstance(self._auth, Renewable):
+                raise
+            self._renew(self._auth, before)
+        return self._retrying(self._attempt, call, url)
+
+    def _renew(self, auth: Renewable, before: int) -> None:
+        """Once for all threads that met the same expiry."""
+        with self._renewing:
+            if self._renewals == before:
+                auth.reauthenticate()
+                self._renewals += 1
+
+    def _attempt(self, call: Call, url: httpx.URL) -> Answer:
+        with self._concurrency.slot() as began:
+            self._wait_for_leave()
+            try:
+                answer = self._send_once(call, url)
+            except _TimedOut:
+                self._concurrency.too_much(began)
+                raise
+            if answer.status in (429, 503):
+                self._concurrency.too_much(began)
+            else:
+                self._concurrency.went_well()
+        return self._judged(call, answer)
+
+    def _wait_for_leave(self) -> None:
+        wait = self._held_until - self._clock()
+        if wait > self._longest_wait:
+            raise RateLimited(
+                f"{self._connector.key}: the app takes no request for another {wait:,.0f} s",
+                retry_after=wait,
+                hint="what was read is kept; the next sync goes on from there",
+            )
+        if wait > 0:
+            self._sleep(wait)
+        if self._pacer is not None:
+            self._pacer.wait()
+
+    def _hold(self, seconds: float) -> None:
+        """Neither this process nor those that share the quotas send for so many seconds."""
+        until = self._clock() + seconds
+        # Several answers say the same; a second is no news.
+        if until > self._held_until + 1:
+            self._held_until = until
+            if self._pacer is not None:
+                self._pacer.hold(seconds)
 
     def _send_once(self, call: Call, url: httpx.URL) -> Answer:
-        self.requests += 1
-        query = {} if _is_absolute(call.url) else {**self._query, **call.query}
-        if query:
-            url = url.copy_merge_params({k: _query_value(v) for k, v in query.items()})
+        with self._counting:
+            self.requests += 1
         try:
             response = self._client.request(
                 call.method, url, headers=dict(call.headers), json=call.body
             )
         except httpx.TimeoutException:
-            raise AppUnavailable(self._said(call, "gave no answer in time")) from None
+            raise _TimedOut(self._words.about(call, "gave no answer in time")) from None
         except httpx.HTTPError as error:
             # Of other errors the text may quote what was sent, secrets included.
             reason = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
             raise AppUnavailable(
-                self._said(call, f"can't be reached: {reason}"),
+                self._words.about(call, f"can't be reached: {reason}"),
                 hint="is the address right, and the app running?",
             ) from None
-        answer = self._answer(call, response)
-        self._refuse_errors(call, answer)
-        return answer
+        return self._answer(call, response)
 
     def _answer(self, call: Call, response: httpx.Response) -> Answer:
         headers = {name.lower(): value for name, value in response.headers.items()}
-        url = str(response.url.copy_with(query=None, fragment=None, username="", password=""))
+        url = _plain_address(response.url)
         content = response.content
         if not content or "json" not in headers.get("content-type", "json"):
             return Answer(response.status_code, headers, response.text, url)
@@ -135,101 +208,105 @@ class HttpApi:
             said = f"{self._connector.key}: {error.message}"
             raise type(error)(said, hint=error.hint) from None
 
-    def _url(self, path: str) -> httpx.URL:
-        """The absolute URL; a URL the app gives must be the app's own, as it gets credentials."""
-        if not _is_absolute(path):
-            return self._below_base(path)
-        try:
-            url = httpx.URL(path)
-        except httpx.InvalidURL:
-            raise UnexpectedAnswer(
-                f"{self._connector.key}: the app gave a next page that is no URL",
-                hint="compare `pagination.next` in the collection's YAML with what it answers",
-            ) from None
-        if _origin(url) != _origin(self._base) or url.userinfo:
-            raise UnexpectedAnswer(
-                f"{self._connector.key}: the app points to another host "
-                f"({url.scheme}://{url.host}); credentials are not sent there",
-                hint="if that's the app's real address, use it as base_url",
-            )
-        return url
+    def _judged(self, call: Call, answer: Answer) -> Answer:
+        """The answer, if it's one to go on with."""
+        status = rate_status(answer.headers, self._connector.rate_limit_headers)
+        if status.remaining is not None:
+            self.quota_left = status.remaining
+            if status.remaining == 0 and status.reset:
+                self._hold(status.reset)
+        rules = (*call.errors, *self._connector.errors)
+        rule = rule_for(answer, rules) if rules else None
+        if rule is not None:
+            return self._by_rule(rule, call, answer, status)
+        if not is_good(call, answer):
+            self._refuse(call, answer, status)
+        return answer
 
-    def _below_base(self, path: str) -> httpx.URL:
-        try:
-            return httpx.URL(f"{str(self._base).rstrip('/')}/{path.lstrip('/')}")
-        except httpx.InvalidURL:
-            raise Fatal(
-                f"{self._connector.key}: a path makes no URL: a character in it can't be sent, or "
-                "it's too long",
-                hint="look at the request's `path`, and at the values that it's given",
-            ) from None
+    def _by_rule(self, rule: ErrorRule, call: Call, answer: Answer, status: RateStatus) -> Answer:
+        if rule.action == "ignore":
+            return answer
+        if rule.action == "skip":
+            with self._counting:
+                self.skipped += 1
+            return Answer(answer.status, answer.headers, None, answer.url, skipped=True)
+        said = self._said(call, rule.message or self._outcome(answer))
+        if rule.action == "retry":
+            raise self._limited(said, answer, status, unsaid=rule.after_seconds)
+        if rule.action == "refresh":
+            raise _Expired(said, hint=self._connect_again())
+        if rule.action == "defunct":
+            raise Defunct(said, hint=self._connect_again())
+        raise UnexpectedAnswer(said)
 
-    def _refuse_errors(self, call: Call, answer: Answer) -> None:
-        for rule in (*call.errors, *self._connector.errors):
-            if _matches(rule, answer):
-                if rule.action == "ignore":
-                    return
-                self._raise_rule(rule, call, answer)
-        if answer.status < 300:
-            return
-        said = self._said(call, f"answered {answer.status}{self._reason(answer.body)}")
-        if answer.status in (401, 403):
-            raise NotAuthorized(said, hint=f"connect {self._connection!r} again: membrane connect")
+    def _refuse(self, call: Call, answer: Answer, status: RateStatus) -> None:
+        said = self._said(call, self._outcome(answer))
         if answer.status == 429:
-            raise RateLimited(said, retry_after=retry_after(answer.headers))
+            raise self._limited(said, answer, status)
+        if answer.status == 403 and _is_rate_limit(answer, status):
+            raise self._limited(said, answer, status, unsaid=UNSAID_SECONDS)
+        if answer.status == 401:
+            raise _Expired(said, hint=self._connect_again())
+        if answer.status == 403:
+            raise NotAuthorized(said, hint=self._connect_again())
         if answer.status >= 500 or answer.status == 408:
-            wait = retry_after(answer.headers)
-            raise RateLimited(said, retry_after=wait) if wait else AppUnavailable(said)
+            if retry_after(answer.headers):
+                raise self._limited(said, answer, status)
+            raise AppUnavailable(said)
         if answer.status < 400:
             raise UnexpectedAnswer(said, hint="redirects aren't followed: use the address it names")
         raise UnexpectedAnswer(said, hint="compare the collection's YAML with the app's API")
 
-    def _raise_rule(self, rule: ErrorRule, call: Call, answer: Answer) -> None:
-        reason = rule.message or f"answered {answer.status}{self._reason(answer.body)}"
-        said = self._said(call, reason)
-        if rule.action == "retry":
-            raise RateLimited(said, retry_after=retry_after(answer.headers))
-        raise UnexpectedAnswer(said)
+    def _limited(
+        self, said: str, answer: Answer, status: RateStatus, *, unsaid: float | None = None
+    ) -> RateLimited:
+        """The error for an app that asks to wait: as it says, else until its quota is refilled."""
+        wait = retry_after(answer.headers)
+        if wait is None and not status.remaining:
+            wait = status.reset
+        if wait is None:
+            wait = unsaid
+        elif wait > 0:
+            self._hold(wait)
+        return RateLimited(said, retry_after=wait)
+
+    def _outcome(self, answer: Answer) -> str:
+        return f"answered {answer.status}{self._words.reason(answer.body)}"
 
     def _said(self, call: Call, what: str) -> str:
-        """A message about a call: its path, never its query, which may hold secrets or values."""
-        path = call.url.partition("?")[0].partition("#")[0]
-        return self._masked(f"{self._connector.key}: {call.method} {path} {what}")
+        return self._words.about(call, what)
 
-    def _reason(self, body: Any) -> str:
-        """The app's own words, if it has any; nothing else of a body goes into messages."""
-        if isinstance(body, Mapping):
-            for name in ("message", "error", "detail", "errors"):
-                words = body.get(name)
-                if isinstance(words, str) and words:
-                    # Masked before it's cut: half a secret wouldn't be found.
-                    return f": {self._masked(words)[:200]}"
-        return ""
-
-    def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+    def _connect_again(self) -> str:
+        return f"connect {self._connection!r} again: membrane connect"
 
 
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds to wait by `Retry-After`, which is a number of seconds or an HTTP date (RFC 9110)."""
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+class _Expired(NotAuthorized):
+    """The credentials may only need to be made anew."""
+
+
+class _TimedOut(AppUnavailable):
+    """No answer in time, which may be a sign of too many requests at once."""
+
+
+def _is_rate_limit(answer: Answer, status: RateStatus) -> bool:
+    """GitHub's 403: its quota is used up, or its secondary limit was met."""
+    if status.remaining == 0 or "retry-after" in answer.headers:
+        return True
+    words = answer.body.get("message") if isinstance(answer.body, Mapping) else None
+    return isinstance(words, str) and "rate limit" in words.lower()
 
 
 _backoff = wait_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.5)
+
+
+def _retrying(deadline: float, sleep: Callable[[float], None] | None) -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type(Retryable),
+        stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(deadline),
+        wait=_wait,
+        reraise=True,
+        **({"sleep": sleep} if sleep is not None else {}),  # type: ignore[arg-type]
+    )
 
 
 def _wait(state: RetryCallState) -> float:
@@ -240,66 +317,8 @@ def _wait(state: RetryCallState) -> float:
     return backoff if asked is None else max(asked, 0.1) + min(backoff, 0.5)
 
 
-def _matches(rule: ErrorRule, answer: Answer) -> bool:
-    if rule.status and answer.status not in rule.status:
-        return False
-    if any(answer.headers.get(name.lower()) != value for name, value in rule.header.items()):
-        return False
-    if rule.when is None:
-        return True
-    scope = {"status": answer.status, "headers": answer.headers, "body": answer.body}
-    value = evaluate(rule.when, scope, strict=False)
-    return value is not MISSING and bool(value)
-
-
-def _base_url(connector: Connector, scope: Mapping[str, Any]) -> httpx.URL:
-    value = evaluate(connector.base_url, scope)
-    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
-        raise Fatal(
-            f"connector {connector.key!r}: base_url gives {value!r}, not a URL",
-            hint="give the connection the input that base_url uses: membrane connect --set",
-        )
-    try:
-        url = httpx.URL(value)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if not url.host:
-        raise Fatal(
-            f"connector {connector.key!r}: base_url gives {value[:200]!r}, not a URL",
-            hint="give the connection the input that base_url uses: membrane connect --set",
-        )
-    return url
-
-
-def _evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
-    value = evaluate(dict(template), scope)
-    return {} if value is MISSING else dict(value)
-
-
-def _query_value(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, dict) else value
-
-
-def _is_absolute(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
-
-
-def _texts_in(value: Any) -> list[str]:
-    """All texts of the credentials that are long enough to be hidden, the longest first."""
-    if isinstance(value, Mapping):
-        texts = [text for item in value.values() for text in _texts_in(item)]
-    elif isinstance(value, list | tuple):
-        texts = [text for item in value for text in _texts_in(item)]
-    else:
-        texts = (
-            [str(value)]
-            if isinstance(value, str | int) and len(str(value)) >= SHORTEST_SECRET
-            else []
-        )
-    return sorted(texts, key=len, reverse=True)
+def _plain_address(url: httpx.URL) -> str:
+    text = str(url)
+    if "@" in text:
+        text = str(url.copy_with(username="", password=""))
+    return text.partition("?")[0].partition("#")[0]

@@ -19,7 +19,23 @@ class RateLimit(Spec):
 
     requests: int = Field(gt=0)
     per_seconds: float = Field(gt=0)
-    scope: Literal["connection", "app"] = "connection"
+    scope: Literal["connection", "app"] = Field(
+        default="connection", description="Whose requests count: one connection's, or everybody's"
+    )
+    burst: int | None = Field(
+        default=None, gt=0, description="How many may go at once after a pause, beyond the pace"
+    )
+
+
+class RateLimitHeaders(Spec):
+    """Names of the headers that tell the quota, where they aren't among the usual ones."""
+
+    limit: str | None = None
+    remaining: str | None = None
+    reset: str | None = None
+    reset_format: (
+        Literal["seconds", "milliseconds", "epoch_seconds", "epoch_milliseconds", "date"] | None
+    ) = Field(default=None, description="What `reset` is; without it, its size tells")
 
 
 class CollectionMapping(Spec):
@@ -52,6 +68,7 @@ class Connector(Element):
         default_factory=dict, description="What the developer sets on the integration"
     )
     rate_limits: list[RateLimit] = Field(default_factory=list)
+    rate_limit_headers: RateLimitHeaders | None = None
     errors: list[ErrorRule] = Field(default_factory=list)
     test: Request | None = Field(default=None, description="A call that proves the credentials")
     timeout_seconds: float = Field(default=60.0, gt=0)

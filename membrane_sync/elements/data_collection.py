@@ -5,6 +5,7 @@ Carried out by `sync/collection.py` and `sync/paging.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -19,104 +20,68 @@ from membrane_sync.elements.base import (
     Template,
     Unfit,
 )
+from membrane_sync.elements.cursor import Cursor
+from membrane_sync.elements.pagination import Pagination
 from membrane_sync.elements.request import Request
 
-PaginationType = Literal[
-    "none", "cursor", "page", "offset", "link_header", "next_url", "keyset", "graphql"
-]
+__all__ = ["Cursor", "DataCollection", "Deletes", "ListMethod", "Pagination"]
 
 
-class Pagination(Spec):
-    """How the next page is asked for.
+class Listing(Request):
+    """A request whose answers have many records, page by page."""
 
-    A page that is shorter than asked never ends the reading, since apps clamp page sizes silently:
-    what ends it is `has_more`, `total_pages`, `total_records`, no next token, or an empty page.
-    """
-
-    type: PaginationType
-    parameter: str | None = Field(default=None, description="Takes the token, page or offset")
-    location: Literal["query", "body"] = "query"
-    next: Formula = Field(
-        default=None, description="Next token or URL, over $.body and $.headers; absent: the end"
-    )
-    first_page: int = 1
-    page_size: int | None = Field(default=None, gt=0)
-    page_size_parameter: str | None = None
-    has_more: Formula = None
-    total_pages: Formula = None
-    total_records: Formula = None
-    result_cap: int | None = Field(default=None, gt=0, description="The app stops after so many")
+    records: Locator = "$.body"
+    node: Locator | None = Field(default=None, description="Where an item has the record itself")
+    pagination: Pagination = Field(default_factory=lambda: Pagination(type="none"))
+    cursor: Cursor | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> Pagination:
-        needed = {
-            "cursor": ("parameter", "next"),
-            "page": ("parameter",),
-            "offset": ("parameter",),
-            "next_url": ("next",),
-            "keyset": ("parameter",),
-        }.get(self.type, ())
-        missing = [name for name in needed if getattr(self, name) is None]
-        if missing:
-            message = f"pagination of type {self.type} needs {' and '.join(missing)}"
-            raise Unfit((("type",), message))
-        if self.page_size_parameter and not self.page_size:
-            raise Unfit((("page_size_parameter",), "page_size_parameter needs page_size"))
+    def _parts_fit(self) -> Listing:
+        problems = (*_graphql_problems(self), *_cap_problems(self))
+        if problems and not self.not_supported:
+            raise Unfit(*problems)
         return self
 
 
-class Cursor(Spec):
-    """The value by which the next sync asks only for what changed.
+Problems = Iterator[tuple[tuple[str | int, ...], str]]
 
-    The request sends it through a formula over `$.cursor`, which is absent on the first sync.
-    """
 
-    field: Locator
-    type: Literal["integer", "number", "timestamp", "string"]
-    inclusive: bool = Field(description="Does the app answer records equal to the cursor again?")
-    unique: bool = Field(default=False, description="No two records ever share a value")
-    sorted: Literal["ascending", "descending", "none"] = Field(
-        default="none", description="ascending: each page can be committed with its cursor"
-    )
-    format: str | None = Field(default=None, description="strftime format for the request")
-    granularity: Literal["day", "minute", "second", "millisecond", "microsecond"] | None = None
-    lag_seconds: float = Field(default=0, ge=0, description="Reach back so far at each sync")
-    nulls: Literal["include", "exclude", "fail"] = Field(
-        default="include",
-        description="Records without a value; a sorted list must have those to include first",
-    )
-    window_seconds: float | None = Field(default=None, gt=0)
-    filtered_by: Literal["app", "client"] = "app"
-    delta_token: Formula = Field(default=None, description="Token for the next sync, from the body")
+def _graphql_problems(method: Listing) -> Problems:
+    if method.pagination.type == "graphql" and method.graphql is None:
+        yield ("pagination", "type"), "pagination of type graphql needs a request by graphql"
 
-    @model_validator(mode="after")
-    def _no_loss_at_ties(self) -> Cursor:
-        if not self.inclusive and not self.unique and not self.lag_seconds:
-            message = (
-                "an exclusive cursor whose values are not unique loses the records that share the "
-                "last value; add unique: true if that can't happen, or lag_seconds"
-            )
-            raise Unfit((("inclusive",), message))
-        return self
 
-    @model_validator(mode="after")
-    def _lag_has_a_unit(self) -> Cursor:
-        if not self.lag_seconds or self.type == "timestamp":
-            return self
-        if self.type == "string":
-            message = "a cursor of type string has no seconds to reach back by"
-            raise Unfit((("lag_seconds",), message))
-        if self.granularity is None:
-            message = f"lag_seconds on a cursor of type {self.type} needs its granularity"
-            raise Unfit((("lag_seconds",), message))
-        return self
+def _cap_problems(method: Listing) -> Problems:
+    cap, cursor = method.pagination.result_cap, method.cursor
+    if not cap:
+        return
+    again = cursor is not None and cursor.filtered_by == "app" and cursor.keeps_ties
+    windowed = cursor is not None and cursor.slices is not None
+    if not (again and cursor is not None and cursor.sorted == "ascending") and not windowed:
+        yield (
+            ("pagination", "result_cap"),
+            "what is beyond a result_cap is read from the cursor on; that needs a cursor with "
+            "sorted: ascending that is inclusive or unique, or one with a window",
+        )
+    counted = cursor is not None and (cursor.type == "integer" or cursor.granularity is not None)
+    if method.pagination.tie_break and not counted:
+        message = "tie_break needs the cursor's granularity: where the next value begins"
+        yield ("pagination", "tie_break"), message
+
+
+class DeletedListing(Listing):
+    """A list of what was deleted: each record says which by its id."""
+
+    id: Locator = Field(default="$.id", description="Where a deleted record's id is")
 
 
 class Deletes(Spec):
     """How a record that is gone over there is recognised."""
 
     tombstone: Formula = Field(default=None, description="True on a record that says it's deleted")
-    endpoint: Request | None = None
+    endpoint: DeletedListing | None = Field(
+        default=None, description="The app's list of deleted records"
+    )
     full_scan: bool = Field(
         default=False, description="Gone from a complete full scan means deleted"
     )
@@ -136,12 +101,9 @@ class DrillDown(Spec):
     changed_parents_only: bool = False
 
 
-class ListMethod(Request):
+class ListMethod(Listing):
     """Read many records, page by page."""
 
-    records: Locator = "$.body"
-    pagination: Pagination = Field(default_factory=lambda: Pagination(type="none"))
-    cursor: Cursor | None = None
     filter_fields: list[str] = Field(default_factory=list)
     conditional: bool = Field(default=False, description="Send If-None-Match where an ETag came")
     parent: DrillDown | None = None

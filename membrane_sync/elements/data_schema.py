@@ -36,5 +36,6 @@ class DataSchema(Element):
     schema_: Schema = Field(alias="schema")
     table: Table | None = None
     function: str | None = Field(
-        default=None, description="A function in hooks.py that gives the tenant's own schema"
+        default=None,
+        description="A function in hooks.py that gives a tenant's own schema, in place of `schema`",
     )

@@ -25,7 +25,16 @@ class ErrorRule(Spec):
     header: dict[str, str] = Field(default_factory=dict)
     when: Formula = Field(default=None, description="Over $.status, $.headers and $.body")
     action: Literal["retry", "refresh", "skip", "fail", "defunct", "ignore"]
+    after_seconds: float | None = Field(
+        default=None, ge=0, description="How long `retry` waits, where the app doesn't say"
+    )
     message: str | None = None
+
+    @model_validator(mode="after")
+    def _waits_only_to_retry(self) -> ErrorRule:
+        if self.after_seconds is not None and self.action != "retry":
+            raise Unfit((("after_seconds",), f"after_seconds is for retry, not {self.action}"))
+        return self
 
 
 class Request(Spec):
@@ -49,6 +58,10 @@ class Request(Spec):
         ways.append(self.graphql is not None and self.path is None)
         if sum(ways) != 1:
             raise ValueError("a call needs exactly one of path, graphql, function, not_supported")
+        if self.graphql is not None and self.body is not None:
+            raise Unfit((("body",), "a request by graphql makes its own body; use variables"))
+        if self.graphql is None and self.variables:
+            raise Unfit((("variables",), "variables are those of a graphql query"))
         try:
             names = _placeholders(self.path or "")
         except ValueError as error:

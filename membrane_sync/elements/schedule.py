@@ -1,15 +1,19 @@
 """Schedule: when something runs by itself; a part of syncs, and of flows' triggers.
 
-Carried out by `orchestration/schedules.py`.
+Carried out by `orchestration/due.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from itertools import product
 from types import MappingProxyType
 from typing import Annotated, NamedTuple
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -39,7 +43,15 @@ _FIELDS = (
     _Range("month", 1, 12, _MONTHS),
     _Range("day of week", 0, 7, _WEEKDAYS),
 )
-_SHORTHANDS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+_SHORTHANDS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 _DAYS = dict(enumerate((31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), 1))
 
 
@@ -61,6 +73,77 @@ def cron_expression(text: str) -> str:
     if all(min(values[2]) > _DAYS[month] for month in values[3]):
         raise ValueError(f"cron {text!r} names a day that none of its months has")
     return text
+
+
+def next_time(cron: str, timezone: str, after: datetime) -> datetime:
+    """The first moment after `after` that a cron expression names, in UTC.
+
+    Of an hour that comes twice when the clocks go back, the first counts, but for what is due each
+    hour. A time that is skipped when they go forward is due as much later as they were moved.
+
+    >>> next_time("0 6 * * mon-fri", "Europe/Berlin", datetime(2026, 3, 28, 12, tzinfo=UTC))
+    datetime.datetime(2026, 3, 30, 4, 0, tzinfo=datetime.timezone.utc)
+    """
+    zone = ZoneInfo(timezone)
+    found = _parsed(cron)
+    # A day before: what is skipped at midnight is due on the next day.
+    day = after.astimezone(zone).date() - timedelta(days=1)
+    for _ in range(_LONGEST_DAYS):
+        if found.names(day):
+            moments = (moment for moment in found.moments(day, zone) if moment > after)
+            if (moment := min(moments, default=None)) is not None:
+                return moment
+        day += timedelta(days=1)
+    raise ValueError(f"cron {cron!r} names no day")
+
+
+_LONGEST_DAYS = 8 * 366 + 2
+"""From one 29th of February to the next, where a century has none."""
+
+
+@dataclass(frozen=True)
+class _Cron:
+    """The values of an expression's fields.
+
+    By an old rule, two fields that both restrict the day name the days of `either`.
+    """
+
+    minutes: list[int]
+    hours: list[int]
+    days: set[int]
+    months: set[int]
+    weekdays: set[int]
+    either: bool
+    every_hour: bool
+
+    def names(self, day: date) -> bool:
+        by_day, by_weekday = day.day in self.days, (day.weekday() + 1) % 7 in self.weekdays
+        found = by_day or by_weekday if self.either else by_day and by_weekday
+        return found and day.month in self.months
+
+    def moments(self, day: date, zone: ZoneInfo) -> Iterator[datetime]:
+        """The day's moments in UTC; those of an hour that comes twice, twice if it's every hour."""
+        for hour, minute in product(self.hours, self.minutes):
+            for fold in (0, 1) if self.every_hour else (0,):
+                local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone, fold=fold)
+                yield local.astimezone(UTC)
+
+
+@cache
+def _parsed(cron: str) -> _Cron:
+    parts = _SHORTHANDS.get(cron, cron).split()
+    minutes, hours, days, months, weekdays = (
+        _values(part, field) for part, field in zip(parts, _FIELDS, strict=True)
+    )
+    return _Cron(
+        sorted(minutes),
+        sorted(hours),
+        days,
+        months,
+        {weekday % 7 for weekday in weekdays},
+        either=not (parts[2].startswith("*") or parts[4].startswith("*")),
+        every_hour=parts[1].startswith("*"),
+    )
 
 
 def _values(part: str, field: _Range) -> set[int]:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from membrane_sync.formulas.errors import FormulaError
 from membrane_sync.formulas.evaluator import MAX_DEPTH, TOO_DEEP, operator_of
 from membrane_sync.formulas.locators import steps_of, text_of
+from membrane_sync.formulas.lookups import SCHEMA_TYPES
 from membrane_sync.formulas.shapes import (
     Path,
     cases_of,
@@ -72,6 +73,16 @@ def variables(formula: Value) -> set[str]:
             steps = _outside(steps_of(locator), part.items)
             read |= set() if steps is None else {text_of(steps)}
     return read
+
+
+def references(formula: Value) -> Iterator[tuple[Path, str, str]]:
+    """Where a formula names an element by a fixed key, with the element's kind."""
+    for part in _parts(formula):
+        operator = operator_of(part.node) if isinstance(part.node, dict) else None
+        if operator is not None and operator.name in _NAMING:
+            args = part.node[operator.name]
+            for steps, kind, key in _NAMING[operator.name](args):
+                yield (*part.path, operator.name, *steps), kind, key
 
 
 def _parts(formula: Value) -> Iterator[_Part]:
@@ -140,6 +151,20 @@ def _case_parts(args: Value) -> Iterable[tuple[Path, Value]]:
     yield from _options("default")(args)
 
 
+def _lookup_parts(args: Value) -> Iterable[tuple[Path, Value]]:
+    query: Value = args["query"] if has(args, "query") else None
+    if isinstance(query, dict):
+        yield from ((("query", name), value) for name, value in query.items())
+    yield from _options("collection")(args)
+
+
+def _python_parts(args: Value) -> Iterable[tuple[Path, Value]]:
+    given: Value = args["arguments"] if has(args, "arguments") else None
+    if isinstance(given, dict):
+        return [(("arguments", name), value) for name, value in given.items()]
+    return [(("arguments", i), v) for i, v in enumerate(given)] if is_array(given) else []
+
+
 _EVALUATED: Final[dict[str, Callable[[Value], Iterable[tuple[Path, Value]]]]] = {
     "$var": _nothing,
     "$plain": _nothing,
@@ -149,8 +174,50 @@ _EVALUATED: Final[dict[str, Callable[[Value], Iterable[tuple[Path, Value]]]]] = 
     "$map": _map_parts,
     "$case": _case_parts,
     "$iterate": _options("source", "item"),
+    "$lookup": _lookup_parts,
+    "$python": _python_parts,
+    "$findAppRecordId": _options("recordId", "dataLinkTable"),
+    "$findExternalRecordId": _options("recordId", "dataLinkTable"),
 }
 """Which of its arguments an operator evaluates, where that is not simply all of them."""
+
+
+def _named_table(args: Value) -> Iterator[tuple[Path, str, str]]:
+    table: Value = args.get("dataLinkTable") if isinstance(args, dict) else None
+    if isinstance(table, str):
+        yield ("dataLinkTable",), "data_link_table", table
+    elif has(table, "key") and isinstance(table["key"], str):
+        yield ("dataLinkTable", "key"), "data_link_table", table["key"]
+
+
+def _named_collection(args: Value) -> Iterator[tuple[Path, str, str]]:
+    collection: Value = args.get("collection") if isinstance(args, dict) else None
+    if has(collection, "key") and isinstance(collection["key"], str):
+        yield ("collection", "key"), "data_collection", collection["key"]
+
+
+def _named_schema(args: Value) -> Iterator[tuple[Path, str, str]]:
+    if isinstance(args, str):
+        yield (), "data_schema", args
+    elif has(args, "key") and isinstance(args["key"], str):
+        kinds = dict(zip(SCHEMA_TYPES, ("data_collection", "data_schema"), strict=True))
+        if args.get("type") in [*kinds]:
+            yield ("key",), kinds[args["type"]], args["key"]
+
+
+def _named_function(args: Value) -> Iterator[tuple[Path, str, str]]:
+    if has(args, "function") and isinstance(args["function"], str):
+        yield ("function",), "hook", args["function"]
+
+
+_NAMING: Final[dict[str, Callable[[Value], Iterator[tuple[Path, str, str]]]]] = {
+    "$findAppRecordId": _named_table,
+    "$findExternalRecordId": _named_table,
+    "$lookup": _named_collection,
+    "$dataSchemaRef": _named_schema,
+    "$python": _named_function,
+}
+"""The operators that name elements of the project."""
 
 
 def _locators_of(node: Value) -> list[Value]:

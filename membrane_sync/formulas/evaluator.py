@@ -91,11 +91,10 @@ class Operator:
     name: str
     function: ValueFunction | None = None
     lazy: CallFunction | None = None
-    runnable: bool = True
 
 
 OPERATORS: Final[dict[str, Operator]] = {}
-"""Every operator by its name, `$concat`; those not runnable here are known but refused."""
+"""Every operator by its name, `$concat`."""
 
 
 def formula(name: str) -> Callable[[ValueFunction], ValueFunction]:

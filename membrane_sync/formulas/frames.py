@@ -14,6 +14,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from membrane_sync.arrow import text_array
+
 CHUNK: Final = 4096
 """Rows that one thread takes at a time."""
 
@@ -28,6 +30,11 @@ MACROS: Final = {
         ELSE x NOT IN ('true', 'false', 'null') END""",
     "is_object(x)": "coalesce(ord(x) = 123, false)",
     "is_list(x)": "coalesce(ord(x) = 91, false)",
+    # A number as Python writes integers, and one that is no infinity.
+    "is_whole(x)": "ord(x) BETWEEN 45 AND 57 AND NOT regexp_matches(x, '[.eI]')",
+    "is_finite(x)": "ord(x) BETWEEN 45 AND 57 AND NOT contains(x, 'I')",
+    "has_no_objects(x)": """NOT (contains(x, '{') OR contains(x, 'NaN')
+        OR contains(x, 'Infinity'))""",
     "items(x)": "json_extract(x::VARCHAR, '$[*]')::VARCHAR[]",
     "leaves(j, paths)": "json_extract(j, paths)::VARCHAR[]",
     "is_text(x)": "coalesce(ord(x) = 34, false)",
@@ -36,6 +43,16 @@ MACROS: Final = {
     "truthy(x)": """coalesce(
         x NOT IN ('null', 'false', '""', '0', '0.0', '-0.0', 'NaN'), false)""",
     "inside(x)": "substr(x, 2, length(x) - 2)",
+    # A value as another type, where that's plain to see; else as it is.
+    "as_text(x)": """CASE WHEN ord(x) = 34 OR strlen(x) > 99 THEN x
+        WHEN is_finite(x) OR x IN ('true', 'false') THEN '"' || x || '"' ELSE x END""",
+    "as_whole(x)": """CASE WHEN ord(x) = 34 AND regexp_full_match(x, '"(0|-?[1-9][0-9]{0,17})"')
+        THEN inside(x) ELSE x END""",
+    "as_number(x)": r"""CASE WHEN ord(x) <> 34 THEN x
+        WHEN regexp_full_match(x, '"(0|-?[1-9][0-9]{0,9})"') THEN inside(x) || '.0'
+        WHEN regexp_full_match(x, '"-?(0|[1-9][0-9]{0,9})\.[1-9]"') THEN inside(x)
+        ELSE x END""",
+    "as_boolean(x)": """CASE WHEN x IN ('"true"', '"false"') THEN inside(x) ELSE x END""",
     # What String(x) gives, escaped; NULL for an absent value. Not for what `unspeakable` tells.
     "js_text(x)": """CASE
         WHEN ord(x) = 34 THEN inside(x)
@@ -77,7 +94,12 @@ MACROS: Final = {
 
 
 def query(sql: str, texts: Sequence[str | None]) -> list[Any]:
-    """The one column that the SQL gives for the table `input`, whose column `j` holds the texts.
+    """The one column that the SQL gives for each text, as `columns` has it."""
+    return columns(sql, texts)[0]
+
+
+def columns(sql: str, texts: Sequence[str | None]) -> list[list[Any]]:
+    """What the SQL gives for the table `input`, whose column `j` holds the texts, by column.
 
     Texts that DuckDB can't read are NULL to the SQL.
     """
@@ -100,21 +122,22 @@ def _database(_process: int) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[Any]:
-    rows = pa.table({"j": column}).to_batches(max_chunksize=CHUNK)
-    cursor.register("input", pa.Table.from_batches(rows, pa.schema({"j": pa.string()})))
-    return [row[0] for row in cursor.execute(sql).fetchall()]
+def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[list[Any]]:
+    chunks = pa.table({"j": column}).to_batches(max_chunksize=CHUNK)
+    cursor.register("input", pa.Table.from_batches(chunks, pa.schema({"j": pa.string()})))
+    # By Arrow: rows as tuples would cost as much as the query, since Python tracks each of them.
+    return [column.to_pylist() for column in cursor.sql(sql).to_arrow_table().columns]
 
 
 def _column(texts: Sequence[str | None]) -> pa.Array:
     try:
-        return pa.array(texts, pa.string())
+        return text_array(texts)
     except (ValueError, pa.ArrowException):  # half of a surrogate pair is no UTF-8
-        return pa.array([text if _encodable(text) else None for text in texts], pa.string())
+        return text_array([text if _encodable(text) else None for text in texts])
 
 
 def _readable(cursor: duckdb.DuckDBPyConnection, texts: Sequence[str | None]) -> list[str | None]:
-    valid = _run(cursor, "SELECT json_valid(j) FROM input", _column(texts))
+    (valid,) = _run(cursor, "SELECT json_valid(j) FROM input", _column(texts))
     return [text if good else None for text, good in zip(texts, valid, strict=True)]
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 from membrane_sync.formulas.copies import Copy
 from membrane_sync.formulas.dates import instant
 from membrane_sync.formulas.evaluator import (
     OPERATORS,
     Call,
-    Operator,
     formula,
     lazy_formula,
     operator_of,
@@ -193,24 +191,6 @@ def deferred(call: Call) -> Value:
     if isinstance(call.args, dict) and operator_of(call.args) is OPERATORS["$var"]:
         return dict(call.args)
     return _filled(call, call.args, "$formula")
-
-
-NOT_RUNNABLE: Final = (
-    "$lookup",
-    "$findExternalRecordId",
-    "$findAppRecordId",
-    "$dataSchemaRef",
-)
-"""Operators of Membrane's that are known here, and refused."""
-
-
-def refuse(call: Call) -> Value:
-    """Fail, so that a formula that can't run is never taken for a literal."""
-    raise call.error(call.args, "is not supported by this version")
-
-
-for _name in NOT_RUNNABLE:
-    OPERATORS[_name] = Operator(_name, lazy=refuse, runnable=False)
 
 
 def _delimiter(call: Call) -> str:

@@ -20,11 +20,14 @@ Rule: TypeAlias = Callable[[Value, Schema], Schema]
 ANY: Final[Schema] = {}
 
 
-def infer_schema(template: Value, schema: Schema) -> Schema:
+def infer_schema(
+    template: Value, schema: Schema, lookup: Callable[[str], Any] = lambda _: None
+) -> Schema:
     """The schema of what a template gives for values of a schema; `{}` where it can't be known.
 
     A variable's schema is taken over as it is, with its title and its format. Any field of the
-    result may be missing, so none is required.
+    result may be missing, so none is required. What the schema names by `$ref` is found by
+    `lookup`, by its key; what it doesn't know may be anything, and so may a circle.
 
     >>> infer_schema(
     ...     {"mail": {"$lower": {"$var": "$.email"}}, "age": {"$var": "$.age"}},
@@ -33,10 +36,35 @@ def infer_schema(template: Value, schema: Schema) -> Schema:
     {'type': 'object', 'properties': {'mail': {'type': 'string'}, 'age': {'type': 'integer'}}}
     """
     try:
-        found = _schema(template, schema)
+        found = _schema(template, _followed(schema, lookup, {}))
         return _with_copies(found, found, set())
     except RecursionError:
         raise FormulaError("", "", None, TOO_DEEP) from None
+
+
+def _followed(schema: Schema, lookup: Callable[[str], Any], known: dict[str, Schema]) -> Schema:
+    """The schema with what it names in its place; words beside a `$ref` win."""
+    own = {word: part for word, part in schema.items() if word != "$ref"}
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        key = reference.removeprefix("schemas/")
+        if key not in known:
+            known[key] = ANY  # what names itself within itself may be anything there
+            known[key] = _followed(lookup(key) or ANY, lookup, known)
+        own = {**known[key], **own}
+    for word in ("items", "additionalProperties"):
+        if isinstance(schema.get(word), dict):
+            own[word] = _followed(schema[word], lookup, known)
+    if isinstance(schema.get("properties"), dict):
+        fields = schema["properties"].items()
+        own["properties"] = {
+            name: _followed(part, lookup, known) if isinstance(part, dict) else part
+            for name, part in fields
+        }
+    if isinstance(schema.get("anyOf"), list):
+        options = [option for option in schema["anyOf"] if isinstance(option, dict)]
+        own["anyOf"] = [_followed(option, lookup, known) for option in options]
+    return own
 
 
 def schema_at(schema: Schema, steps: Iterable[Step]) -> Schema:

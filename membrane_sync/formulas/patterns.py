@@ -1,4 +1,4 @@
-"""`$regex`: find or replace what a pattern matches, in a time that the text's length bounds.
+"""Patterns, of `$regex` and of data schemas, searched in a time that the text's length bounds.
 
 RE2 never backtracks, so a search takes at most the pattern's size times the text's length; both
 are limited here, and so is the time of replacing, which searches again after each match.
@@ -55,10 +55,10 @@ def _compile(pattern: str, ignore_case: bool) -> Any:
         found = re2.compile(pattern, options)
     except (re2.error, UnicodeEncodeError):
         raise ValueError(
-            "has a pattern that can't be read; look-arounds and references back are not supported"
+            "can't be read; look-arounds and references back are not supported"
         ) from None
     if found.programsize > MAX_PROGRAM:
-        raise ValueError("has a pattern that is too large; use smaller numbers of repetitions")
+        raise ValueError("is too large; use smaller numbers of repetitions")
     return found
 
 
@@ -66,7 +66,27 @@ def compiled(pattern: Value, ignore_case: bool = False) -> Any:
     """The pattern, ready to search with; ValueError says what is wrong with it."""
     if not isinstance(pattern, str) or not pattern:
         raise ValueError("needs a pattern, which is a text")
-    return _compile(pattern, ignore_case)
+    try:
+        return _compile(pattern, ignore_case)
+    except ValueError as error:
+        raise ValueError(f"has a pattern that {error}") from None
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Is the pattern of a data schema found anywhere in the text? ValueError if it can't be read.
+
+    A text of more than MAX_TEXT characters matches no pattern.
+    """
+    try:
+        found = _compile(pattern, False)
+    except ValueError as error:
+        raise ValueError(f"the pattern {error}") from None
+    if len(text) > MAX_TEXT:
+        return False
+    try:
+        return found.search(text) is not None
+    except UnicodeEncodeError:
+        return False  # half a surrogate pair, which no pattern can name
 
 
 def _found(pattern: Any, text: str, group: Value) -> Value:

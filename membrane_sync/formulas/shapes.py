@@ -10,6 +10,7 @@ from membrane_sync.formulas.evaluator import OPERATORS, operator_of
 from membrane_sync.formulas.filters import COMPARISONS, FILTERS
 from membrane_sync.formulas.jsonata import problem_of
 from membrane_sync.formulas.locators import parse
+from membrane_sync.formulas.lookups import SCHEMA_TYPES
 from membrane_sync.formulas.patterns import compiled
 from membrane_sync.formulas.texts import UNITS
 from membrane_sync.formulas.values import Step, Value, is_array
@@ -27,8 +28,6 @@ def problems_of(node: dict[str, Value]) -> Found:
     if operator is None:
         if isinstance(first, str) and first.startswith("$"):
             yield (), f"{first} is no operator{_nearest(first, OPERATORS)} $plain keeps it as it is"
-    elif not operator.runnable:
-        yield (), f"{operator.name} is not supported by this version"
     elif operator.name == "$eval":
         yield from _eval_problems(node)
     elif operator.name in SHAPES:
@@ -170,6 +169,45 @@ def _date_problems(args: Value) -> Found:
         yield ("unit",), f"$date needs a unit that is {' or '.join(UNITS)}"
 
 
+def _link_problems(name: str) -> Shape:
+    def problems(args: Value) -> Found:
+        yield from _option_problems(name, ("recordId",), ("dataLinkTable",))(args)
+        table = args.get("dataLinkTable") if isinstance(args, dict) else None
+        if table is not None and not isinstance(table, (str, dict)):
+            yield ("dataLinkTable",), f"{name} needs a dataLinkTable with a key"
+
+    return problems
+
+
+def _lookup_problems(args: Value) -> Found:
+    others = ("createIfNotFound", "create", "collection")
+    yield from _option_problems("$lookup", ("query",), others)(args)
+    if has(args, "query") and not (isinstance(args["query"], dict) and args["query"]):
+        yield ("query",), "$lookup needs a query, an object of fields and values"
+
+
+def _schema_problems(args: Value) -> Found:
+    if isinstance(args, str) or (isinstance(args, dict) and operator_of(args)):
+        return
+    yield from _option_problems("$dataSchemaRef", ("type", "key"), ("parameters",))(args)
+    kind = args.get("type") if isinstance(args, dict) else None
+    if isinstance(kind, str) and kind not in SCHEMA_TYPES:
+        yield ("type",), f"$dataSchemaRef needs a type that is {' or '.join(SCHEMA_TYPES)}"
+
+
+def _python_problems(args: Value) -> Found:
+    yield from _option_problems("$python", ("function",), ("arguments",))(args)
+    if not isinstance(args, dict) or operator_of(args):
+        return
+    if not isinstance(args.get("function", ""), str):
+        yield ("function",), "$python needs the name of a function, as it is"
+    arguments = args.get("arguments", {})
+    if not isinstance(arguments, (dict, list, tuple)) or (
+        isinstance(arguments, dict) and operator_of(arguments)
+    ):
+        yield ("arguments",), "$python needs arguments by name, or a list of them"
+
+
 def _now_problems(args: Value) -> Found:
     if args not in (None, {}):
         yield (), "$now takes no arguments; write $now: {}"
@@ -202,6 +240,11 @@ SHAPES: Final[dict[str, Shape]] = {
     "$date": _date_problems,
     "$now": _now_problems,
     "$default": _option_problems("$default", ("value", "default")),
+    "$findAppRecordId": _link_problems("$findAppRecordId"),
+    "$findExternalRecordId": _link_problems("$findExternalRecordId"),
+    "$lookup": _lookup_problems,
+    "$python": _python_problems,
+    "$dataSchemaRef": _schema_problems,
     **{n: _list_problems(n) for n in ("$and", "$or", "$firstNotEmpty", "$mergeObjects")},
 }
 """What the arguments of an operator have to look like, where that matters."""

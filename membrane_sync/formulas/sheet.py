@@ -125,9 +125,14 @@ def _path(steps: tuple[Step, ...]) -> str:
     if not steps:
         return "$"
     if len(names) == len(steps):
-        return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+        return "".join(map(pointer, names))
     if any(not name or name.isdigit() or set(name) & set('"\\*') for name in names):
         raise Unplannable
     if any(step >= 2**31 for step in steps if isinstance(step, int)):
         raise Unplannable
     return "$" + "".join(f"[{s}]" if isinstance(s, int) else f'."{s}"' for s in steps)
+
+
+def pointer(name: str) -> str:
+    """A name as one step of a JSON pointer (RFC 6901)."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")

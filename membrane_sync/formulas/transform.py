@@ -251,6 +251,21 @@ def _deferred(node: dict[str, Value], mapping: Value) -> Value:
     return node if is_variable else _argument(node, mapping)
 
 
+def _function(node: dict[str, Value], mapping: Value) -> Value:
+    """Arguments that are gone become null, as absent ones are to the function."""
+    args = node["$python"]
+    given = args.get("arguments") if isinstance(args, dict) else None
+    if not given or not isinstance(given, (dict, list, tuple)):
+        return node
+    names: Value = given if isinstance(given, dict) else range(len(given))
+    found = {name: _transformed(given[name], mapping) for name in names}
+    if all(value is MISSING for value in found.values()):
+        return MISSING
+    filled = {name: None if value is MISSING else value for name, value in found.items()}
+    arguments: Value = filled if isinstance(given, dict) else [*filled.values()]
+    return {"$python": {**args, "arguments": arguments}}
+
+
 def _with_default(node: dict[str, Value], mapping: Value) -> Value:
     args = node["$default"]
     if not isinstance(args, dict) or operator_of(args) is not None:
@@ -282,6 +297,7 @@ _RULES: Final[dict[str, Rule]] = {
     "$findExternalRecordId": _needing("recordId"),
     "$findAppRecordId": _needing("recordId"),
     "$lookup": _needing("query"),
+    "$python": _function,
 }
 """The operators whose formulas are not simply their transformed argument."""
 

@@ -6,16 +6,16 @@ import dagster as dg
 
 from membrane_sync.errors import ProjectError
 from membrane_sync.orchestration.assets import sync_assets
+from membrane_sync.orchestration.batch_job import batch_job, due_sensor
 from membrane_sync.orchestration.jobs import sync_job
-from membrane_sync.orchestration.resources import MembraneResource
-from membrane_sync.orchestration.schedules import sync_schedule
+from membrane_sync.orchestration.resources import MembraneResource, remember
 from membrane_sync.orchestration.sensors import connections_sensor
 from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
 
 
 def build_definitions(root: Path) -> dg.Definitions:
-    """Assets, jobs, schedules and sensors of the project at `root`.
+    """Assets, jobs and sensors of the project at `root`.
 
     Raises ProjectError with all problems of the declarations, which Dagster's UI shows.
     """
@@ -24,14 +24,13 @@ def build_definitions(root: Path) -> dg.Definitions:
     if problems:
         raise ProjectError(problems)
     syncs = [sync for integration in project.integrations for sync in project.syncs(integration)]
-    schedules = [sync_schedule(project, sync) for sync in syncs]
+    remember(project)
     return dg.Definitions(
         assets=[
             a for integration in project.integrations for a in sync_assets(project, integration)
         ],
-        jobs=[sync_job(sync) for sync in syncs],
-        schedules=[schedule for schedule in schedules if schedule is not None],
-        sensors=[connections_sensor(project.integrations)],
+        jobs=[*(sync_job(sync) for sync in syncs), batch_job()],
+        sensors=[connections_sensor(project.integrations), due_sensor(project)],
         resources={"membrane": MembraneResource(root=str(root))},
         executor=dg.in_process_executor,
     )

@@ -34,7 +34,10 @@ def launch(root: Path, connections: Sequence[str]) -> bool:
                 result = job.execute_in_process(
                     instance=instance,
                     partition_key=record.key,
-                    tags={translator.CONNECTION_TAG: record.key},
+                    tags={
+                        translator.CONNECTION_TAG: record.key,
+                        translator.SYNC_TAG: sync.sync.key,
+                    },
                     raise_on_error=False,
                 )
                 successes.append(result.success)

@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from membrane_sync.project.project import Project
+
 if TYPE_CHECKING:
     from membrane_sync.bootstrap import Runtime
+
+
+_projects: dict[str, Project] = {}
+
+
+def remember(project: Project) -> None:
+    """Use the project as this process has loaded and checked it, at each tick and in its run."""
+    _projects[str(project.root)] = project
 
 
 class MembraneResource(dg.ConfigurableResource[None]):
@@ -21,12 +31,13 @@ class MembraneResource(dg.ConfigurableResource[None]):
         from membrane_sync.bootstrap import Runtime, open_runtime
 
         if self._runtime is None:
-            self._runtime = open_runtime(Path(self.root))
+            project = _projects.get(self.root)
+            self._runtime = Runtime(project) if project else open_runtime(Path(self.root))
         assert isinstance(self._runtime, Runtime)
         return self._runtime
 
     def teardown_after_execution(self, _: dg.InitResourceContext) -> None:
-        """Give back the ledger's database connections."""
+        """Give back the database connections."""
         if self._runtime is not None:
-            self._runtime.ledger.close()
+            self._runtime.close()
             self._runtime = None

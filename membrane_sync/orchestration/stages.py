@@ -47,6 +47,8 @@ class Stage:
     name: str
     work: Callable[[Task], None]
     numbers: Sequence[str]
+    changes: Sequence[str]
+    """Those that are zero if nothing of the asset changed."""
     rows: Callable[[ResolvedSync], str]
     """The query that counts the rows the asset has for the connection."""
 
@@ -79,7 +81,7 @@ def _chosen(
 ) -> ResolvedSync:
     """The sync as the connection sees it; raises NotFound if it takes part in none of them."""
     wanted = context.run.tags.get(translator.SYNC_TAG)
-    mine = {sync.sync.key: sync for sync in runtime.syncs(connection) if sync.sync.key in keys}
+    mine = {sync.sync.key: sync for sync in runtime.syncs(connection) if sync.declared_key in keys}
     if wanted in mine:
         return mine[wanted]
     return next(iter(mine.values()), None) or runtime.sync(keys[0], connection)
@@ -102,7 +104,8 @@ def _run(
         failed_before = report.failed
         stage.work(Task(sync, parties, report, context.run.run_id, mode))
         report.seconds += monotonic() - started
-    metadata = {name: getattr(report, name) for name in stage.numbers}
+    quota = getattr(parties.api, "quota_left", None)
+    metadata = report_metadata(stage, report, mode=mode, quota_left=quota)
     metadata["failed"] = report.failed - failed_before
     if metadata["failed"]:
         context.log.warning(
@@ -115,10 +118,21 @@ def _run(
             f"{connection.key}: map: dropped fields that the data schema doesn't take: {names}"
         )
         metadata["dropped_fields"] = report.dropped_fields
+    return {"dagster/partition_row_count": _rows(stage, runtime, connection, sync), **metadata}
+
+
+def report_metadata(
+    stage: Stage, report: "Report", *, mode: Mode = "incremental", quota_left: int | None = None
+) -> dict[str, Any]:
+    """The report's numbers that are the stage's own, as a materialization's metadata."""
+    metadata: dict[str, Any] = {name: getattr(report, name) for name in stage.numbers}
+    metadata["failed"] = report.failed
     if stage is PULL:
         cursors = {"cursor_from": report.cursor_from, "cursor_to": report.cursor_to}
         metadata |= {name: cursor or "none" for name, cursor in cursors.items()} | {"mode": mode}
-    return {"dagster/partition_row_count": _rows(stage, runtime, connection, sync), **metadata}
+        if quota_left is not None:
+            metadata["quota_left"] = quota_left
+    return metadata
 
 
 @contextmanager
@@ -188,6 +202,9 @@ def _links(sync: ResolvedSync) -> str:
 
 _PULLED = ("requests", "pages", "pulled", "created", "updated", "deleted", "unchanged")
 
-PULL = Stage("pull", _pull, _PULLED, _records)
-MAP = Stage("map", _map, ("mapped",), _mapped)
-DELIVER = Stage("deliver", _deliver, ("delivered", "removed", "linked", "unlinked"), _links)
+_CHANGED = ("created", "updated", "deleted")
+_DELIVERED = ("delivered", "removed", "linked", "unlinked")
+
+PULL = Stage("pull", _pull, _PULLED, _CHANGED, _records)
+MAP = Stage("map", _map, ("mapped",), ("mapped",), _mapped)
+DELIVER = Stage("deliver", _deliver, _DELIVERED, _DELIVERED, _links)

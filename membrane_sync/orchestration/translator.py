@@ -40,7 +40,7 @@ def delivered_key(sync: ResolvedSync) -> dg.AssetKey:
 
 def job_name(sync: ResolvedSync) -> str:
     """`sync_kinto_contacts`; Dagster's names allow no dashes."""
-    return f"sync_{_name(sync.integration.key)}_{_name(sync.sync.key)}"
+    return f"sync_{_name(sync.integration.key)}_{_name(sync.declared_key)}"
 
 
 def group_name(integration: str) -> str:

@@ -18,6 +18,7 @@ from membrane_sync.elements.base import KEY_PATTERN
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import NotFound, Problem, ProjectError
 from membrane_sync.formulas.locators import parse
+from membrane_sync.formulas.python import is_calling
 from membrane_sync.ports import DEFAULT_INSTANCE, Override
 from membrane_sync.project.customisation import LAYER, LEDGER, Customisation, Judged, path_text
 from membrane_sync.project.frozen import FROZEN, thawed
@@ -147,6 +148,15 @@ def _judged(view: View, override: Override, mark: Mark) -> Judged:
     return Judged(override, mark, _conflict(parent, override))
 
 
+def _code(path: Path, value: Any, kind: str) -> str:
+    """What would let a tenant choose which of the project's functions runs; empty if nothing."""
+    if is_calling(value) or "$python" in path:
+        return "$python is for files of the project alone; no override may call a function"
+    if kind == "data_schema" and path[:1] == ("function",):
+        return "function is for files of the project alone"
+    return ""
+
+
 def _conflict(parent: Block, override: Override) -> str:
     """Did both sides change what stands at the path, and not to the same?"""
     if value_hash(parent, override.path) == override.parent:
@@ -160,6 +170,8 @@ def _conflict(parent: Block, override: Override) -> str:
 
 def _blocked(view: View, parent: Block, override: Override, mark: Mark) -> str:
     """What keeps the override from being applied at all, as far as its path says."""
+    if reason := _code(override.path, override.value, override.kind):
+        return reason
     if reason := _dead_end(parent, override.path):
         return reason
     above = replace(view, connection="").block(override.kind, override.key)

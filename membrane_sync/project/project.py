@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -27,10 +27,14 @@ from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.sync import Sync
 from membrane_sync.elements.unified_data_model import UnifiedDataModel
-from membrane_sync.errors import NotFound
+from membrane_sync.errors import NotFound, ProjectError
+from membrane_sync.formulas.python import Functions, is_calling
+from membrane_sync.ports import DEFAULT_INSTANCE
 from membrane_sync.project import schemas
+from membrane_sync.project.collections import extended
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
+from membrane_sync.project.hooks import HOOKS, Hooks, called, digest_of, find_hook, hook_files
 from membrane_sync.project.layers import override_layer, resolve
 from membrane_sync.project.loader import (
     CONNECTION,
@@ -55,6 +59,27 @@ from membrane_sync.udm import load_model, model_keys
 E = TypeVar("E", bound=Element)
 
 
+INSTANCE_MARK = "@"
+"""Between a sync's key and an instance's, as in `contacts@emea`; no key has it."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What formulas may name by its key, as one integration or connection sees it."""
+
+    collection: Callable[[str], DataCollection | None] = lambda _: None
+    schema: schemas.Lookup = lambda _: None
+    function: Functions | None = None
+
+
+def stream_name(collection: str, parameters: Mapping[str, Any]) -> str:
+    """Name of a collection's records in the lake; parameters make a stream of their own."""
+    if not parameters:
+        return collection
+    text = json.dumps(parameters, sort_keys=True)
+    return f"{collection}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 @dataclass(frozen=True)
 class ResolvedSync:
     """One sync as one integration, or one connection, sees it: every key become an element."""
@@ -67,15 +92,45 @@ class ResolvedSync:
     mapping: FieldMapping
     schema: DataSchema | None
     links: DataLinkTable
+    names: Names = field(default_factory=Names, compare=False, repr=False)
+    hooks: str = ""
+    """Hash of the functions that the mapping may call; empty if it calls none."""
+    functions: Mapping[str, Callable[..., Any]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """What the connector's hooks.py has, for requests that YAML can't describe."""
+    instance_key: str = DEFAULT_INSTANCE
+
+    def instance(self, instance_key: str) -> ResolvedSync:
+        """The sync under a name of its own, so that it keeps its own records, offsets and runs."""
+        if instance_key == DEFAULT_INSTANCE:
+            return self
+        named = self.sync.model_copy(
+            update={"key": f"{self.sync.key}{INSTANCE_MARK}{instance_key}"}
+        )
+        return replace(self, sync=named, instance_key=instance_key)
 
     @property
+    def declared_key(self) -> str:
+        """The sync's key in its file, whichever instance this is."""
+        return self.sync.key.partition(INSTANCE_MARK)[0]
+
+    def is_made_of(self, kind: str, key: str) -> bool:
+        """Is this element, which overrides may change, a part of the sync?"""
+        parts = {
+            "sync": self.sync,
+            "field_mapping": self.mapping,
+            "data_source": self.source,
+            "data_schema": self.schema,
+            "data_link_table": self.links,
+        }
+        part = parts.get(kind)
+        return part is not None and part.key == key
+
+    @cached_property
     def stream(self) -> str:
         """Name of the collection's records in the lake; parameters make a stream of their own."""
-        parameters = self.source.collection_parameters
-        if not parameters:
-            return self.collection.key
-        text = json.dumps(parameters, sort_keys=True)
-        return f"{self.collection.key}__{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return stream_name(self.collection.key, self.source.collection_parameters)
 
     @cached_property
     def collection_version(self) -> str:
@@ -84,13 +139,14 @@ class ResolvedSync:
         text = json.dumps([shape, self.source.collection_parameters], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Hash of what shapes the mapped records: another hash means mapping everything again."""
         shape = [
             self.mapping.model_dump(mode="json", exclude={"description", "name", "meta"}),
             self.schema.schema_ if self.schema else {},
             self.stream,
+            *filter(None, [self.hooks]),
         ]
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -111,6 +167,7 @@ class Project:
         self.environ = os.environ if environ is None else environ
         self.customisation: Customisation | None = None
         self._elements: dict[tuple[str, str, str, str], Element] = {}
+        self._schemas: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] | None = None) -> Project:
@@ -139,10 +196,11 @@ class Project:
         self, kind: str, key: str, *, integration: str = "", connection: str = ""
     ) -> Block | None:
         """The merged layers of an element with their marks, or None if no layer has it."""
+        blocks = self.documents.blocks
         layers = [
-            block
+            extended(blocks, address, block) if kind == "data_collection" else block
             for address in self._addresses(kind, key, integration, connection)
-            if (block := self.documents.blocks.get(address)) is not None
+            if (block := blocks.get(address)) is not None
         ]
         if not layers:
             return None
@@ -219,6 +277,15 @@ class Project:
             return load_model(key)
         return cast("UnifiedDataModel | None", own)
 
+    def composed(
+        self, integration: str, mapping: FieldMapping, source: DataSource
+    ) -> tuple[FieldMapping, DataSource]:
+        """Mapping and source for this app, where they speak of a unified data model."""
+        unified = self._unified(integration, source)
+        if unified is None:
+            return mapping, source
+        return composed(mapping, unified), narrowed(source, unified)
+
     def _unified(self, integration: str, source: DataSource) -> UnifiedCollection | None:
         """What stands for the source's unified data model in this integration's app."""
         connector = self.connector(integration)
@@ -253,9 +320,7 @@ class Project:
         if collection is None or collection.list_ is None or collection.list_.not_supported:
             return None
         schema = self.get(DataSchema, mapping.data_schema, **layer) if mapping.data_schema else None
-        unified = self._unified(integration, source)
-        if unified is not None:
-            mapping, source = composed(mapping, unified), narrowed(source, unified)
+        mapping, source = self.composed(integration, mapping, source)
         lookup = schemas.lookup_in(self, **layer)
         return ResolvedSync(
             sync=sync,
@@ -266,7 +331,57 @@ class Project:
             mapping=schemas.with_references(mapping, lookup),
             schema=schemas.with_references(schema, lookup) if schema else None,
             links=self.get(DataLinkTable, sync.data_link_table, **layer),
+            names=self.names(integration, connection),
+            hooks=self._hooks(mapping, integration, connection),
+            functions=Hooks(self.root / "connectors" / self.connector(integration).key / HOOKS),
         )
+
+    def _hooks(self, mapping: FieldMapping, integration: str, connection: str) -> str:
+        calls = is_calling([mapping.import_value, mapping.default_import_value])
+        return digest_of(hook_files(self.root, integration, connection)) if calls else ""
+
+    def names(self, integration: str, connection: str = "") -> Names:
+        """What formulas may name, as this connection sees it."""
+
+        def collection(key: str) -> DataCollection | None:
+            found = self.find("data_collection", key, integration=integration)
+            return cast("DataCollection | None", found)
+
+        lookup = schemas.lookup_in(self, integration=integration, connection=connection)
+
+        def schema(key: str) -> Mapping[str, Any] | None:
+            found = lookup(key)
+            return None if found is None else schemas.expanded(found, lookup)
+
+        files = hook_files(self.root, integration, connection)
+
+        @lru_cache
+        def function(name: str) -> Callable[..., Any]:
+            try:
+                return find_hook(files, name)
+            except (NotFound, ProjectError) as error:
+                raise LookupError(str(error)) from None
+
+        return Names(collection, schema, function)
+
+    def schema_of(
+        self, schema: DataSchema, integration: str, connection: str, tenant: Mapping[str, Any]
+    ) -> DataSchema:
+        """The schema as its function gives it for a tenant; itself if it has no function.
+
+        The function is called with `tenant`, once for each project that's loaded. Raises NotFound,
+        or ProjectError, with file and line, where it fails or gives no schema.
+        """
+        if schema.function is None:
+            return schema
+        place = (connection, schema.key, json.dumps(tenant, sort_keys=True, default=str))
+        if place not in self._schemas:
+            layer = {"integration": integration, "connection": connection}
+            files = hook_files(self.root, **layer)
+            given = called(find_hook(files, schema.function), dict(tenant))
+            own = schemas.checked(given, f"data_schema {schema.key}")
+            self._schemas[place] = schemas.expanded(own, schemas.lookup_in(self, **layer))
+        return schema.model_copy(update={"schema_": self._schemas[place]})
 
     def connection(self, key: str) -> Connection | None:
         """What files say of a connection; None if they say nothing."""

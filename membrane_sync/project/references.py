@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator
 
 from membrane_sync.elements import CONNECTOR_KINDS, KINDS
 from membrane_sync.elements.base import IsFormula, IsLocator, IsSchema, RefersTo
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.nearest import nearest
-from membrane_sync.errors import Problem
+from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
+from membrane_sync.formulas.check import references as formula_references
 from membrane_sync.project import schemas
+from membrane_sync.project.collections import circle, extended, is_extended, list_problems
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
 from membrane_sync.project.frozen import thawed
+from membrane_sync.project.hooks import HOOKS, hook_files, hook_names
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTION, CONNECTOR, INTEGRATION, UNIVERSAL, Address
 from membrane_sync.project.located import Block, Steps, mark_at, problem_at
@@ -50,10 +54,12 @@ def _document_problems(project: Project) -> Iterator[Problem]:
         block = _as_seen(project, address, own)
         refining = _REFINING.get(address.layer, ())
         completed = any((layer, address.kind, address.key) in said for layer in refining)
+        completed = completed or is_extended(project.documents.blocks, address)
         wrong = [
             *_shape_problems(project, address, own, block, completed),
             *_value_problems(project, address, own.mark.file, block),
             *_thawed(project, address, own, block),
+            *_collection_problems(project, address, own, block),
         ]
         yield from wrong or _warnings(address, own, block)
 
@@ -65,7 +71,7 @@ _REFINING = {UNIVERSAL: (INTEGRATION, CONNECTION), INTEGRATION: (CONNECTION,)}
 def _as_seen(project: Project, address: Address, own: Block) -> Block:
     """The document merged with the layers below its own."""
     if address.layer == CONNECTOR:
-        return own
+        return extended(project.documents.blocks, address, own)
     return _view_of(project, address).block(address.kind, address.key) or own
 
 
@@ -108,6 +114,39 @@ def element_problems(view: View, kind: str, key: str) -> list[Problem]:
     return problems
 
 
+def _collection_problems(
+    project: Project, address: Address, own: Block, block: Block
+) -> Iterator[Problem]:
+    """A collection that extends itself; lists whose request doesn't send what they rely on."""
+    if address.kind != "data_collection":
+        return
+    name = f"{address.kind} {address.key}"
+    keys = circle(project.documents.blocks, address, own)
+    if keys:
+        yield problem_at(own, ("extends",), f"it extends itself: {' → '.join(keys)}", name)
+    try:
+        element = validated(address.kind, block)
+    except Invalid:
+        return
+    assert isinstance(element, DataCollection)
+    yield from (problem_at(block, *found, name) for found in list_problems(element))
+    for path, message in _missing_request_functions(project, address, element):
+        yield problem_at(block, path, message, name)
+
+
+def _missing_request_functions(
+    project: Project, address: Address, collection: DataCollection
+) -> Iterator[tuple[Steps, str]]:
+    file = project.root / "connectors" / address.scope / HOOKS
+    requests = {("list",): collection.list_, ("deletes", "endpoint"): collection.deletes.endpoint}
+    for path, request in requests.items():
+        function = request.function if request else None
+        if function is not None and function not in hook_names(file):
+            known = hook_names(file)
+            hint = nearest(function, known) if known else f"write it in {address.scope}/{HOOKS}"
+            yield (*path, "function"), f"no function {function!r} in {HOOKS}; {hint}"
+
+
 def _thawed(project: Project, address: Address, own: Block, block: Block) -> Iterator[Problem]:
     """Frozen fields that a connection's file changes."""
     if (address.layer, address.kind) != (CONNECTION, "field_mapping"):
@@ -133,6 +172,10 @@ def _value_problems(
             if mark_at(block, path).file == file:
                 for message in _missing(project, address, kind, key):
                     yield problem_at(block, path, message, name)
+    function = block.get("function") if address.kind == "data_schema" else None
+    if isinstance(function, str) and mark_at(block, ("function",)).file == file:
+        for message in _missing_function(project, address, function):
+            yield problem_at(block, ("function",), message, name)
     if address.kind == INTEGRATION:
         yield from (problem_at(block, *found, name) for found in unset(block, project.environ))
 
@@ -152,14 +195,38 @@ def _references(marked: Marked) -> Iterator[tuple[Steps, str, str]]:
     if isinstance(marked.marker, RefersTo):
         yield (), marked.marker.kind, marked.value
     elif isinstance(marked.marker, IsSchema):
-        yield from ((path, "data_schema", key) for path, key in schemas.references(marked.value))
+        yield from schemas.references(marked.value)
+    elif isinstance(marked.marker, IsFormula):
+        yield from formula_references(marked.value)
 
 
 def _missing(project: Project, address: Address, kind: str, key: str) -> Iterator[str]:
+    if kind == "hook":
+        yield from _missing_function(project, address, key)
+        return
     known = _known(project, address, kind)
     if key not in known and not project.documents.may_hold(kind, key):
         where = " in the settings" if kind == "database" else ""
         yield f"there is no {kind} {key!r}{where}; {nearest(key, known, 'declared are')}"
+
+
+def _missing_function(project: Project, address: Address, name: str) -> Iterator[str]:
+    """A function of a hooks.py that isn't there; or one that nobody would call."""
+    if address.kind not in ("field_mapping", "data_schema"):
+        yield f"a {address.kind} can't call {name!r}: $python is for field mappings alone"
+        return
+    view = _view_of(project, address)
+    files = hook_files(project.root, view.integration, view.connection)
+    if not view.integration:  # what's universal may name what a single app's layer has
+        files += [f for i in project.integrations for f in hook_files(project.root, i)]
+    try:
+        known = sorted({name for file in files for name in hook_names(file)})
+    except ProjectError as error:
+        yield from (str(problem) for problem in error.problems)
+        return
+    if name not in known:
+        hint = nearest(name, known, "there are") if known else "write it in mappings/universal/"
+        yield f"there is no function {name!r} in the hooks.py of mappings/; {hint}"
 
 
 def _known(project: Project, address: Address, kind: str) -> list[str]:

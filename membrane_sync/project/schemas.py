@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from membrane_sync.elements import Element
-from membrane_sync.elements.data_collection import WriteMethod
+from membrane_sync.elements.data_collection import DataCollection, WriteMethod
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Problem
+from membrane_sync.formulas import check as check_formula
+from membrane_sync.formulas.lookups import SCHEMA_TYPES
+from membrane_sync.formulas.patterns import matches
+from membrane_sync.formulas.shapes import problems_of as shape_problems
+from membrane_sync.formulas.values import path_text
 from membrane_sync.project.located import Steps
-from membrane_sync.project.patterns import matches
 from membrane_sync.project.validation import Invalid
 
 Found = Iterator[tuple[Steps, str]]
@@ -23,7 +27,12 @@ Found = Iterator[tuple[Steps, str]]
 
 Schema = Mapping[str, Any]
 Lookup = Callable[[str], Schema | None]
-"""The data schema of a key; None where there is none, or where it can't be known."""
+"""The data schema of a key; None where there is none, or where it can't be known.
+
+`data_collection/KEY` stands for the fields of a collection.
+"""
+
+_OF_COLLECTION = "data_collection/"
 
 S = TypeVar("S", DataSchema, FieldMapping)
 
@@ -72,8 +81,9 @@ _KEYWORDS: dict[str, tuple[type, ...]] = {
     "readOnly": _SWITCH,
     "writeOnly": _SWITCH,
     "$ref": _TEXT,
+    "$dataSchemaRef": (str, dict),
     "referenceRecords": (object,),
-    "referenceCollection": (object,),
+    "referenceCollection": _MAPPING,
     "referenceUdm": _TEXT,
     "allowCustom": _SWITCH,
     "isImplied": _SWITCH,
@@ -91,6 +101,7 @@ _WORDS = {
     (int,): "a whole number",
     (str, list): "a type or a list of types",
     (bool, dict): "true, false or a schema",
+    (str, dict): "a key, or a mapping of type and key",
 }
 
 
@@ -106,19 +117,22 @@ def problems(schema: Any) -> Found:
             yield (key,), f"{key} must be {_WORDS[_KEYWORDS[key]]}"
     yield from _unknown_types(schema)
     yield from _unknown_required(schema)
+    yield from _wrong_references(schema)
     yield from _unreadable_pattern(schema)
     for path, inner in _children(schema):
         yield from (((*path, *below), message) for below, message in problems(inner))
 
 
-def references(schema: Any) -> Found:
-    """Where the schema names other data schemas by `$ref`, and their keys."""
+def references(schema: Any) -> Iterator[tuple[Steps, str, str]]:
+    """Where the schema names other schemas by `$ref` or `$dataSchemaRef`; their kinds and keys."""
     if isinstance(schema, dict):
-        reference = schema.get("$ref")
-        if isinstance(reference, str):
-            yield ("$ref",), _key(reference)
+        for word in ("$ref", "$dataSchemaRef"):
+            named = _named(schema, word)
+            if named is not None:
+                kind, _, key = named.rpartition("/")
+                yield (word,), kind or "data_schema", key
         for path, inner in _children(schema):
-            yield from (((*path, *below), key) for below, key in references(inner))
+            yield from (((*path, *below), kind, key) for below, kind, key in references(inner))
 
 
 def fields(schema: Any) -> dict[str, Any]:
@@ -128,9 +142,9 @@ def fields(schema: Any) -> dict[str, Any]:
 
 
 def expanded(schema: Schema, lookup: Lookup) -> dict[str, Any]:
-    """The schema with what it refers to by `$ref` in its place, at every level.
+    """The schema with what it refers to by `$ref` and the like in its place, at every level.
 
-    Words beside a `$ref` win over those of what it names. What `lookup` doesn't know may be
+    Words beside a reference win over those of what it names. What `lookup` doesn't know may be
     anything, and so may a circle, which `membrane check` refuses. Invalid if it gets too large.
     """
     return _Expansion(lookup).of(schema).schema
@@ -140,10 +154,25 @@ def lookup_in(project: Finder, integration: str = "", connection: str = "") -> L
     """The data schemas of a project, as an integration or a connection sees them."""
 
     def lookup(key: str) -> Schema | None:
+        if key.startswith(_OF_COLLECTION):
+            collection = key.removeprefix(_OF_COLLECTION)
+            found = project.find("data_collection", collection, integration=integration)
+            return found.fields_schema if isinstance(found, DataCollection) else None
         found = project.find("data_schema", key, integration=integration, connection=connection)
         return found.schema_ if isinstance(found, DataSchema) else None
 
     return lookup
+
+
+def checked(schema: Any, element: str) -> dict[str, Any]:
+    """A schema that a function gave; Invalid if it is none."""
+    found = [
+        f"{path_text(path)}: {message}".removeprefix(": ") for path, message in problems(schema)
+    ]
+    if found:
+        wrong = [Problem(f"{element}: its function gave no schema: {found[0]}", element=element)]
+        raise Invalid(wrong, [])
+    return dict(schema)
 
 
 def with_references(element: S, lookup: Lookup) -> S:
@@ -211,6 +240,7 @@ class _Expansion:
         named = self._named(schema)
         own = {**schema, **_changed_children(schema, expanded_part)}
         own.pop("$ref", None)
+        own.pop("$dataSchemaRef", None)
         nodes = 1 + named.nodes + sum(part.nodes for part in inner)
         depth = max([named.depth, *(part.depth + 1 for part in inner)])
         if nodes > MAX_NODES or depth > MAX_DEPTH:
@@ -218,11 +248,8 @@ class _Expansion:
         return _Expanded({**named.schema, **own}, nodes, depth)
 
     def _named(self, schema: Schema) -> _Expanded:
-        reference = schema.get("$ref")
-        if not isinstance(reference, str):
-            return _Expanded({}, 0, 0)
-        key = _key(reference)
-        if key in self._within:
+        key = _named(schema, "$ref") or _named(schema, "$dataSchemaRef")
+        if key is None or key in self._within:
             return _Expanded({}, 0, 0)
         if key not in self._known:
             self._within.append(key)
@@ -253,8 +280,29 @@ def _takes(method: WriteMethod, name: str) -> bool:
     return (not method.fields or name in method.fields) and name not in method.excluded_fields
 
 
-def _key(reference: str) -> str:
-    return reference.removeprefix("schemas/")
+def _named(schema: Schema, word: str) -> str | None:
+    """The schema that this word names, as a lookup knows it."""
+    reference = schema.get(word)
+    if isinstance(reference, str):
+        return reference.removeprefix("schemas/")
+    if word == "$ref" or not isinstance(reference, dict):
+        return None
+    key = reference.get("key")
+    if not isinstance(key, str):
+        return None
+    return _OF_COLLECTION + key if reference.get("type") == SCHEMA_TYPES[0] else key
+
+
+def _wrong_references(schema: dict[str, Any]) -> Found:
+    reference = schema.get("$dataSchemaRef")
+    if isinstance(reference, dict):
+        yield from shape_problems({"$dataSchemaRef": reference})
+    collection = schema.get("referenceCollection")
+    if isinstance(collection, dict):
+        if not isinstance(collection.get("key"), (str, dict)):
+            yield ("referenceCollection",), "referenceCollection needs a key"
+        for problem in check_formula(collection):
+            yield ("referenceCollection", *problem.path), problem.message
 
 
 def _fits(value: Any, types: tuple[type, ...]) -> bool:

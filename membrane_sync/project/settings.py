@@ -2,7 +2,8 @@
 
 `${NAME}` in the file takes an environment variable. The environment wins over the file:
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
-`MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
+`MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
+`MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
 paths, in SQLite URLs too, are below the project.
 """
 
@@ -38,6 +39,8 @@ class Settings:
     lock_wait_seconds: float = 60.0
     keep_changes_days: int | None = None
     keep_history_days: int | None = None
+    quota_wait_seconds: float = 300.0
+    lease_seconds: float = 30.0
 
 
 class _Table(BaseModel):
@@ -51,6 +54,8 @@ class _Table(BaseModel):
     lock_wait_seconds: float = Field(default=60.0, ge=0)
     keep_changes_days: int | None = Field(default=None, ge=1)
     keep_history_days: int | None = Field(default=None, ge=1)
+    quota_wait_seconds: float = Field(default=300.0, ge=0)
+    lease_seconds: float = Field(default=30.0, gt=0)
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -94,7 +99,9 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         ledger_url=_absolute(root, ledger or f"sqlite:///{data_dir / 'ledger.db'}"),
         databases={name: _absolute(root, url) for name, url in databases.items()},
         secret_key=environ.get("MEMBRANE_SECRET_KEY"),
-        lock_wait_seconds=_lock_wait(environ, table.lock_wait_seconds),
+        lock_wait_seconds=_seconds(environ, "lock_wait_seconds", table.lock_wait_seconds),
+        quota_wait_seconds=_seconds(environ, "quota_wait_seconds", table.quota_wait_seconds),
+        lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
     )
@@ -117,8 +124,8 @@ def _days(environ: Mapping[str, str], key: str, declared: int | None) -> int | N
     return int(given)
 
 
-def _lock_wait(environ: Mapping[str, str], declared: float) -> float:
-    name = "MEMBRANE_LOCK_WAIT_SECONDS"
+def _seconds(environ: Mapping[str, str], key: str, declared: float) -> float:
+    name = _variable((key,))
     try:
         return float(environ.get(name) or declared)
     except ValueError:

@@ -12,11 +12,7 @@ from membrane_sync.elements import Element
 from membrane_sync.elements.connection import Connection
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
-from membrane_sync.elements.data_schema import DataSchema
-from membrane_sync.elements.data_source import DataSource
-from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
-from membrane_sync.elements.request import ErrorRule
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
 
@@ -34,10 +30,6 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield from _collection(element)
     elif isinstance(element, Sync) and element.direction != "import":
         yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
-    elif isinstance(element, DataSchema) and element.function:
-        yield ("function",), "a schema by function is not supported yet; write it as schema"
-    elif isinstance(element, FieldMapping) and element.unified_export_value is not None:
-        yield ("unified_export_value",), "unified_export_value is not supported yet"
 
 
 def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:
@@ -54,12 +46,7 @@ def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:
 _NOT_YET = "has no effect yet"
 
 _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
-    Connector: {"rate_limits": f"rate_limits {_NOT_YET}; Retry-After is obeyed"},
     DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
-    DataSource: {
-        "pull_updates_interval_seconds": f"pull_updates_interval_seconds {_NOT_YET}; the sync's "
-        "schedule says when it's read"
-    },
     Integration: {
         "authentication_options": f"authentication_options {_NOT_YET}",
         "oauth_callback_url": f"oauth_callback_url {_NOT_YET}",
@@ -79,49 +66,18 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
         yield ("authentication", "type"), f"{kind!r} is not supported yet; use one of {runnable}"
     if connector.authentication.options:
         yield ("authentication", "options"), "a choice of authentications is not supported yet"
-    yield from _error_rules(("errors",), connector.errors)
-    if connector.test:
-        yield from _error_rules(("test", "errors"), connector.test.errors)
-
-
-def _error_rules(path: Steps, rules: list[ErrorRule]) -> Iterator[tuple[Steps, str]]:
-    for index, rule in enumerate(rules):
-        if rule.action in ("refresh", "defunct", "skip"):
-            yield (*path, index, "action"), f"action {rule.action!r} is not supported yet"
 
 
 def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
-    if collection.extends:
-        yield ("extends",), "extends is not supported yet; write the collection out"
     if collection.custom_fields:
         yield ("custom_fields",), "custom fields are not supported yet"
-    if collection.deletes.endpoint:
-        yield ("deletes", "endpoint"), "an endpoint of deleted records is not supported yet"
     if collection.list_:
         for path, message in _list(collection.list_):
             yield ("list", *path), message
 
 
 def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
-    for name in ("graphql", "function"):
-        if getattr(method, name) is not None:
-            yield (name,), f"a call by {name} is not supported yet; use path"
     if method.parent:
         yield ("parent",), "lists below a parent are not supported yet"
     if method.conditional:
         yield ("conditional",), "conditional requests are not supported yet"
-    if method.pagination.type == "graphql":
-        yield ("pagination", "type"), "GraphQL connections are not supported yet"
-    if method.pagination.result_cap:
-        yield ("pagination", "result_cap"), "a result cap is not supported yet"
-    yield from _error_rules(("errors",), method.errors)
-    cursor = method.cursor
-    if cursor is not None:
-        if cursor.window_seconds:
-            yield ("cursor", "window_seconds"), "windows are not supported yet"
-        if cursor.filtered_by != "app":
-            yield ("cursor", "filtered_by"), "filtering on our side is not supported yet"
-        if cursor.delta_token is not None:
-            yield ("cursor", "delta_token"), "delta tokens are not supported yet"
-        if cursor.format is not None:
-            yield ("cursor", "format"), "a format is not supported yet; shape $.cursor by formula"

@@ -344,7 +344,8 @@ def _schema_cycles(view: View) -> Iterator[Problem]:
     graph: dict[str, dict[str, Steps]] = {}
     for key in view.keys("data_schema"):
         block = _block(view, "data_schema", key)
-        graph[key] = {named: path for path, named in schemas.references(block.get("schema"))}
+        named = schemas.references(block.get("schema"))
+        graph[key] = {name: path for path, kind, name in named if kind == "data_schema"}
     for cycle in cycles({key: list(named) for key, named in graph.items()}):
         path = ("schema", *graph[cycle[0]][cycle[1]])
         message = f"data schemas refer to each other in a cycle: {' → '.join(cycle)}"

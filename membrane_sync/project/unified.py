@@ -1,8 +1,9 @@
 """From a unified data model to one app: which collection, and what a universal mapping becomes.
 
-A universal mapping reads the fields of a model (`$.primaryEmail`). A connector says in
-`unified_data_models` which of its collections stands for the model, and how that one's fields give
-the model's. Put together, they are a mapping for the app; what the app doesn't have drops out.
+A universal mapping reads the fields of a model (`$.primaryEmail`), or gives them on export. A
+connector says in `unified_data_models` which of its collections stands for the model, and how that
+one's fields give the model's and are given by them. Put together, they are a mapping for the app;
+what either side doesn't have drops out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from membrane_sync.elements.connector import CollectionMapping, Connector, UnifiedMapping
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
-from membrane_sync.elements.unified_data_model import UnifiedDataModel
+from membrane_sync.elements.unified_data_model import ModelFallback, UnifiedDataModel
 from membrane_sync.formulas import MISSING
 from membrane_sync.formulas.transform import fill_fields, transform_variables
 
@@ -26,12 +27,15 @@ Models = Callable[[str], UnifiedDataModel | None]
 class UnifiedCollection:
     """The collection that stands for a model in one app.
 
-    `fields` gives the model's fields by formulas over the collection's; None if they are the same.
+    `fields` gives the model's fields by formulas over the collection's, `to_fields` the other way
+    round; None if they are the same. `fallbacks` give fields of the model by others.
     """
 
     key: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     fields: Any = None
+    to_fields: Any = None
+    fallbacks: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
 def unified_collection(
@@ -42,33 +46,52 @@ def unified_collection(
     With `key`, what the connector says of that very collection, if anything.
     """
     model = models(udm)
-    for name, translation in _candidates(udm, model):
-        unified = connector.unified_data_models.get(name)
+    fallbacks = model.field_fallbacks if model is not None else {}
+    for candidate in _candidates(udm, model):
+        unified = connector.unified_data_models.get(candidate.udm)
         chosen = _chosen(unified, key) if unified is not None else None
         if chosen is not None:
-            fields = _translated(chosen.fields_from_collection, translation)
-            if model is not None and fields is not None:
-                fields = fill_fields(fields, model.field_fallbacks)
-            return UnifiedCollection(chosen.key, chosen.parameters, fields)
+            fields = _translated(chosen.fields_from_collection, candidate.import_fields)
+            if fields is not None:
+                fields = fill_fields(fields, fallbacks)
+            to_fields = _translated(candidate.export_fields, chosen.fields_to_collection)
+            return UnifiedCollection(chosen.key, chosen.parameters, fields, to_fields, fallbacks)
     return None
 
 
 def composed(mapping: FieldMapping, collection: UnifiedCollection) -> FieldMapping:
-    """The field mapping with an import value for the collection, out of its value for the model.
+    """The field mapping with values for the collection, out of its values for the model.
 
-    One that says itself how to import from this app stays as it is.
+    In a direction for which it says itself what this app needs, it stays as it is.
     """
-    if mapping.import_value is not None:
-        return mapping
-    unified = mapping.unified_import_value
-    if unified is None:
-        unified = mapping.default_import_value
-    if unified is None:
-        return mapping
-    value = (
-        unified if collection.fields is None else transform_variables(unified, collection.fields)
+    return mapping.model_copy(
+        update={
+            "import_value": _import_value(mapping, collection),
+            "export_value": _export_value(mapping, collection),
+        }
     )
-    return mapping.model_copy(update={"import_value": None if value is MISSING else value})
+
+
+def _import_value(mapping: FieldMapping, collection: UnifiedCollection) -> Any:
+    own, unified = mapping.import_value, mapping.unified_import_value
+    unified = mapping.default_import_value if unified is None else unified
+    if own is not None or unified is None or collection.fields is None:
+        return unified if own is None else own
+    return _or_none(transform_variables(unified, collection.fields))
+
+
+def _export_value(mapping: FieldMapping, collection: UnifiedCollection) -> Any:
+    own, unified = mapping.export_value, mapping.unified_export_value
+    unified = mapping.default_export_value if unified is None else unified
+    if own is not None or unified is None or collection.to_fields is None:
+        return unified if own is None else own
+    return _or_none(
+        transform_variables(collection.to_fields, fill_fields(unified, collection.fallbacks))
+    )
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is MISSING else value
 
 
 def narrowed(source: DataSource, collection: UnifiedCollection) -> DataSource:
@@ -77,11 +100,10 @@ def narrowed(source: DataSource, collection: UnifiedCollection) -> DataSource:
     return source.model_copy(update={"collection_parameters": parameters})
 
 
-def _candidates(udm: str, model: UnifiedDataModel | None) -> Iterator[tuple[str, Any]]:
+def _candidates(udm: str, model: UnifiedDataModel | None) -> Iterator[ModelFallback]:
     """The model itself, then those that can stand in, with how their fields translate."""
-    yield udm, None
-    for fallback in model.udm_fallbacks if model is not None else ():
-        yield fallback.udm, fallback.import_fields
+    yield ModelFallback(udm=udm)
+    yield from model.udm_fallbacks if model is not None else ()
 
 
 def _chosen(unified: UnifiedMapping, key: str | None) -> CollectionMapping | None:
@@ -94,7 +116,8 @@ def _chosen(unified: UnifiedMapping, key: str | None) -> CollectionMapping | Non
 
 
 def _translated(fields: Any, translation: Any) -> Any:
+    """The translation over what these fields are made from; each of the two may be left out."""
     if fields is None or translation is None:
-        return fields
+        return fields if translation is None else translation
     value = transform_variables(translation, fields)
     return {} if value is MISSING else value

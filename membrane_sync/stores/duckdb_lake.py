@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ from membrane_sync.records import (
 )
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.contract import discarded, note_discarded, refused
-from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.lake_file import LakeFile, Memory
+from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
 from membrane_sync.stores.page_log import FilePageLog
 from membrane_sync.stores.retention import Retention, drop_old
 from membrane_sync.stores.stream_rules import StreamRules
@@ -54,6 +56,7 @@ class DuckDbLake:
     `schemas` are the collections' field schemas by stream: their properties become typed columns.
     `rules` say by stream what happens to undeclared fields, old versions and deleted records;
     `retention` what `tidy` drops of the past.
+    `epoch` is that of the lease it's written under, `memory` one to work in that others use, too.
     """
 
     def __init__(
@@ -64,16 +67,27 @@ class DuckDbLake:
         rules: Mapping[str, StreamRules] | None = None,
         retention: Retention = _KEEP_ALL,
         wait_seconds: float = 60.0,
+        epoch: int | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.path = path
         self._schemas = schemas or {}
         self._rules = rules or {}
         self._retention = retention
-        self._file = LakeFile(path, wait_seconds)
+        self._file = LakeFile(path, wait_seconds, epoch=epoch, memory=memory)
 
     def close(self) -> None:
         """Give back memory; the file isn't open."""
         self._file.close()
+
+    def let_go(self) -> None:
+        """Let others at the file while something takes long, as a request does."""
+        self._file.let_go()
+
+    def fence_off(self) -> None:
+        """Refuse from now on what an earlier lease still wants to write; makes the lake."""
+        with self._file.writing("take the connection over"), self._file.transaction():
+            pass
 
     # --- 2 store ---------------------------------------------------------------------------------
 
@@ -91,15 +105,18 @@ class DuckDbLake:
         with self._file.writing(f"store {batch.stream}"), self._file.transaction():
             tables = self._tables(batch.stream, batch.run_id)
             self._ensure(batch.stream, tables)
+            if batch.part:
+                self._pass_old_tombstones(batch)
             self._file.execute(_MATCHED.format(table=tables.records.sql))
             self._leave_unchanged(batch)
             self._file.execute(_STAGED)
+            missed = self._missed(batch)
             to_parse = _TO_PARSE.format(stream=literal(batch.stream))
             misfits = tables.parse(to_parse, written=_WRITTEN)
             letters = [*batch.dead_letters, *_misfit_letters(batch.stream, misfits)]
             if rules.contract == "freeze":
                 letters += self._refuse(batch.stream, rules, misfits)
-            counts = self._counts()
+            counts = replace(self._counts(), missed=missed)
             if counts.written:
                 self._write_records(batch, tables, counts)
             if batch.scan:
@@ -111,7 +128,7 @@ class DuckDbLake:
             self._write_cursor(batch)
             self._write_pages(batch)
         failed = len({letter.external_id for letter in letters})
-        return StoreCounts(counts.created, counts.updated, counts.deleted, counts.unchanged, failed)
+        return replace(counts, failed=failed)
 
     def pages(self, stream: str, reading: str) -> int:
         with self._file.reading("read a reading's pages") as there:
@@ -150,10 +167,13 @@ class DuckDbLake:
                 tables.history.close("SELECT external_id FROM gone")
                 self._delete(stream, tables, "SELECT external_id FROM gone")
                 self._append_changes(stream, run_id, "SELECT external_id, 'deleted' FROM gone")
-            for scans in ("scans", "finished_scans"):
-                self._file.execute(f"DELETE FROM lake.{scans} WHERE stream = ?", [stream])
-            self._file.execute("INSERT INTO lake.finished_scans VALUES (?, ?)", [stream, _now()])
+            self._file.execute("DELETE FROM lake.scans WHERE stream = ?", [stream])
+            self._write_scanned(stream)
         return StoreCounts(deleted=gone)
+
+    def note_scan(self, stream: str) -> None:
+        with self._file.writing(f"note the scan of {stream}"), self._file.transaction():
+            self._write_scanned(stream)
 
     def scanned_at(self, stream: str) -> datetime | None:
         with self._file.reading("read a scan's time") as there:
@@ -214,6 +234,8 @@ class DuckDbLake:
         dead_letters: Sequence[DeadLetter],
         offset: Offset,
         schema: Mapping[str, Any],
+        *,
+        waiting: Sequence[str] = (),
     ) -> MappedCounts:
         table = TypedTable(self._file, MAPPED, sync, schema)
         latest = list({record.external_id: record for record in records}.values())
@@ -226,11 +248,29 @@ class DuckDbLake:
             if changed:
                 self._write_mapped(table, changed)
             self._replace_dead_letters("map", sync, _HANDLED, dead_letters)
+            keep_waiting(self._file, sync, _HANDLED, waiting)
             self._write_offset(offset)
         return MappedCounts(changed - deleted, len(latest) - changed, deleted)
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
         return self._mapped(sync, "_seq > ?", after, limit)
+
+    def waiting(self, sync: str, stream: str, after: str, limit: int) -> Sequence[Change]:
+        table = self._records(stream)
+        with self._file.reading(f"read what waits of {sync}") as there:
+            if not there or not table.exists():
+                return []
+            rows = waiting_records(self._file, table, sync, after, limit)
+        return [Change(0, external_id, "updated", payload) for external_id, payload in rows]
+
+    def find_records(
+        self, stream: str, fields: Sequence[Sequence[str | int]], values: Sequence[Sequence[str]]
+    ) -> Sequence[str | None] | None:
+        table = self._records(stream)
+        with self._file.reading(f"look up records of {stream}") as there:
+            if not there or not table.exists():
+                return None
+            return found_records(self._file, table, fields, values)
 
     # --- 4 link, 5 push --------------------------------------------------------------------------
 
@@ -516,19 +556,44 @@ class DuckDbLake:
     def _write_cursor(self, batch: Batch) -> None:
         if batch.cursor is None:
             return
-        self._file.execute("DELETE FROM lake.cursors WHERE stream = ?", [batch.stream])
+        stream = batch.stream + batch.part
+        self._file.execute("DELETE FROM lake.cursors WHERE stream = ?", [stream])
         self._file.execute(
             "INSERT INTO lake.cursors VALUES (?, ?, ?, ?)",
-            [batch.stream, json.dumps(batch.cursor), batch.run_id, _now()],
+            [stream, json.dumps(batch.cursor), batch.run_id, _now()],
         )
 
     def _write_pages(self, batch: Batch) -> None:
         if batch.reading:
-            self._file.execute("DELETE FROM lake.readings WHERE stream = ?", [batch.stream])
+            stream = batch.stream + batch.part
+            self._file.execute("DELETE FROM lake.readings WHERE stream = ?", [stream])
             self._file.execute(
-                "INSERT INTO lake.readings VALUES (?, ?, ?)",
-                [batch.stream, batch.reading, batch.pages],
+                "INSERT INTO lake.readings VALUES (?, ?, ?)", [stream, batch.reading, batch.pages]
             )
+
+    def _write_scanned(self, stream: str) -> None:
+        self._file.execute("DELETE FROM lake.finished_scans WHERE stream = ?", [stream])
+        self._file.execute("INSERT INTO lake.finished_scans VALUES (?, ?)", [stream, _now()])
+
+    def _pass_old_tombstones(self, batch: Batch) -> None:
+        """A list of deletions may tell one again and again, though its record is there again."""
+        told = "t.stream = ? AND t.external_id = i.external_id AND t.hash = i.hash"
+        self._file.execute(
+            f"DELETE FROM incoming_records i USING lake.tombstones t WHERE {told}", [batch.stream]
+        )
+        self._file.execute(
+            "INSERT INTO lake.tombstones SELECT ?, external_id, hash FROM incoming_records",
+            [batch.stream],
+        )
+
+    def _missed(self, batch: Batch) -> int:
+        if not batch.known:
+            return 0
+        self._file.stage("known", {"external_id": list(batch.known)})
+        return self._file.number(
+            "SELECT count(*) FROM staged SEMI JOIN known USING (external_id) "
+            "WHERE kind IN ('created', 'updated')"
+        )
 
     def _write_offset(self, offset: Offset) -> None:
         self._file.execute("DELETE FROM lake.offsets WHERE consumer = ?", [offset.consumer])

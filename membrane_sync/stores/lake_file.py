@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from membrane_sync.errors import Fatal, LockTimeout
+from membrane_sync.arrow import text_array
+from membrane_sync.errors import Fatal, Fenced, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
 
@@ -50,6 +51,7 @@ CREATE TABLE lake.declarations (name VARCHAR, columns JSON);
 CREATE TABLE lake.counters (name VARCHAR, value BIGINT);
 CREATE TABLE lake.cursors (
     stream VARCHAR, cursor JSON, run_id VARCHAR, updated_at TIMESTAMP);
+CREATE TABLE lake.tombstones (stream VARCHAR, external_id VARCHAR, hash UBIGINT);
 CREATE TABLE lake.readings (stream VARCHAR, reading VARCHAR, pages BIGINT);
 CREATE TABLE lake.changes (
     seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
@@ -71,23 +73,42 @@ INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
 """
 
 
+Memory = duckdb.DuckDBPyConnection
+
+
+def new_memory(spill: Path, threads: int = 2) -> Memory:
+    """A DuckDB in memory, which several lakes may use one after another; `spill` takes the rest."""
+    memory = duckdb.connect(":memory:")
+    memory.execute(f"SET TimeZone = 'UTC'; SET threads = {threads}")
+    memory.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
+    memory.execute(f"SET temp_directory = {literal(str(spill))}")
+    # Else a query could name Python variables as if they were tables.
+    memory.execute("SET python_enable_replacements = false")
+    return memory
+
+
 class LakeFile:
     """A lake's file, attached as `lake` to `memory` while one of its blocks runs."""
 
-    def __init__(self, path: Path, wait_seconds: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wait_seconds: float,
+        *,
+        epoch: int | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.path = path
         self._wait_seconds = wait_seconds
+        self._epoch = epoch
+        self._lent = memory
+        self._resting: ExitStack | None = None
         self._checked = False
 
     @cached_property
     def memory(self) -> duckdb.DuckDBPyConnection:
         """The in-memory DuckDB that work is staged in; made on first use, as it takes 25 ms."""
-        memory = duckdb.connect(":memory:")
-        memory.execute(f"SET TimeZone = 'UTC'; SET threads = 2; SET memory_limit = '{MEMORY_MB}MB'")
-        memory.execute(f"SET temp_directory = {literal(str(self.path.with_suffix('.spill')))}")
-        # Else a query could name Python variables as if they were tables.
-        memory.execute("SET python_enable_replacements = false")
-        return memory
+        return self._lent or new_memory(self.path.with_suffix(".spill"))
 
     @contextmanager
     def reading(self, what: str) -> Iterator[bool]:
@@ -95,12 +116,31 @@ class LakeFile:
         if not self.path.exists():
             yield False
             return
-        with self._locked(what), self._attached("(READ_ONLY)"):
-            yield True
+        if self._lent is None:
+            with self._locked(what), self._attached("(READ_ONLY)"):
+                yield True
+            return
+        if self._resting is None:
+            with ExitStack() as opening:
+                opening.enter_context(self._locked(what))
+                opening.enter_context(self._attached("(READ_ONLY)"))
+                self._resting = opening.pop_all()
+        yield True
+
+    def let_go(self) -> None:
+        """Detach the file, if it stays attached between reads, as it does with a lent memory.
+
+        To attach it takes longer than most reads. Call it before anything that may take long, so
+        that a process which is frozen meanwhile holds nobody up.
+        """
+        if self._resting is not None:
+            resting, self._resting = self._resting, None
+            resting.close()
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
         """Attached for a `transaction`; makes the file if it isn't there."""
+        self.let_go()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(what):
             if not self.path.exists():
@@ -110,17 +150,18 @@ class LakeFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside, or none of it."""
-        self.memory.execute("BEGIN")
-        try:
+        """All that is written inside, or none of it.
+
+        Raises Fenced if a later lease than the one it's written under has written, or read, here.
+        """
+        with self._all_or_nothing():
+            if self._epoch is not None:
+                self._fence_off(self._epoch)
             yield
-        except BaseException:
-            self.memory.execute("ROLLBACK")
-            raise
-        self.memory.execute("COMMIT")
 
     def copy_to(self, target: Path) -> None:
         """Write all that the file holds into a new file, in one piece, under the lock."""
+        self.let_go()
         with self._locked("copy"):
             self._copy(target)
 
@@ -129,6 +170,7 @@ class LakeFile:
 
         A crash leaves the former file or the new one, whole. Others wait for the lock meanwhile.
         """
+        self.let_go()
         with self._locked("compact"):
             fresh = self.path.with_name(f"{self.path.name}.new")
             self._copy(fresh)
@@ -165,7 +207,7 @@ class LakeFile:
 
         `more` are further columns in SQL.
         """
-        arrays = {key: _texts(values) for key, values in columns.items()}
+        arrays = {key: text_array(values) for key, values in columns.items()}
         rows = len(next(iter(columns.values())))
         arrays["position"] = pa.arange(0, rows)
         self.memory.register("incoming", pa.table(arrays))
@@ -173,9 +215,20 @@ class LakeFile:
         self.memory.unregister("incoming")
 
     def close(self) -> None:
-        """Give back memory; the file isn't open."""
-        if "memory" in vars(self):
+        """Give back memory; the file isn't open any more."""
+        self.let_go()
+        if "memory" in vars(self) and self._lent is None:
             self.memory.close()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        self.memory.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.memory.execute("ROLLBACK")
+            raise
+        self.memory.execute("COMMIT")
 
     @contextmanager
     def _locked(self, what: str) -> Iterator[None]:
@@ -227,11 +280,25 @@ class LakeFile:
         unfinished.with_name(f"{unfinished.name}.wal").unlink(missing_ok=True)
         self._attach(unfinished, "")
         try:
-            with self.transaction():
+            with self._all_or_nothing():
                 self.memory.execute(_LAYOUT)
         finally:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
+
+    def _fence_off(self, epoch: int) -> None:
+        """Leave the lease's epoch in the file, for those with an older one; stop if it's ours."""
+        rows = self.rows("SELECT value FROM lake.counters WHERE name = 'epoch'")
+        latest = rows[0][0] if rows else 0
+        if epoch < latest:
+            raise Fenced(
+                f"{self.path.name}: another process took the connection over while this one stood "
+                "still; nothing of this one's is written",
+                hint="the other one goes on from where the lake stands",
+            )
+        if epoch > latest:
+            self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
+            self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [epoch])
 
     def _check(self, mode: str) -> None:
         """Bring an older file, which is attached, to this version's layout; refuse a newer one."""
@@ -244,7 +311,7 @@ class LakeFile:
         if version < FORMAT:
             self.memory.execute("DETACH lake")
             self._attach(self.path, "")
-            with self.transaction():
+            with self._all_or_nothing():
                 for newer in range(version + 1, FORMAT + 1):
                     self.memory.execute(_UPGRADES[newer])
                 self.memory.execute("UPDATE lake.format SET version = ?", [FORMAT])
@@ -263,12 +330,3 @@ def put_in_place(file: Path, path: Path) -> None:
             os.close(descriptor)
         if place == file:
             file.replace(path)
-
-
-def _texts(values: Sequence[str | None]) -> pa.Array:
-    """An Arrow array; a short one without `pa.array`, whose first call loads pandas for 0.3 s."""
-    if len(values) > 20_000:
-        return pa.array(values, pa.string())
-    builder = pa.lib.StringBuilder()
-    builder.append_values(values)
-    return builder.finish()

@@ -85,6 +85,7 @@ def _written(call: str, answer: Answer) -> bytes:
         "headers": {n: v for n, v in answer.headers.items() if n != "set-cookie"},
         "url": answer.url,
         "plain": bool(answer.content),
+        "skipped": answer.skipped,
         "bytes": len(content),
     }
     return json.dumps(entry).encode() + b"\n" + content + b"\n"
@@ -99,8 +100,14 @@ def _entry(file: BinaryIO) -> tuple[str, Answer] | None:
         if len(content) == entry["bytes"] and file.read(1) == b"\n":
             plain = content if entry["plain"] else b""
             read = json.loads if entry["plain"] else lambda _: json.loads(content)
-            headers, url = entry["headers"], entry["url"]
-            answer = Answer(entry["status"], headers, url=url, content=plain, read=read)
+            answer = Answer(
+                entry["status"],
+                entry["headers"],
+                url=entry["url"],
+                content=plain,
+                read=read,
+                skipped=entry["skipped"],
+            )
             return entry["call"], answer
     except (ValueError, KeyError, TypeError):
         pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,12 +35,59 @@ _CREDENTIALS = ("user", "password", "passfile", "sslpassword")
 """What a URL's query may say of who asks; the rest says where."""
 
 
-class SqlDestination:
-    """Implements `ports.Destination` for the tables that data schemas name."""
+class Tables:
+    """A database's tables that were made ready, for one destination or for many of a process.
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        self._tables: dict[str, sa.Table] = {}
+    Many share a look at a table as long as they share these: one that's dropped meanwhile is only
+    missed by the next process.
+    """
+
+    def __init__(self, url: str, *, shared: bool = True) -> None:
+        self.engine = _engine(url)
+        self.shared = shared
+        self._ready: dict[int | str, tuple[DataSchema, sa.Table]] = {}
+
+    def close(self) -> None:
+        """Give back the database connections."""
+        self.engine.dispose()
+
+    def get(self, schema: DataSchema) -> sa.Table | None:
+        """The schema's table, if it's ready."""
+        found = self._ready.get(self._name(schema))
+        return found[1] if found is not None else None
+
+    def put(self, schema: DataSchema, table: sa.Table) -> None:
+        """Remember that it's ready."""
+        self._ready[self._name(schema)] = (schema, table)
+
+    def _name(self, schema: DataSchema) -> int | str:
+        """Connections may differ in a schema of one key, and to hash it takes long.
+
+        So it's known by its identity, and kept, so that no other one gets that.
+        """
+        return id(schema) if self.shared else schema.key
+
+
+class SqlDestination:
+    """Implements `ports.Destination` for the tables that data schemas name.
+
+    `check` raises if the connection isn't ours to write for any more. It's asked before each batch
+    and, if it may be, `inside` the transaction once more before its commit.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        check: Callable[[], None] = lambda: None,
+        *,
+        inside: bool = True,
+        tables: Tables | None = None,
+    ) -> None:
+        self._own = tables is None
+        self._tables = tables or Tables(url, shared=False)
+        self._engine = self._tables.engine
+        self._check = check
+        self._inside = inside
 
     @property
     def place(self) -> str:
@@ -53,13 +100,16 @@ class SqlDestination:
         return hashlib.sha256(repr(where).encode()).hexdigest()[:16]
 
     def close(self) -> None:
-        """Give back the database connections."""
-        self._engine.dispose()
+        """Give back the database connections, unless others use them too."""
+        if self._own:
+            self._tables.close()
 
     def prepare(self, schema: DataSchema) -> None:
         declared = declared_table(schema)
+        if not self._own and self._tables.get(schema) is not None:
+            return
         try:
-            self._tables[schema.key] = ready_table(self._engine, schema)
+            self._tables.put(schema, ready_table(self._engine, schema))
         except SQLAlchemyError as error:
             raise DestinationError(
                 f"table {declared.name!r} of database {declared.database!r}: {_first_line(error)}",
@@ -108,12 +158,15 @@ class SqlDestination:
         writer = _Writer(self._table(schema), schema, owner, soft=soft)
         latest = list({delivery.external_id: delivery for delivery in deliveries}.values())
         refused = writer.unkeyed(latest)
+        self._check()
         with self._transaction() as transaction:
             refused.update(writer.foreign(transaction, _without(latest, refused)))
             failed = writer.write(transaction, _without(latest, refused))
             # What was in the way may have moved by now, such as a unique value.
             again = [delivery for delivery in latest if delivery.external_id in failed]
             refused.update(writer.write(transaction, again))
+            if self._inside:
+                self._check()
         taken = _without(latest, refused)
         return Outcome(
             written=[d.external_id for d in taken if d.values is not None],
@@ -122,9 +175,11 @@ class SqlDestination:
         )
 
     def _table(self, schema: DataSchema) -> sa.Table:
-        if schema.key not in self._tables:
+        if self._tables.get(schema) is None:
             self.prepare(schema)
-        return self._tables[schema.key]
+        table = self._tables.get(schema)
+        assert table is not None
+        return table
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

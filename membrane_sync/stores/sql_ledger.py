@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 
-from membrane_sync.errors import AppUnavailable, Fatal, NotConnected
+from membrane_sync.errors import NotConnected
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override, RunRecord, Vault
 from membrane_sync.records import Report
-from membrane_sync.stores.sqlite_engine import sqlite_engine
-
-VERSION = 2
-"""Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
-
-_LAYOUT_LOCK = 7_239_204
-"""Number of PostgreSQL's advisory lock for creating the tables; any would do."""
-
-_metadata = sa.MetaData()
-
-_version = sa.Table(
-    "membrane_version", _metadata, sa.Column("version", sa.Integer, primary_key=True)
-)
+from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_due import SqlDue, due, planned
+from membrane_sync.stores.sql_leases import SqlLeases
 
 _connections = sa.Table(
     "membrane_connections",
-    _metadata,
+    metadata,
     sa.Column("key", sa.String(100), primary_key=True),
     sa.Column("integration", sa.String(100), nullable=False, index=True),
     sa.Column("tenant", sa.String(255), nullable=False, index=True),
@@ -44,7 +33,7 @@ _connections = sa.Table(
 
 _overrides = sa.Table(
     "membrane_overrides",
-    _metadata,
+    metadata,
     sa.Column("connection", sa.String(100), primary_key=True),
     sa.Column("kind", sa.String(100), primary_key=True),
     sa.Column("key", sa.String(100), primary_key=True),
@@ -60,7 +49,7 @@ _overrides = sa.Table(
 
 _runs = sa.Table(
     "membrane_runs",
-    _metadata,
+    metadata,
     sa.Column("id", sa.String(100), primary_key=True),
     sa.Column("sync", sa.String(100), primary_key=True),
     sa.Column("connection", sa.String(100), primary_key=True),
@@ -74,14 +63,16 @@ _runs = sa.Table(
 class SqlLedger:
     """Implements `ports.Ledger` through SQLAlchemy."""
 
-    def __init__(self, url: str, vault: Vault) -> None:
-        self._engine = _engine(url)
+    def __init__(self, url: str, vault: Vault, *, lease_seconds: float = 30.0) -> None:
+        self._database = LedgerDatabase(url)
         self._vault = vault
-        self._ready = False
+        self.leases = SqlLeases(self._database, lease_seconds)
+        self.due = SqlDue(self._database, _connections)
 
     def close(self) -> None:
         """Give back the database connections."""
-        self._engine.dispose()
+        self.leases.close()
+        self._database.close()
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         query = sa.select(_connections)
@@ -113,11 +104,16 @@ class SqlLedger:
         with self._begin() as transaction:
             if not transaction.execute(sa.update(_connections).where(here).values(values)).rowcount:
                 transaction.execute(sa.insert(_connections).values(key=record.key, **values))
+            # What failed may go well with other credentials: it's due at once.
+            at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
+            at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
+            transaction.execute(at_once)
 
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
             gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
-            transaction.execute(sa.delete(_overrides).where(_overrides.c.connection == key))
+            for table in (_overrides, due, planned):
+                transaction.execute(sa.delete(table).where(table.c.connection == key))
         if not gone.rowcount:
             raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
 
@@ -137,6 +133,7 @@ class SqlLedger:
             for new in overrides:
                 _reset(transaction, connection, (new.kind, new.key, new.instance_key), new.path)
                 transaction.execute(sa.insert(_overrides).values(_override_row(connection, new)))
+            transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
 
     def reset_overrides(
         self,
@@ -147,27 +144,36 @@ class SqlLedger:
         instance_key: str = DEFAULT_INSTANCE,
     ) -> int:
         with self._begin() as transaction:
+            transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
             return _reset(transaction, connection, (kind, key, instance_key), path)
 
     def record_run(self, run: RunRecord) -> None:
-        values: dict[str, Any] = {
-            "started_at": run.started_at,
-            "finished_at": run.finished_at,
-            "report": asdict(run.report) if run.report else None,
-            "error": run.error,
-        }
-        names = {"id": run.id, "sync": run.sync, "connection": run.connection}
-        here = sa.and_(*(_runs.c[name] == value for name, value in names.items()))
+        self.record_runs([run])
+
+    def record_runs(self, runs: Sequence[RunRecord]) -> None:
         with self._begin() as transaction:
-            if not transaction.execute(sa.update(_runs).where(here).values(values)).rowcount:
-                transaction.execute(sa.insert(_runs).values(**names, **values))
+            for run in runs:
+                _record_run(transaction, run)
+
+    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
+        query = sa.select(_runs).where(_the_run(id, sync, connection))
+        with self._begin() as transaction:
+            row = transaction.execute(query).one_or_none()
+        return _run_record(row) if row is not None else None
+
+    def forget_runs(self, before: datetime) -> int:
+        newest = _newest_runs()
+        kept = sa.select(newest.c.connection).where(
+            newest.c.connection == _runs.c.connection,
+            newest.c.sync == _runs.c.sync,
+            newest.c.at == _runs.c.started_at,
+        )
+        old = sa.delete(_runs).where(_runs.c.started_at < before, ~sa.exists(kept))
+        with self._begin() as transaction:
+            return int(transaction.execute(old).rowcount)
 
     def last_runs(self) -> Sequence[RunRecord]:
-        newest = (
-            sa.select(_runs.c.connection, _runs.c.sync, sa.func.max(_runs.c.started_at).label("at"))
-            .group_by(_runs.c.connection, _runs.c.sync)
-            .subquery()
-        )
+        newest = _newest_runs()
         query = sa.select(_runs).join(
             newest,
             sa.and_(
@@ -182,46 +188,31 @@ class SqlLedger:
         return [single[key] for key in sorted(single)]
 
     def _begin(self) -> AbstractContextManager[sa.Connection]:
-        if not self._ready:
-            self._lay_out()
-        return self._transaction()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as transaction:
-                yield transaction
-        except OperationalError as error:
-            raise AppUnavailable(
-                f"the ledger at {self._engine.url.render_as_string()} can't be reached: "
-                f"{_first_line(error)}",
-                hint="is the database running, and MEMBRANE_LEDGER_URL right?",
-            ) from None
-
-    def _lay_out(self) -> None:
-        with self._transaction() as transaction:
-            if transaction.dialect.name == "postgresql":
-                # Others may be creating the same tables: SQLite lets one in at a time anyway.
-                transaction.execute(sa.select(sa.func.pg_advisory_xact_lock(_LAYOUT_LOCK)))
-            _metadata.create_all(transaction)
-            found = transaction.execute(sa.select(_version.c.version)).scalar_one_or_none()
-            if found is None:
-                transaction.execute(sa.insert(_version).values(version=VERSION))
-            elif found < VERSION:
-                transaction.execute(sa.update(_version).values(version=VERSION))
-            elif found > VERSION:
-                raise Fatal(
-                    f"the ledger was written by a newer version (tables of version {found})",
-                    hint="install the newer membrane-sync",
-                )
-        self._ready = True
+        return self._database.begin()
 
 
-def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return sqlite_engine(parsed, wal=True)
-    return sa.create_engine(parsed, pool_pre_ping=True)
+def _newest_runs() -> sa.Subquery:
+    at = sa.func.max(_runs.c.started_at).label("at")
+    query = sa.select(_runs.c.connection, _runs.c.sync, at)
+    return query.group_by(_runs.c.connection, _runs.c.sync).subquery()
+
+
+def _the_run(id: str, sync: str, connection: str) -> sa.ColumnElement[bool]:
+    names = {"id": id, "sync": sync, "connection": connection}
+    return sa.and_(*(_runs.c[name] == value for name, value in names.items()))
+
+
+def _record_run(transaction: sa.Connection, run: RunRecord) -> None:
+    values: dict[str, Any] = {
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "report": asdict(run.report) if run.report else None,
+        "error": run.error,
+    }
+    here = _the_run(run.id, run.sync, run.connection)
+    if not transaction.execute(sa.update(_runs).where(here).values(values)).rowcount:
+        names = {"id": run.id, "sync": run.sync, "connection": run.connection}
+        transaction.execute(sa.insert(_runs).values(**names, **values))
 
 
 def _connection_record(row: Any) -> ConnectionRecord:
@@ -231,7 +222,7 @@ def _connection_record(row: Any) -> ConnectionRecord:
         tenant=row.tenant,
         name=row.name,
         input=row.input,
-        connected_at=_aware(row.connected_at),
+        connected_at=aware(row.connected_at),
     )
 
 
@@ -286,7 +277,7 @@ def _override(row: Any) -> Override:
         removed=row.removed,
         parent=row.parent,
         instance_key=row.instance_key,
-        made_at=_aware(row.made_at),
+        made_at=aware(row.made_at),
     )
 
 
@@ -295,17 +286,8 @@ def _run_record(row: Any) -> RunRecord:
         id=row.id,
         connection=row.connection,
         sync=row.sync,
-        started_at=_aware(row.started_at) or datetime.now(UTC),
-        finished_at=_aware(row.finished_at),
+        started_at=aware(row.started_at) or datetime.now(UTC),
+        finished_at=aware(row.finished_at),
         report=Report(**row.report) if row.report else None,
         error=row.error,
     )
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    """SQLite gives times back without their zone, which is UTC."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

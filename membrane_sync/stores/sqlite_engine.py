@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,21 @@ def sqlite_engine(url: sa.URL, *, wal: bool = False) -> sa.Engine:
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         if wal:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _keep_wal(connection)
 
     @sa.event.listens_for(engine, "begin")
     def _begun(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _keep_wal(connection: Any) -> None:
+    """Switch to WAL, once for the file; SQLite doesn't wait by itself for others who do so too."""
+    for _ in range(100):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            time.sleep(0.02)
+    connection.execute("PRAGMA journal_mode=WAL")

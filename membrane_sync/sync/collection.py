@@ -2,214 +2,227 @@
 
     steps = listing(collection, scope)
     step = next(steps)                  # send step.call, then
-    step = steps.send(page)             # of its answer; StopIteration: the app has no more
+    step = steps.send(page)             # StopIteration: the app has no more
 
-Formulas see `$.input`, `$.parameters` and `$.cursor`.
+Formulas see `$.input`, `$.parameters` and `$.cursor`; of windows `$.window.from` and `$.window.to`;
+`$.delta_token` instead of a cursor that is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urljoin
 
-from membrane_sync.elements.data_collection import DataCollection, ListMethod
-from membrane_sync.elements.request import Request, expand_path
-from membrane_sync.errors import AppUnavailable, Fatal
+from membrane_sync.elements.cursor import Cursor, Window
+from membrane_sync.elements.data_collection import DataCollection, Deletes, ListMethod
+from membrane_sync.elements.request import ErrorRule
+from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.records import Call
-from membrane_sync.sync.cursor import CursorOrder
 from membrane_sync.sync.page import Page
-from membrane_sync.sync.paging import Turn, turns
+from membrane_sync.sync.rendering import Functions, Scope, render
+from membrane_sync.sync.source import End, Source, Step, with_rule
+from membrane_sync.sync.stretch import Stop, from_cursor
+from membrane_sync.sync.windows import (
+    CLOCKS_DIFFER,
+    Bounds,
+    Slice,
+    bounds_sent,
+    first_moment,
+    slices,
+)
 
-Scope = Mapping[str, Any]
+__all__ = [
+    "Bounds",
+    "End",
+    "Scope",
+    "Step",
+    "TokenExpired",
+    "deleted_collection",
+    "deleted_listing",
+    "listing",
+    "render",
+]
 
-MOST_READINGS = 20
-"""How often records that share a cursor value are read, at most, until two readings agree."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """The next call; not `settled` if the cursor must not move with the page before it.
-
-    `base` is the cursor from which a new listing would begin with this very call; None if none
-    would.
-    """
-
-    call: Call
-    settled: bool = True
-    base: Any = None
+Listing = Generator[Step, Page, End]
 
 
-def listing(collection: DataCollection, scope: Scope) -> Generator[Step, Page, None]:
+class TokenExpired(Exception):
+    """The app no longer knows the delta token: only a full reading finds what has changed since."""
+
+
+def listing(
+    collection: DataCollection,
+    scope: Scope,
+    bounds: Bounds | None = None,
+    functions: Functions | None = None,
+    now: datetime | None = None,
+) -> Listing:
     """Every call that lists the collection from `$.cursor` on, page by page.
 
-    Pages drift while others write: a record that moves between two pages is lost. So where the app
-    sorts by the cursor, the next page is not asked for by number, URL or token, which may all be
-    numbers in disguise, but from the cursor that the last page ended with. Pages only turn within
-    records that the request can't tell apart, as they share one cursor value, and those are read
-    until two readings agree: nothing can have left them in between. Raises AppUnavailable if they
-    never do.
+    With `bounds`, what has a time between them, if the app can be asked so; it may answer more.
+    Raises TokenExpired where a delta token isn't known any more, AppUnavailable if records that
+    share a cursor value never come twice alike.
     """
-    method = _list_method(collection)
-    restart = _restarts_by_cursor(method)
-    cursor = scope.get("cursor")
-    before: set[str] = set()
-    readings = 0
-    settled = True
-    base: Any = None
-    while True:
-        scope = {**scope, "cursor": cursor}
-        window = yield from _window(collection, scope, restart, settled, base)
-        base = None
-        settled = window.numbered == before
-        if not settled and window.next_cursor is not None:
-            before, readings = window.numbered, readings + 1
-            _refuse_endless(collection, readings)
-        elif window.ended:
-            return
-        else:
-            cursor, before, readings, settled = window.next_cursor, set(), 0, True
-            base = cursor
+    source = Source(collection, functions or {})
+    cursor = source.method.cursor
+    if cursor is not None and cursor.is_delta:
+        return (yield from _by_token(source, cursor, scope))
+    if cursor is not None and cursor.slices is not None:
+        now = now or datetime.now(UTC)
+        return (yield from _by_windows(source, cursor, cursor.slices, scope, bounds, now))
+    if bounds is not None:
+        scope = {**scope, "cursor": _since(source, bounds)}
+    if (yield from from_cursor(source, scope, _stop(source, scope, bounds))):
+        raise _beyond_the_cap(source)
+    return End()
 
 
-def render(request: Request, scope: Scope) -> Call:
-    """The call that a declared request makes of `scope`; what formulas leave out isn't sent."""
-    if request.path is None:
-        raise Fatal("only requests with a path can be sent by this version")
-    values = _evaluated(request.path_parameters, scope)
-    missing = [name for name in request.path_parameters if values.get(name) in (None, "")]
-    if missing:
+def deleted_listing(collection: DataCollection, scope: Scope) -> Listing:
+    """Every call that lists what was deleted, by `deletes.endpoint`."""
+    return listing(deleted_collection(collection), scope)
+
+
+def deleted_collection(collection: DataCollection) -> DataCollection:
+    """The app's list of deleted records, as a collection of which every record is a tombstone.
+
+    It has the same key, and a cursor of its own, to be stored apart.
+    """
+    endpoint = collection.deletes.endpoint
+    if endpoint is None:
         raise Fatal(
-            f"path {request.path} has no value for {{{missing[0]}}}",
-            hint="give it as input of the connection, or as a parameter of the data source",
+            f"collection {collection.key!r} has no list of deleted records",
+            hint="declare deletes.endpoint",
         )
-    body = evaluate(request.body, scope)
-    return Call(
-        method=request.method,
-        url=expand_path(request.path, values),
-        query=_evaluated(request.query, scope),
-        headers={name: str(value) for name, value in _evaluated(request.headers, scope).items()},
-        body=None if body is MISSING else body,
-        errors=request.errors,
+    shared = {name: value for name, value in dict(endpoint).items() if name != "id"}
+    return collection.model_copy(
+        update={
+            "id": endpoint.id,
+            "list_": ListMethod.model_construct(endpoint.model_fields_set - {"id"}, **shared),
+            "deletes": Deletes(tombstone=True),
+        }
     )
 
 
-@dataclass
-class _Window:
-    """What was read from one cursor value on.
-
-    `next_cursor` is the value that the last page went on to, if it did; `numbered` is what came on
-    pages that only numbers told apart, as where records of one value fill a page or more.
-    """
-
-    next_cursor: Any = None
-    numbered: set[str] = field(default_factory=set)
-    ended: bool = False
-
-
-def _window(
-    collection: DataCollection, scope: Scope, restart: bool, settled: bool, base: Any
-) -> Generator[Step, Page, _Window]:
-    method = _list_method(collection)
-    first = render(method, scope)
-    pager = turns(method.pagination)
-    turn = next(pager)
-    window = _Window()
-    while True:
-        page = yield Step(_turned(first, turn), settled, base)
-        settled, base = True, None
-        if restart:
-            _note(window, collection, page.heads, scope)
+def _by_token(source: Source, cursor: Cursor, scope: Scope) -> Listing:
+    """From a delta token on; its end has the next one. A token that is a URL is followed."""
+    token = scope.get("cursor")
+    expired = ErrorRule(**dict(cursor.delta_expired), action="ignore")
+    steps = from_cursor(source, {**scope, "cursor": None, "delta_token": token})
+    step: Step | None = _first_by_token(next(steps), token, expired)
+    given: Any = None
+    while step is not None:
+        page = yield step
+        if token is not None and source.is_expired(page.answer):
+            raise TokenExpired
+        found = evaluate(cursor.delta_token, page.scope)
+        given = given if found is MISSING or found is None else found
         try:
-            turn = _absolute(pager.send((page.heads, page.scope)), page)
+            step = steps.send(page)
+            step = replace(step, call=with_rule(step.call, expired)) if token else step
         except StopIteration:
-            window.ended = True
-            return window
-        if window.next_cursor is not None:
-            return window
+            step = None
+    if given is None:
+        raise UnexpectedAnswer(
+            f"collection {source.collection.key!r}: no page had a delta token for the next sync",
+            hint="compare `delta_token` in the collection's YAML with what the app answers",
+        )
+    return End(token=given)
 
 
-def _note(window: _Window, collection: DataCollection, records: list[Any], scope: Scope) -> None:
-    newest = _newest(_list_method(collection), records)
-    if newest is not None and _leads_on(_list_method(collection), scope, newest):
-        window.next_cursor = newest
-    if window.numbered or window.next_cursor is None:
-        window.numbered |= _states(collection, records)
+def _first_by_token(step: Step, token: Any, expired: ErrorRule) -> Step:
+    if token is None:
+        return step
+    call: Call = with_rule(step.call, expired)
+    if isinstance(token, str) and token.startswith(("http://", "https://")):
+        call = replace(call, url=token, query={})
+    return replace(step, call=call)
 
 
-def _leads_on(method: ListMethod, scope: Scope, newest: Any) -> bool:
-    """Whether to ask from `newest` is to ask for something else, and further on.
+def _by_windows(
+    source: Source,
+    cursor: Cursor,
+    window: Window,
+    scope: Scope,
+    bounds: Bounds | None,
+    now: datetime,
+) -> Listing:
+    """Slice by slice; one that holds more than the result cap is cut into halves."""
+    assert source.order is not None
+    notation = source.order.notation
+    start, end = first_moment(cursor, window, scope), now
+    if bounds is not None:
+        start, end = bounds.since or start, bounds.until or end
+    reached: datetime | None = None
+    for slice_ in slices(window, start, end, notation):
+        waiting = [slice_]
+        while waiting:
+            part = waiting.pop(0)
+            sent = bounds_sent(cursor, window, part)
+            seen = {**scope, "cursor": sent["from"], "window": sent}
+            if (yield from from_cursor(source, seen, None, reached)):
+                halves = part.halves(notation)
+                if not halves:
+                    raise _beyond_the_cap(source)
+                reached, waiting = None, [*halves, *waiting]
+            else:
+                reached = _safe_end(part, now)
+    return End(reached=reached)
 
-    It isn't where the request leaves the cursor out or rounds it, or the app doesn't heed it: there
-    the reading would begin again for ever.
+
+def _safe_end(part: Slice, now: datetime) -> datetime:
+    """Up to when nothing new can come into the slice, though our clock may be ahead."""
+    return min(part.end, now - CLOCKS_DIFFER)
+
+
+def _since(source: Source, bounds: Bounds) -> Any:
+    cursor = source.method.cursor
+    asked = cursor is not None and cursor.is_time and cursor.filtered_by == "app"
+    if not asked or bounds.since is None or source.order is None:
+        return None
+    assert cursor is not None
+    return source.order.notation.bound(bounds.since, earlier=cursor.steps_back)
+
+
+def _stop(source: Source, scope: Scope, bounds: Bounds | None) -> Stop | None:
+    """When to stop a sorted list: below the cursor if it descends, past `until` if it ascends.
+
+    A page without a single value says nothing, since apps put those first or last.
     """
-    assert method.cursor is not None
-    key, cursor = CursorOrder(method.cursor).key, scope.get("cursor")
-    if cursor is not None and key(newest) <= key(cursor):
-        return False
-    return render(method, {**scope, "cursor": newest}) != render(method, scope)
+    cursor, order = source.method.cursor, source.order
+    if cursor is None or order is None:
+        return None
+    bounds = bounds if bounds is not None and cursor.is_time else Bounds()
+    if cursor.sorted == "descending":
+        asked = scope.get("filter_from") if scope.get("cursor") is None else scope["cursor"]
+        if asked is None and bounds.since is not None:
+            asked = order.notation.bound(bounds.since)
+        if asked is None:
+            return None
+        low = order.key(asked)
+        return _all(source, lambda key: bool(key < low))
+    if cursor.sorted == "ascending" and bounds.until is not None:
+        high = order.key(order.notation.bound(bounds.until))
+        return _all(source, lambda key: bool(key >= high))
+    return None
 
 
-def _refuse_endless(collection: DataCollection, readings: int) -> None:
-    if readings >= MOST_READINGS:
-        raise AppUnavailable(
-            f"collection {collection.key!r}: the records that share one cursor value came "
-            f"differently {readings} times; to go on would lose some of them",
-            hint="make the page larger, or let the app sort by a second field too",
-        )
+def _all(source: Source, holds: Callable[[Any], bool]) -> Stop:
+    assert source.order is not None
+    key = source.order.key
+
+    def stop(records: list[Any]) -> bool:
+        values = source.values(records)
+        return bool(values) and all(holds(key(value)) for value in values)
+
+    return stop
 
 
-def _states(collection: DataCollection, records: list[Any]) -> set[str]:
-    """Which records these are, in which state as far as the cursor tells."""
-    method = _list_method(collection)
-    assert method.cursor is not None
-    order = CursorOrder(method.cursor)
-    ids = {"$var": collection.id}
-    return {f"{evaluate(ids, record)} at {order.found(record)}" for record in records}
-
-
-def _absolute(turn: Turn, page: Page) -> Turn:
-    """The turn with its URL made whole: apps may give one that is relative to their answer's."""
-    return turn if turn.url is None else replace(turn, url=urljoin(page.url, turn.url))
-
-
-def _turned(base: Call, turn: Turn) -> Call:
-    if turn.url is not None:
-        return replace(base, url=turn.url, query={})
-    body = {**(base.body or {}), **turn.body} if turn.body else base.body
-    return replace(base, query={**base.query, **turn.query}, body=body)
-
-
-_TURNED = ("page", "offset", "link_header", "next_url", "cursor")
-
-
-def _restarts_by_cursor(method: ListMethod) -> bool:
-    cursor = method.cursor
-    return (
-        cursor is not None
-        and cursor.sorted == "ascending"
-        and (cursor.inclusive or cursor.unique)
-        and method.pagination.type in _TURNED
+def _beyond_the_cap(source: Source) -> UnexpectedAnswer:
+    return UnexpectedAnswer(
+        f"collection {source.collection.key!r}: the app answers no more than "
+        f"{source.method.pagination.result_cap} records to one query, and it has more",
+        hint="declare a smaller window, or a cursor by which the list is sorted ascending",
     )
-
-
-def _newest(method: ListMethod, records: list[Any]) -> Any:
-    assert method.cursor is not None
-    order = CursorOrder(method.cursor)
-    values = [value for record in records if (value := order.value(record)) is not None]
-    return max(values, key=order.key, default=None)
-
-
-def _evaluated(template: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
-    value = evaluate(dict(template), scope)
-    return {} if value is MISSING else {k: v for k, v in value.items() if v is not None}
-
-
-def _list_method(collection: DataCollection) -> ListMethod:
-    if collection.list_ is None:
-        raise Fatal(
-            f"collection {collection.key!r} can't be listed", hint="declare its list method"
-        )
-    return collection.list_

@@ -5,29 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from membrane_sync.elements.data_collection import Cursor
+from membrane_sync.elements.cursor import SECONDS_PER_UNIT, Cursor
 from membrane_sync.errors import Fatal, UnexpectedAnswer
-from membrane_sync.formulas import MISSING
+from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.formulas.locators import reader
+from membrane_sync.sync.notation import EPOCH, Notation
 
 AHEAD = timedelta(days=1)
 """How far a time may be ahead of our clock, or our clock of the app's, and still be believed."""
 
-_SECONDS_PER_UNIT = {
-    "day": 86_400,
-    "minute": 60,
-    "second": 1,
-    "millisecond": 0.001,
-    "microsecond": 0.000_001,
-}
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_KEYS = 20_000
+"""So many keys are remembered, some pages' worth."""
 
 
 class CursorOrder:
@@ -36,10 +29,22 @@ class CursorOrder:
     def __init__(self, cursor: Cursor, now: datetime | None = None) -> None:
         self._cursor = cursor
         self._now = now or datetime.now(UTC)
-        self._read = reader(cursor.field)
+        self._latest = self._now + AHEAD
+        self._keys = _keys_of(
+            cursor.type, cursor.format, tuple(cursor.formats), cursor.timezone, cursor.granularity
+        )
+        self._read = _reader(cursor)
+        self.notation = Notation(cursor)
+
+    @property
+    def name(self) -> str:
+        """The cursor in messages: its field, if it's one."""
+        return self._cursor.field or "value"
 
     def found(self, record: Any) -> Any:
         """What the record has as cursor value; None where it has none, or an empty text."""
+        if self._cursor.is_delta:
+            return None
         found = self._read(record)
         return None if found is MISSING or found == "" else found
 
@@ -60,11 +65,25 @@ class CursorOrder:
 
     def key(self, value: Any) -> Any:
         """What to compare values by; raises UnexpectedAnswer for a value of another type."""
+        if type(value) is not str:
+            return self._key(value)
+        known = self._keys.get(value)
+        if known is None:
+            if len(self._keys) >= MOST_KEYS:
+                self._keys.clear()
+            known = self._keys[value] = self._key(value)
+        return known
+
+    def _key(self, value: Any) -> Any:
         try:
+            if self._cursor.type == "timestamp":
+                return self.notation.moment(value)
+            if self._cursor.format and isinstance(value, str):
+                return self.notation.number(value)
             return _KEYS[self._cursor.type](value)
         except (TypeError, ValueError, OverflowError):
             raise UnexpectedAnswer(
-                f"cursor {self._cursor.field} should be a {self._cursor.type}, a record has "
+                f"cursor {self.name} should be a {self._cursor.type}, a record has "
                 f"a {type(value).__name__} that isn't one",
                 hint="mend `cursor.type` in the collection's YAML",
             ) from None
@@ -75,12 +94,14 @@ class CursorOrder:
 
     def _fault(self, value: Any) -> str:
         try:
-            moment = self._moment(value)
+            if self._cursor.type == "timestamp":
+                ahead = self.key(value) > self._latest
+            else:
+                moment = self._moment(value)
+                ahead = moment is not None and moment > self._seconds(self._latest)
         except UnexpectedAnswer as error:
             return error.message
-        if moment is not None and moment > self._seconds(self._now + AHEAD):
-            return "it's more than a day ahead of now; the cursor doesn't move to it"
-        return ""
+        return "it's more than a day ahead of now; the cursor doesn't move to it" if ahead else ""
 
     def _moment(self, value: Any) -> float | None:
         """Seconds since 1970, where the declaration makes it a time."""
@@ -89,33 +110,48 @@ class CursorOrder:
             return self._seconds(key)
         if self._cursor.granularity is None or self._cursor.type == "string":
             return None
-        return float(key * _SECONDS_PER_UNIT[self._cursor.granularity])
+        return float(key * SECONDS_PER_UNIT[self._cursor.granularity])
 
     @staticmethod
     def _seconds(moment: datetime) -> float:
-        return (moment - _EPOCH).total_seconds()
+        return (moment - EPOCH).total_seconds()
+
+
+@lru_cache(maxsize=64)
+def _keys_of(*_notation: Any) -> dict[str, Any]:
+    """The known keys of texts in one notation; a text is asked for many times."""
+    return {}
+
+
+def _reader(cursor: Cursor) -> Callable[[Any], Any]:
+    if cursor.value is not None:
+        return lambda record: evaluate(cursor.value, record)
+    return reader(cursor.field) if cursor.field else lambda _: MISSING
 
 
 def asked_from(cursor: Cursor, stored: Any) -> Any:
-    """The value to send for a stored one: earlier by the declared lag, in the same notation.
+    """The value to send for a stored one: earlier by the declared lag, in the notation declared.
 
     For numbers, `granularity` says what one stands for; a second, if it doesn't. Raises Fatal where
     the cursor is a text, of which nothing can be subtracted.
     """
-    if stored is None or not cursor.lag_seconds:
+    if stored is None or cursor.is_delta:
         return stored
-    if cursor.type == "timestamp":
-        return _earlier(str(stored), cursor.lag_seconds)
     if cursor.type == "string":
-        raise Fatal(
-            f"cursor {cursor.field} is a string, so that lag_seconds can't be taken from it",
-            hint="take lag_seconds out, or declare the cursor as timestamp, integer or number",
-        )
-    lag = cursor.lag_seconds / _SECONDS_PER_UNIT[cursor.granularity or "second"]
-    if cursor.type == "number":
-        return float(stored) - lag
-    # To nine places: 0.1 s are 100 ms, and not 101 because of how fractions are kept.
-    return int(stored) - math.ceil(round(lag, 9))
+        if cursor.lag_seconds:
+            raise Fatal(
+                f"cursor {cursor.field} is a string, so that lag_seconds can't be taken from it",
+                hint="take lag_seconds out, or declare the cursor as timestamp, integer or number",
+            )
+        return stored
+    return Notation(cursor).sent(stored, lag_seconds=cursor.lag_seconds)
+
+
+def asked_again_from(cursor: Cursor, value: Any) -> Any:
+    """The value to send for one that this very reading came to: no lag is needed."""
+    if value is None or not (cursor.is_time or cursor.type == "timestamp"):
+        return value
+    return Notation(cursor).sent(value)
 
 
 def marked(cursor: Cursor, value: Any) -> Any:
@@ -124,18 +160,24 @@ def marked(cursor: Cursor, value: Any) -> Any:
 
 
 def value_of(stored: Any) -> Any:
-    """The value that was `marked`, of whatever declaration."""
-    return stored.get("value") if isinstance(stored, dict) else stored
+    """The value that was `marked`, of whatever declaration; of two cursors the one ahead."""
+    value = _inner(stored)
+    return value["fast"] if isinstance(value, dict) and "fast" in value else value
 
 
 def stored_value(cursor: Cursor, stored: Any) -> Any:
     """The value that was `marked`; None if it's of another declaration, and so says nothing."""
     same = isinstance(stored, dict) and stored.get("of") == _declaration(cursor)
-    return value_of(stored) if same else None
+    return _inner(stored) if same else None
+
+
+def _inner(stored: Any) -> Any:
+    return stored.get("value") if isinstance(stored, dict) else stored
 
 
 def _declaration(cursor: Cursor) -> str:
-    text = json.dumps([cursor.field, cursor.type])
+    of_records = [cursor.field] if cursor.value is None else [cursor.value]
+    text = json.dumps([*of_records, cursor.type], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -149,30 +191,10 @@ def safe_checkpoint(
     is the last.
     """
     newest = order.newest(values)
-    if last or cursor.inclusive or cursor.unique:
+    if last or cursor.keeps_ties:
         return newest
     before = [value for value in values if order.key(value) < order.key(newest)]
     return order.newest(before)
-
-
-def parse_time(text: str) -> datetime:
-    """An ISO 8601 time, with `T` or a space; without an offset it is taken as UTC."""
-    moment = datetime.fromisoformat(text.strip())
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _earlier(text: str, seconds: float) -> str:
-    """The time so many seconds before, written as `text` is: separator, precision and zone."""
-    moment = parse_time(text) - timedelta(seconds=seconds)
-    date, time = f"{moment:%Y-%m-%d}", f"{moment:%H:%M:%S}"
-    written = re.fullmatch(r"[^T ]*(?:([T ])[\d:]*(?:[.,](\d+))?(Z|[+-][\d:]+)?)?", text.strip())
-    separator, fraction, zone = written.groups() if written else ("T", "000000", "Z")
-    if separator is None:
-        return date
-    if fraction:
-        time += f".{moment.microsecond:06d}"[: len(fraction) + 1]
-    offset = "" if zone is None else zone if zone == "Z" else moment.isoformat()[-6:]
-    return f"{date}{separator}{time}{offset}"
 
 
 def _integer(value: Any) -> int:
@@ -199,6 +221,5 @@ def _string(value: Any) -> str:
 _KEYS: dict[str, Any] = {
     "integer": _integer,
     "number": _number,
-    "timestamp": lambda value: parse_time(_string(value)),
     "string": _string,
 }

@@ -11,7 +11,7 @@ from typing import Any
 from membrane_sync.elements.data_link_table import DataLinkTable
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.sync import Sync
-from membrane_sync.ports import Destination, Lake, Owner
+from membrane_sync.ports import DEFAULT_INSTANCE, Destination, Lake, Owner
 from membrane_sync.records import DeadLetter, Delivery, Link, LinkKey, MappedRecord
 
 NAMESPACE = uuid.UUID("6f1c2f1e-2f0e-5b7a-9a53-1d6f3f1f0c11")
@@ -35,6 +35,7 @@ def link(
     schema: DataSchema,
     owner: Owner,
     records: Sequence[MappedRecord],
+    instance_key: str = DEFAULT_INSTANCE,
 ) -> Linked:
     """A delivery for each mapped record, with the key of the product's record it corresponds to.
 
@@ -42,7 +43,7 @@ def link(
     in the sync's match fields; else a new id. New ids derive from connection and external id, so
     that a crash between writing the row and writing its link can't make a second row.
     """
-    key = LinkKey(table.key)
+    key = LinkKey(table.key, instance_key)
     links = lake.links(key, [record.external_id for record in records])
     values = {r.external_id: json.loads(r.value) for r in records if r.value is not None}
     new = [i for i in values if i not in links]
@@ -54,7 +55,7 @@ def link(
             app_ids.get(external_id)
             or _given_key(schema, value)
             or rows.equal(value, found.get(external_id))
-            or new_id(owner.connection, table.key, external_id)
+            or new_id(owner.connection, table.key, external_id, instance_key)
         )
         rows.write(value, app_ids[external_id])
     gone = {record.external_id for record in records if record.value is None}
@@ -99,9 +100,12 @@ class _Rows:
         return json.dumps(values)
 
 
-def new_id(connection: str, table: str, external_id: str) -> str:
-    """The id of a new record: always the same for the same external record."""
-    return str(uuid.uuid5(NAMESPACE, json.dumps([connection, table, external_id])))
+def new_id(
+    connection: str, table: str, external_id: str, instance_key: str = DEFAULT_INSTANCE
+) -> str:
+    """The id of a new record: always the same for the same external record of an instance."""
+    instance = [] if instance_key == DEFAULT_INSTANCE else [instance_key]
+    return str(uuid.uuid5(NAMESPACE, json.dumps([connection, table, external_id, *instance])))
 
 
 def intended_links(linked: Linked) -> list[Link]:

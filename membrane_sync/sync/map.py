@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError, clock, evaluate_fields
-from membrane_sync.formulas.plan import Plan
+from membrane_sync.formulas.lookups import Find, Lookups, held, is_asking, prepare
+from membrane_sync.formulas.plan import FEW, Plan
 from membrane_sync.formulas.plan import compile as compile_template
+from membrane_sync.formulas.python import Functions, calling
+from membrane_sync.formulas.targets import with_collections
+from membrane_sync.formulas.values import Missing
 from membrane_sync.ports import Lake
 from membrane_sync.project.schemas import fields, is_sensitive, writable
 from membrane_sync.records import Change, DeadLetter, MappedRecord, Offset, Report
+from membrane_sync.sync.fit import Fit, compile_fit
 from membrane_sync.sync.shape import ShapeError, shaped
 from membrane_sync.sync.store import Progress
-from membrane_sync.sync.template import template_of
+from membrane_sync.sync.template import sorted_template, template_of
 
 BATCH = 20_000
 
@@ -41,18 +46,28 @@ class Mapper:
     schema: Mapping[str, Any] = field(default_factory=dict)
     raw_fields: bool = False
     objects: bool = True
+    find: Find | None = None
+    """Answers what the formulas ask of links and other records; without it, asking fails."""
+    functions: Functions | None = None
+    """The functions that `$python` may call."""
 
     @cached_property
     def plan(self) -> Plan:
-        """The formulas compiled, once for all records."""
-        return compile_template(self.template)
+        """The formulas compiled, once for all records; fields come out in order of their names."""
+        return compile_template(sorted_template(self.template))
+
+    @cached_property
+    def fit(self) -> Fit:
+        """The schema compiled, once for all records."""
+        return compile_fit(self.schema)
 
 
 @dataclass(frozen=True)
 class Mapped:
     """What a mapper gives for one record: a value and its JSON text.
 
-    They are MISSING and None if it's undefined or a field failed.
+    They are MISSING and None if it's undefined or a field failed. The value is MISSING, too, where
+    a query gave the text.
     """
 
     value: Any = MISSING
@@ -60,6 +75,8 @@ class Mapped:
     errors: Sequence[FieldError] = ()
     dropped: frozenset[str] = frozenset()
     """Paths of fields that were left out, since the schema doesn't know them or lets them be."""
+    waits: bool = False
+    """Whether a formula asked what may have an answer later, as a link that isn't there yet."""
 
 
 def map_stream(
@@ -71,30 +88,48 @@ def map_stream(
     version: str,
     report: Report,
     progress: Progress = lambda _v, _r: None,
+    find: Find | None = None,
+    functions: Functions | None = None,
 ) -> None:
     """Map what changed in the stream since the last time; all of it if the mapping is another.
 
-    Each batch commits its mapped records together with how far it came.
+    Each batch commits its mapped records together with how far it came. Records that asked in vain
+    for a link, or for another record, are mapped again each time, until they find it.
     """
     consumer = f"map:{sync}"
     offset = lake.offset(consumer)
     if offset.version != version:
         offset = Offset(consumer, 0, version)
-    mapper = importer(mapping, schema)
-    while changes := lake.changes(stream, offset.seq, BATCH):
+    mapper = replace(importer(mapping, schema), find=find, functions=functions)
+    for changes, reached in _batches(lake, sync, stream, offset, is_asking(mapper.template)):
         batch = import_records(mapper, sync, changes)
-        offset = replace(offset, seq=changes[-1].seq)
-        counts = lake.keep_mapped(sync, batch.records, batch.dead, offset, mapper.schema)
+        counts = lake.keep_mapped(
+            sync, batch.records, batch.dead, reached, mapper.schema, waiting=batch.waiting
+        )
         report.mapped += counts.mapped
         report.failed += len({letter.external_id for letter in batch.dead})
         report.dropped_fields = dropped_names(report.dropped_fields, batch.dropped)
         progress("map", report)
 
 
+def _batches(
+    lake: Lake, sync: str, stream: str, offset: Offset, asking: bool
+) -> Iterator[tuple[Sequence[Change], Offset]]:
+    """What waits since an earlier run, then what changed; each with how far it brings us."""
+    after = ""
+    while asking and offset.seq and (again := lake.waiting(sync, stream, after, BATCH)):
+        after = again[-1].external_id
+        yield again, offset
+    while changes := lake.changes(stream, offset.seq, BATCH):
+        offset = replace(offset, seq=changes[-1].seq)
+        yield changes, offset
+
+
 def importer(mapping: FieldMapping, schema: DataSchema | None, *, objects: bool = True) -> Mapper:
     """The mapping from the app to the product, as a sync runs it."""
     shape = schema.schema_ if schema else mapping.app_schema
-    return Mapper(template_of(mapping), shape, mapping.include_raw_fields, objects)
+    template = with_collections(template_of(mapping), shape)
+    return Mapper(template, shape, mapping.include_raw_fields, objects)
 
 
 def exporter(
@@ -105,7 +140,8 @@ def exporter(
         return Mapper(template_of(mapping, "export"), objects=objects)
     methods = [m for m in (collection.create, collection.update) if m and not m.not_supported]
     shape = writable(collection.fields_schema, methods)
-    return Mapper(template_of(mapping, "export"), shape, objects=objects)
+    template = with_collections(template_of(mapping, "export"), collection.fields_schema)
+    return Mapper(template, shape, objects=objects)
 
 
 @dataclass
@@ -114,6 +150,7 @@ class Imported:
 
     records: list[MappedRecord] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
 
 
@@ -132,26 +169,76 @@ def import_records(mapper: Mapper, sync: str, changes: Sequence[Change]) -> Impo
         if found is None:
             result.records.append(MappedRecord(external_id, None, ""))
         elif found.text is not None:
-            result.records.append(MappedRecord(external_id, found.text, _digest(found.value)))
+            result.records.append(MappedRecord(external_id, found.text, _digest(found.text)))
         if found is not None:
             result.dead += [_dead_letter(sync, external_id, error) for error in found.errors]
             result.dropped |= found.dropped
+            result.waiting += [external_id] if found.waits else []
     return result
 
 
-def map_records(mapper: Mapper, records: Iterable[Any]) -> Iterator[Mapped]:
+def map_records(mapper: Mapper, records: Sequence[Any]) -> Iterator[Mapped]:
     """Each record through the formulas into the schema's types, in their order."""
-    for record in records:
+    lookups, waiting = _prepared(mapper, [partial(_itself, record) for record in records])
+    for number, record in enumerate(records):
+        mapped = _by_itself(mapper, record, lookups)
+        yield replace(mapped, waits=True) if number in waiting else mapped
+
+
+def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[Mapped]:
+    """The same for many records as JSON texts; the results' texts have their names in order.
+
+    The formulas are computed by the column, from `few` texts on, and what plainly fits the
+    schema is shaped by the column, too.
+    """
+    lookups, waiting = _prepared(mapper, [partial(json.loads, text) for text in texts])
+    with held(lookups), calling(mapper.functions):
+        found = mapper.plan.run(texts, few)
+    fitting: list[str | None] = [None] * len(texts)
+    if not mapper.raw_fields:
+        there = [None if text is MISSING else text for text in found.texts]
+        fitting = mapper.fit.run(there, few)
+    for number, (text, fits) in enumerate(zip(found.texts, fitting, strict=True)):
+        if fits is not None and number not in found.errors:
+            mapped = Mapped(text=fits)
+        else:
+            mapped = _one(mapper, texts[number], text, number in found.errors, lookups)
+        yield replace(mapped, waits=True) if number in waiting else mapped
+
+
+def _one(
+    mapper: Mapper, record: str, text: str | Missing, failed: bool, lookups: Lookups | None
+) -> Mapped:
+    """One of many that has to be shaped; or, if it fails, mapped anew in the mapping's order."""
+    found = None
+    if not failed:
+        raw = json.loads(record) if mapper.raw_fields else None
+        found = _tried(mapper, raw, text if text is MISSING else json.loads(text), ())
+    if found is None or found.errors:
+        found = _by_itself(mapper, json.loads(record), lookups)
+    return found if found.text is None else replace(found, text=_canonical(found.value))
+
+
+def _by_itself(mapper: Mapper, record: Any, lookups: Lookups | None) -> Mapped:
+    """One record, of which all that it asks is known to the lookups already."""
+    with held(lookups), calling(mapper.functions):
         value, errors = evaluate_fields(mapper.template, record)
-        yield _tried(mapper, record, value, errors)
+    return _tried(mapper, record, value, errors)
 
 
-def map_texts(mapper: Mapper, texts: Sequence[str]) -> Iterator[Mapped]:
-    """The same for many records as JSON texts, their formulas computed by the column."""
-    found = mapper.plan.run(texts)
-    for number, (text, value) in enumerate(zip(texts, found.values(), strict=True)):
-        record = json.loads(text) if mapper.raw_fields else None
-        yield _tried(mapper, record, value, found.errors.get(number, ()))
+def _prepared(
+    mapper: Mapper, records: Sequence[Callable[[], Any]]
+) -> tuple[Lookups | None, frozenset[int]]:
+    """All that the formulas will ask, found out at once, and which records ask in vain."""
+    if mapper.find is None or not is_asking(mapper.template):
+        return None, frozenset()
+    lookups = Lookups(mapper.find)
+    with calling(mapper.functions):
+        return lookups, prepare(mapper.template, records, lookups)
+
+
+def _itself(record: Any) -> Any:
+    return record
 
 
 def dropped_names(known: Sequence[str], more: Iterable[str]) -> list[str]:
@@ -238,6 +325,9 @@ def _json(value: Any, *, sort_keys: bool = False) -> str:
     )
 
 
-def _digest(value: Any) -> str:
-    canonical = _json(value, sort_keys=True)
+def _canonical(value: Any) -> str:
+    return _json(value, sort_keys=True)
+
+
+def _digest(canonical: str) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()

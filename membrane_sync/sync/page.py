@@ -3,12 +3,13 @@
 Of each record its JSON text is cut out of the answer as it came, and its head is read: the fields
 that the declaration needs while reading, as the id, the cursor and the tombstone. The rest is first
 read in the lake, a whole column at a time. Cutting is msgspec's `Raw`, measured at 0.7 µs a record
-against 6 µs for reading it (reference: docs/decisions/009-records-as-text.md).
+against 6 µs for reading it (docs/decisions/010-records-as-text.md).
 """
 
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,59 +17,59 @@ from typing import Any
 
 import msgspec
 
-from membrane_sync.elements.data_collection import DataCollection, ListMethod, Pagination
-from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.elements.data_collection import DataCollection, ListMethod
+from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate, variables
 from membrane_sync.formulas.locators import steps_of
 from membrane_sync.records import Answer
+from membrane_sync.sync.rendering import answer_scope, refuse_graphql_errors
+from membrane_sync.sync.source import Source, formulas_of
 
 
 @dataclass(frozen=True)
 class Page:
     """The records of one answer, in its order.
 
-    `heads` hold of each record at least what `record_formulas` read, as a dict, or whatever stands
-    there instead of one. `texts` are the records' JSON texts; None where only `heads`, then whole,
-    can be had, as in JSON that isn't by the letter. `scope` is what formulas of the pagination see.
+    `heads` hold of each record at least what `formulas_of` the collection read, as a dict, or
+    whatever stands there instead of one. `texts` are the records' JSON texts; None where only
+    `heads`, then whole, can be had, as in JSON that isn't by the letter. `scope` is what formulas
+    of the pagination see.
     """
 
+    answer: Answer
     heads: list[Any]
     texts: list[str] | None
     scope: Mapping[str, Any]
-    url: str = ""
 
 
-def read_page(collection: DataCollection, answer: Answer) -> Page:
-    """The page of an answer; raises UnexpectedAnswer where the declared place holds no list."""
-    reader = _reader(_Declared(collection))
+def read_page(source: Source, answer: Answer) -> Page:
+    """The page of an answer; raises UnexpectedAnswer where the declared place holds no list.
+
+    An answer that says that a delta token has expired, or one to be passed over, has no records.
+    """
+    if answer.skipped or source.is_expired(answer):
+        return Page(answer, [], [], answer_scope(answer))
+    reader = _reader(_Declared(source.collection))
     page = reader.cut(answer) if reader and answer.content else None
-    return page or _whole_page(collection, answer)
+    refuse_graphql_errors(source.method, page.scope["body"] if page else answer.body)
+    return page or _whole_page(source, answer)
 
 
-def record_formulas(collection: DataCollection) -> list[Any]:
-    """The formulas that are evaluated over each record while reading."""
-    method = collection.list_
-    formulas: list[Any] = [{"$var": collection.id}]
-    if collection.deletes.tombstone is not None:
-        formulas.append(collection.deletes.tombstone)
-    if method is not None and method.cursor is not None:
-        formulas.append({"$var": method.cursor.field})
-    if method is not None and method.pagination.type == "keyset":
-        formulas.append(method.pagination.next or {"$var": "$.id"})
-    return formulas
-
-
-def _whole_page(collection: DataCollection, answer: Answer) -> Page:
-    locator = _method(collection).records
-    scope = {"body": answer.body, "headers": answer.headers, "status": answer.status}
-    found = evaluate({"$var": locator}, scope)
+def _whole_page(source: Source, answer: Answer) -> Page:
+    method = source.method
+    scope = answer_scope(answer)
+    found = evaluate({"$var": method.records}, scope)
     if found is MISSING or not isinstance(found, list):
         kind = "nothing" if found is MISSING else type(found).__name__
         raise UnexpectedAnswer(
-            f"collection {collection.key!r}: the answer has {kind} at {locator}, not a list",
+            f"collection {source.collection.key!r}: the answer has {kind} at {method.records}, "
+            "not a list",
             hint="compare `records` in the collection's YAML with what the app answers",
         )
-    return Page(found, None, scope, answer.url)
+    if method.node is not None:
+        nodes = [evaluate({"$var": method.node}, item) for item in found]
+        found = [None if node is MISSING else node for node in nodes]
+    return Page(answer, found, None, scope)
 
 
 class _Declared:
@@ -88,20 +89,25 @@ class _Declared:
 def _reader(declared: _Declared) -> _Reader | None:
     """How to cut a collection's pages; None where the declaration doesn't allow it."""
     collection = declared.collection
-    path = _names(_method(collection).records)
-    fields = _first_names(record_formulas(collection))
-    if path is None or path[:1] != ("body",) or fields is None:
+    method = Source(collection).method
+    path = _names(method.records)
+    node = () if method.node is None else _names(method.node)
+    fields = _first_names(formulas_of(collection))
+    if path is None or path[:1] != ("body",) or node is None or fields is None:
         return None
-    if _reads_records(_method(collection).pagination, path):
+    if _reads_records(method, path):
         return None
-    return _Reader(path[1:], tuple(sorted(fields)))
+    return _Reader(path[1:], node, tuple(sorted(fields)))
 
 
-def _reads_records(pagination: Pagination, path: tuple[str, ...]) -> bool:
-    """Whether the pagination looks into the records, or at something that they're part of."""
+def _reads_records(method: ListMethod, path: tuple[str, ...]) -> bool:
+    """Whether the paging looks into the records, or at something that they're part of."""
+    pagination = method.pagination
     formulas = [pagination.has_more, pagination.total_pages, pagination.total_records]
     if pagination.type != "keyset":
         formulas.append(pagination.next)
+    if method.cursor is not None:
+        formulas.append(method.cursor.delta_token)
     read = [steps_of(locator) for formula in formulas for locator in variables(formula)]
     return any(steps is None or steps[: len(path)] == path[: len(steps)] for steps in read)
 
@@ -109,29 +115,37 @@ def _reads_records(pagination: Pagination, path: tuple[str, ...]) -> bool:
 class _Reader:
     """Cuts pages whose list of records is at `path` in the body; heads hold `fields`."""
 
-    def __init__(self, path: tuple[str, ...], fields: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: tuple[str, ...], node: tuple[str, ...], fields: tuple[str, ...]
+    ) -> None:
         self._path = path
+        self._fields = fields
         names = [(f"f{i}", Any, msgspec.UNSET) for i in range(len(fields))]
         rename = {f"f{i}": field for i, field in enumerate(fields)}
         head = msgspec.defstruct("Head", names, rename=rename, gc=False)
-        self._fields = fields
-        self._heads = msgspec.json.Decoder(list[head])  # type: ignore[valid-type]
+        self._node = node
+        self._texts: Any = msgspec.json.Decoder(
+            types.GenericAlias(list, (_wrapped(msgspec.Raw, node),))
+        )
+        self._heads: Any = msgspec.json.Decoder(types.GenericAlias(list, (_wrapped(head, node),)))
 
     def cut(self, answer: Answer) -> Page | None:
         """The page; None where it isn't as declared: then the long way says what is wrong."""
         try:
             envelope, place, records = self._envelope(answer.content)
-            texts = _TEXTS.decode(records)
+            texts = self._texts.decode(records)
             heads = self._heads.decode(records)
         except (ValueError, RecursionError, KeyError):
             return None
-        tuples = map(msgspec.structs.astuple, heads)
-        dicts = [_head(self._fields, values) for values in tuples]
+        for _ in self._node:
+            texts = [item.node for item in texts]
+            heads = [item.node for item in heads]
+        dicts = [_head(self._fields, values) for values in map(msgspec.structs.astuple, heads)]
         if place is not None:
             place[self._path[-1]] = dicts
         body = envelope if place is not None else dicts
         scope = {"body": body, "headers": answer.headers, "status": answer.status}
-        return Page(dicts, [str(text, "utf-8") for text in texts], scope, answer.url)
+        return Page(answer, dicts, [str(text, "utf-8") for text in texts], scope)
 
     def _envelope(self, content: bytes) -> tuple[Any, dict[str, Any] | None, Any]:
         """The body without its records, the object that they're in, and their list's text."""
@@ -149,7 +163,17 @@ class _Reader:
 
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_TEXTS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _decoder(item: Any) -> Any:
+    return msgspec.json.Decoder(types.GenericAlias(list, (item,)))
+
+
+def _wrapped(inner: Any, names: tuple[str, ...]) -> Any:
+    """A type of objects that have `inner` at the end of these names, each read as `node`."""
+    for name in reversed(names):
+        inner = msgspec.defstruct("Node", [("node", inner)], rename={"node": name}, gc=False)
+    return inner
 
 
 def _head(fields: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
@@ -179,11 +203,3 @@ def _names(locator: str) -> tuple[str, ...] | None:
     if steps is None or not all(isinstance(step, str) for step in steps):
         return None
     return tuple(str(step) for step in steps)
-
-
-def _method(collection: DataCollection) -> ListMethod:
-    if collection.list_ is None:
-        raise Fatal(
-            f"collection {collection.key!r} can't be listed", hint="declare its list method"
-        )
-    return collection.list_

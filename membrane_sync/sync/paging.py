@@ -24,10 +24,14 @@ PageRead = tuple[list[Any], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Turn:
-    """What distinguishes the call for one page: query, body, or a URL that the app gave."""
+    """What distinguishes the call for one page: query, body, headers, or a URL the app gave.
+
+    Names in `body` may lead into it: `page.after` is `after` in `page`.
+    """
 
     query: Mapping[str, Any] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
     url: str | None = None
 
 
@@ -54,6 +58,24 @@ def _cursor(pagination: Pagination) -> Pager:
         token = _next(pagination, scope, seen)
         if token is None or _says_end(pagination, scope, read):
             return
+
+
+def _graphql(pagination: Pagination) -> Pager:
+    """A connection of the Relay specification: `endCursor`, as long as `hasNextPage`."""
+    seen: set[str] = set()
+    token: Any = None
+    while True:
+        _, scope = yield _turn(pagination, token)
+        info = evaluate({"$var": pagination.page_info}, scope)
+        if not isinstance(info, Mapping):
+            raise UnexpectedAnswer(
+                f"GraphQL pagination: the answer has no pageInfo at {pagination.page_info}",
+                hint="ask for pageInfo { hasNextPage endCursor } in the query",
+            )
+        token = info.get("endCursor")
+        if not info.get("hasNextPage") or token is None:
+            return
+        _refuse_circle(str(token), seen)
 
 
 def _next_url(pagination: Pagination) -> Pager:
@@ -126,6 +148,7 @@ _PAGERS: dict[str, Callable[[Pagination], Pager]] = {
     "page": _page,
     "offset": _offset,
     "keyset": _keyset,
+    "graphql": _graphql,
 }
 
 
@@ -149,6 +172,10 @@ def _turn(pagination: Pagination, value: Any = None) -> Turn:
         extra[pagination.page_size_parameter] = pagination.page_size
     if value is not None and pagination.parameter:
         extra[pagination.parameter] = value
+    if pagination.type == "graphql":
+        return Turn(body={f"variables.{name}": value for name, value in extra.items()})
+    if pagination.location == "header":
+        return Turn(headers=extra)
     return Turn(body=extra) if pagination.location == "body" else Turn(query=extra)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
@@ -16,10 +16,12 @@ from membrane_sync.formulas.locators import reader
 from membrane_sync.ports import Api
 from membrane_sync.records import Batch, DeadLetter, RawRecord
 from membrane_sync.sync.checkpoint import Checkpoints
-from membrane_sync.sync.collection import Step, listing
+from membrane_sync.sync.collection import Bounds, Listing, Step
 from membrane_sync.sync.cursor import CursorOrder
 from membrane_sync.sync.page import Page, read_page
+from membrane_sync.sync.rendering import Functions
 from membrane_sync.sync.resume import Trail
+from membrane_sync.sync.source import Source
 
 Mode = Literal["incremental", "full"]
 
@@ -28,9 +30,11 @@ Mode = Literal["incremental", "full"]
 class Reading:
     """What to read: a collection, from a stored cursor on, into a stream of the lake.
 
-    `full` reads all of it, whatever the cursor; `scan` then names the scan, if what it doesn't see
-    is to be deleted. `asked` is the cursor to ask from where it isn't the one that `cursor` says,
-    and `started_at` when the reading began, if that wasn't now.
+    `full` reads all of it, whatever the cursor; `scan` then names the scan, and `deletes` says that
+    what it doesn't see is gone. A `part` of a stream has a cursor of its own. Within `bounds`, what
+    has a time between them is read, and no cursor moves. `functions` are those that requests may
+    name. `asked` is the cursor to ask from where it isn't the one that `cursor` says, and
+    `started_at` when the reading began, if that wasn't now.
     """
 
     collection: DataCollection
@@ -40,6 +44,10 @@ class Reading:
     full: bool = False
     run_id: str = ""
     scan: str = ""
+    deletes: bool = True
+    part: str = ""
+    bounds: Bounds | None = None
+    functions: Functions = field(default_factory=dict)
     asked: Any = None
     started_at: datetime | None = None
 
@@ -48,8 +56,8 @@ class Reading:
 class Pulled:
     """One page: how many records the app sent, and the batch to store.
 
-    Not `named` if one of them has no id: then nobody can say which records didn't come. `stored` if
-    the lake has it already, from before a reading was cut off.
+    Not `named` if one of them has no id, or the answer was skipped: then nobody can say which
+    records didn't come. `stored` if the lake has it already, from before a reading was cut off.
     """
 
     received: int
@@ -61,43 +69,74 @@ class Pulled:
 def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
-    A record that comes again right after, in the same state, because an inclusive cursor brings the
-    boundary twice, is dropped. With a `trail`, the reading can be gone on with after a crash.
+    A record that comes again in the same state is dropped: right after, because an inclusive cursor
+    brings the boundary twice, or while records that share a cursor value are read again. With a
+    `trail`, the reading can be gone on with after a crash.
     """
     collection = reading.collection
+    source = Source(collection, reading.functions)
     checkpoints = Checkpoints(
-        collection, cursor=reading.cursor, full=reading.full, now=reading.started_at
+        collection,
+        cursor=reading.cursor,
+        full=reading.full,
+        bounds=reading.bounds,
+        now=reading.started_at,
+        asked=reading.asked,
     )
-    taker = _Taker(collection, scanning=bool(reading.scan))
-    asked = checkpoints.asked_from() if reading.asked is None else reading.asked
-    steps = listing(collection, {**reading.scope, "cursor": asked})
+    known_below = checkpoints.read_below if reading.scan else None
+    taker = _Taker(collection, checkpoints, scanning=_deletes(reading), known_below=known_below)
+    steps = checkpoints.steps(reading.scope, reading.functions)
     step = next(steps, None)
-    previous: dict[str, str] = {}
+    echo, again = Echo(), False
     while step is not None:
         call = step.call
         answer = (trail.answer(call) if trail else None) or api.send(call)
-        page = read_page(collection, answer)
+        page = read_page(source, answer)
         step = _next(steps, page)
         if trail and step:
             trail.keep(call, answer, step.base)
         taken = taker.take(page)
-        fresh = [raw for raw in taken.kept if previous.get(raw.external_id) != raw.payload]
-        previous = {raw.external_id: raw.payload for raw in taken.kept}
+        fresh = echo.fresh(taken.kept, again)
+        again = step is not None and step.again
+        name, pages = trail.place if trail else ("", 0)
         batch = Batch(
             reading.stream,
             fresh,
             checkpoints.after(page.heads, step),
             reading.run_id,
-            reading.scan,
+            reading.scan if _deletes(reading) else "",
             taken.dead,
             collection.ignored_fields,
-            *(trail.place if trail else ()),
+            name,
+            pages,
+            reading.part,
+            taken.known,
         )
         stored = trail is not None and trail.is_stored
-        yield Pulled(taken.received(fresh), batch, taken.named, stored)
+        named = taken.named and not answer.skipped
+        yield Pulled(taken.received(fresh), batch, named, stored)
 
 
-def _next(steps: Generator[Step, Page, None], page: Page) -> Step | None:
+def _deletes(reading: Reading) -> bool:
+    return bool(reading.scan) and reading.deletes
+
+
+class Echo:
+    """Knows records that came before in the same state; its memory is a page, or a tie."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def fresh(self, records: list[RawRecord], again: bool) -> list[RawRecord]:
+        """Those that are new; `again` as the page's step says of it."""
+        known = self._known
+        fresh = [raw for raw in records if known.get(raw.external_id) != raw.payload]
+        states = {raw.external_id: raw.payload for raw in records}
+        self._known = known | states if again else states
+        return fresh
+
+
+def _next(steps: Listing, page: Page) -> Step | None:
     try:
         return steps.send(page)
     except StopIteration:
@@ -111,6 +150,8 @@ class _Taken:
     kept: list[RawRecord] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     named: bool = True
+    known: list[str] = field(default_factory=list)
+    """Ids of records that the cursor had passed: what's new of them, it missed."""
 
     def received(self, fresh: list[RawRecord]) -> int:
         if not self.dead:
@@ -131,18 +172,29 @@ class _BadRecordError(ValueError):
 class _Taker:
     """Takes records out of pages, each with its id; `scanning` for a full scan with deletions."""
 
-    def __init__(self, collection: DataCollection, *, scanning: bool) -> None:
+    def __init__(
+        self,
+        collection: DataCollection,
+        checkpoints: Checkpoints,
+        *,
+        scanning: bool,
+        known_below: Any = None,
+    ) -> None:
+        self._known_below = known_below
         self._collection = collection
+        self._wants = checkpoints.wants if checkpoints.chooses else None
         self._scanning = scanning
         self._id = reader(collection.id)
         cursor = collection.list_.cursor if collection.list_ else None
         self._cursor = cursor
-        self._order = CursorOrder(cursor) if cursor else None
+        self._order = CursorOrder(cursor) if cursor and not cursor.is_delta else None
 
     def take(self, page: Page) -> _Taken:
         taken = _Taken()
         texts: Iterable[str | None] = page.texts or repeat(None, len(page.heads))
         for head, text in zip(page.heads, texts, strict=True):
+            if self._wants is not None and not self._wants(head):
+                continue
             try:
                 excluded = self._is_excluded(head)
                 if excluded and not self._scanning:
@@ -154,6 +206,8 @@ class _Taker:
                     reason = "it has no value there, and the cursor's `nulls` is exclude"
                     raise _BadRecordError(reason, self._cursor_name, raw.external_id)
                 taken.kept.append(raw)
+                if self._known_below is not None and self._is_below(head):
+                    taken.known.append(raw.external_id)
                 taken.dead += self._cursor_faults(head, raw)
             except _BadRecordError as bad:
                 taken.named = taken.named and bool(bad.external_id)
@@ -191,6 +245,11 @@ class _Taker:
         value = evaluate(formula, head)
         return value is not MISSING and bool(value)
 
+    def _is_below(self, head: Any) -> bool:
+        """Whether the record's value is one that the cursor had passed."""
+        value = self._order.value(head) if self._order else None
+        return value is not None and bool(self._order.key(value) < self._known_below)  # type: ignore[union-attr]
+
     def _is_excluded(self, head: Any) -> bool:
         if self._cursor is None or self._cursor.nulls != "exclude" or self._order is None:
             return False
@@ -216,7 +275,7 @@ class _Taker:
 
     @property
     def _cursor_name(self) -> str:
-        return self._cursor.field.removeprefix("$.") if self._cursor else ""
+        return self._order.name.removeprefix("$.") if self._order else ""
 
 
 def _json(value: Any) -> str:

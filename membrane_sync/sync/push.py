@@ -10,7 +10,7 @@ from membrane_sync.elements.data_link_table import DataLinkTable
 from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import DestinationError, Fatal
-from membrane_sync.ports import Destination, Lake, Outcome, Owner
+from membrane_sync.ports import DEFAULT_INSTANCE, Destination, Lake, Outcome, Owner
 from membrane_sync.records import DeadLetter, Delivery, LinkKey, MappedRecord, Offset, Report
 from membrane_sync.sync.link import Linked, intended_links, link, links_of
 from membrane_sync.sync.store import Progress
@@ -29,6 +29,7 @@ def link_and_push(
     owner: Owner,
     report: Report,
     progress: Progress = lambda _v, _r: None,
+    instance_key: str = DEFAULT_INSTANCE,
 ) -> None:
     """Bring the mapped records that changed since the last time into the product's database.
 
@@ -48,14 +49,14 @@ def link_and_push(
             "deleted_column",
             hint="add `deleted_column` to the data schema's table",
         )
-    key = LinkKey(table.key)
+    key = LinkKey(table.key, instance_key)
     destination.prepare(schema)
-    offset = _offset(lake, sync, table, schema.table, destination.place)
+    offset = _offset(lake, sync, key, schema.table, destination.place)
     if offset.seq and _are_gone(lake, destination, sync, key, schema, owner):
         offset = replace(offset, seq=0)
         lake.keep_links(key, (), (), (), offset, ())
     for records, reached in _batches(lake, sync, offset):
-        linked = link(lake, destination, sync, table, schema, owner, records)
+        linked = link(lake, destination, sync, table, schema, owner, records, instance_key)
         if linked.new:
             lake.keep_links(key, intended_links(linked), (), (), offset, ())
         outcome = push(destination, sync, schema, owner, linked.deliveries)
@@ -84,19 +85,19 @@ def push(
     return destination.write(schema, owner, deliveries, soft=sync.delete == "soft")
 
 
-def _offset(lake: Lake, sync: Sync, links: DataLinkTable, table: Table, place: str) -> Offset:
+def _offset(lake: Lake, sync: Sync, links: LinkKey, table: Table, place: str) -> Offset:
     """How far this table has been written; from the beginning if it's another.
 
     The version ends with the link table's key, to know it again after it was renamed.
     """
     shape = table.model_dump_json(exclude={"create"}) + place
-    version = f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}/{links.key}"
+    version = f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}/{links.table}"
     offset = lake.offset(f"push:{sync.key}")
     former = offset.version.partition("/")[2]
-    if former and former != links.key and _linked(lake, sync, LinkKey(former)):
+    if former and former != links.table and _linked(lake, sync, replace(links, table=former)):
         raise Fatal(
             f"sync {sync.key!r} has its links in link table {former!r}, and now names "
-            f"{links.key!r}: without them, each record would get a second row",
+            f"{links.table!r}: without them, each record would get a second row",
             hint=f"name {former!r} again: a link table that has links can't be renamed",
         )
     return offset if offset.version == version else Offset(offset.consumer, 0, version)

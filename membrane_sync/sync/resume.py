@@ -149,4 +149,4 @@ class Trail:
 
 
 def _name(call: Call) -> str:
-    return fingerprint(call.method, call.url, call.query, call.body)
+    return fingerprint(call.method, call.url, call.query, call.headers, call.body)

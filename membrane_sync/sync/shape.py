@@ -18,8 +18,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NoReturn
 
 from membrane_sync.formulas import MISSING
+from membrane_sync.formulas.patterns import matches
 from membrane_sync.formulas.values import Step, path_text
-from membrane_sync.project.patterns import matches
 from membrane_sync.project.schemas import fields, is_sensitive
 
 Schema = Mapping[str, Any]
@@ -52,7 +52,7 @@ class Shaped:
 def shaped(value: Mapping[str, Any], schema: Schema) -> Shaped:
     """The value with the schema's fields and types, and all of its fields that don't fit."""
     tried = []
-    for option in _options(schema):
+    for option in options(schema):
         misfits: list[ShapeError] = []
         dropped: set[str] = set()
         result = _object(value, option, (), dropped, misfits.append)
@@ -117,7 +117,7 @@ def _any_of(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
     """By the first option that takes the value as it is, else by the first that takes it."""
     fitting: list[tuple[Any, set[str]]] = []
     reasons: dict[str, None] = {}
-    for option in _options(schema):
+    for option in options(schema):
         left: set[str] = set()
         try:
             result = _checked(value, option, path, left)
@@ -135,7 +135,7 @@ def _any_of(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
     return result
 
 
-def _options(schema: Schema) -> Iterator[Schema]:
+def options(schema: Schema) -> Iterator[Schema]:
     """The schemas of `anyOf`, each with what stands beside it; the schema itself without one."""
     if not schema.get("anyOf"):
         yield schema
@@ -146,7 +146,7 @@ def _options(schema: Schema) -> Iterator[Schema]:
         if fields(base) and fields(option):
             merged["properties"] = {**fields(base), **fields(option)}
         merged["required"] = [*base.get("required", ()), *option.get("required", ())]
-        yield from _options(merged)
+        yield from options(merged)
 
 
 def _same(result: Any, value: Any) -> bool:
@@ -166,7 +166,7 @@ def _checked(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
         wanted = " or ".join(declared if isinstance(declared, list) else [declared])
         raise ShapeError(path, value, f"should be {wanted}, is {_kind(value)}")
     if not _CHECKS.isdisjoint(schema):
-        for reason in _objections(result, schema):
+        for reason in objections(result, schema):
             raise ShapeError(path, value, reason)
     if isinstance(result, dict):
         return _object(result, schema, path, dropped, _raise)
@@ -272,7 +272,7 @@ _CHECKS = frozenset(
 """Words that look at the value itself; most fields have none of them."""
 
 
-def _objections(value: Any, schema: Schema) -> Iterator[str]:
+def objections(value: Any, schema: Schema) -> Iterator[str]:
     """Why the value, which is of the right type, doesn't fit; no value stands in the words."""
     options = None if schema.get("allowCustom") else schema.get("enum")
     if options is not None and not any(_equal(value, option) for option in options):

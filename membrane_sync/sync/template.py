@@ -46,6 +46,46 @@ def template_of(mapping: FieldMapping, direction: Direction = "import") -> Any:
     return default if own is None else own
 
 
+def sorted_template(template: Any) -> Any:
+    """The template with the fields of its objects in order of their names, as canonical JSON is.
+
+    Its values are equal to the template's own. What an operator takes stays as it is written, save
+    `$iterate`'s item: order may have a meaning there.
+    """
+    try:
+        plain = isinstance(template, dict) and not _is_formula(template)
+        return _in_order(template) if plain and not _copies(template) else template
+    except RecursionError:
+        return template
+
+
+def _in_order(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_in_order(item) for item in node]
+    if not isinstance(node, dict) or not node:
+        return node
+    if _is_formula(node):
+        options = node.get("$iterate")
+        if isinstance(options, dict) and not _is_formula(options) and "item" in options:
+            return {**node, "$iterate": {**options, "item": _in_order(options["item"])}}
+        return node
+    names = [*node]
+    if any(not isinstance(name, str) or name in OPERATORS for name in names):
+        return node  # in front, an operator's name would make it a formula
+    return {name: _in_order(node[name]) for name in sorted(names)}
+
+
+def _is_formula(node: dict[Any, Any]) -> bool:
+    return next(iter(node), None) in OPERATORS
+
+
+def _copies(node: Any) -> bool:
+    """Whether anything is a `$copy`, which depends on what was computed before."""
+    if isinstance(node, dict):
+        return "$copy" in node or any(map(_copies, node.values()))
+    return isinstance(node, list) and any(map(_copies, node))
+
+
 def lineage_rows(mapping: FieldMapping, direction: Direction = "import") -> list[LineageRow]:
     """Where each field of the mapping's result comes from, in the order they're written.
 

@@ -27,6 +27,8 @@ class FakeApi:
         error: Exception | None = None,
     ) -> None:
         self.requests = 0
+        self.skipped = 0
+        self.quota_left: int | None = None
         self.calls: list[Call] = []
         self.fail_at = fail_at
         self.error = error or AppUnavailable("the app is away")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -82,6 +83,8 @@ class MemoryLake:
         self._offsets: dict[str, Offset] = {}
         self._mapped: dict[str, dict[str, MappedRecord]] = {}
         self._links: dict[LinkKey, dict[str, Link]] = {}
+        self._waiting: dict[str, set[str]] = {}
+        self._tombstones: dict[str, set[tuple[str, str]]] = {}
         self._pages: dict[str, tuple[str, int]] = {}
         self._logs: dict[str, MemoryPageLog] = {}
         self._seq = 0
@@ -96,16 +99,20 @@ class MemoryLake:
 
     def store(self, batch: Batch) -> StoreCounts:
         latest = {record.external_id: record for record in batch.records}
+        if batch.part:
+            told = self._tombstones.setdefault(batch.stream, set())
+            latest = {i: r for i, r in latest.items() if (i, r.payload) not in told}
+            told.update((i, record.payload) for i, record in latest.items())
         kinds = {i: self._keep(batch.stream, record, batch.ignored) for i, record in latest.items()}
         if batch.scan:
             refused = {letter.external_id for letter in batch.dead_letters}
             self._mark_seen(batch.stream, batch.scan, latest, refused)
         self._replace_dead_letters("pull", batch.stream, list(latest), batch.dead_letters)
         if batch.cursor is not None:
-            self._cursors[batch.stream] = batch.cursor
+            self._cursors[batch.stream + batch.part] = batch.cursor
             self.writes += 1
         if batch.reading:
-            self._pages[batch.stream] = (batch.reading, batch.pages)
+            self._pages[batch.stream + batch.part] = (batch.reading, batch.pages)
         counted = list(kinds.values())
         return StoreCounts(
             created=counted.count("created"),
@@ -113,6 +120,7 @@ class MemoryLake:
             deleted=counted.count("deleted"),
             unchanged=counted.count(None),
             failed=len({letter.external_id for letter in batch.dead_letters}),
+            missed=sum(kinds.get(i) in ("created", "updated") for i in set(batch.known)),
         )
 
     def pages(self, stream: str, reading: str) -> int:
@@ -151,6 +159,9 @@ class MemoryLake:
         self._scanned_at[stream] = datetime.now(UTC)
         return StoreCounts(deleted=len(gone))
 
+    def note_scan(self, stream: str) -> None:
+        self._scanned_at[stream] = datetime.now(UTC)
+
     def scanned_at(self, stream: str) -> datetime | None:
         return self._scanned_at.get(stream)
 
@@ -169,8 +180,12 @@ class MemoryLake:
         dead_letters: Sequence[DeadLetter],
         offset: Offset,
         schema: Mapping[str, Any],  # noqa: ARG002 – the JSON is all there is
+        *,
+        waiting: Sequence[str] = (),
     ) -> MappedCounts:
         latest = {record.external_id: record for record in records}
+        handled = {*latest, *(letter.external_id for letter in dead_letters)}
+        self._waiting[sync] = (self._waiting.get(sync, set()) - handled) | set(waiting)
         changed = [record for record in latest.values() if self._differs(sync, record)]
         for record in changed:
             present = self._mapped.setdefault(sync, {})
@@ -183,6 +198,22 @@ class MemoryLake:
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
         return [r for r in self._mapped.get(sync, {}).values() if r.seq > after][:limit]
+
+    def waiting(self, sync: str, stream: str, after: str, limit: int) -> Sequence[Change]:
+        alive = self.records(stream)
+        ids = sorted(i for i in self._waiting.get(sync, set()) if i > after)[:limit]
+        return [Change(0, i, "updated", alive.get(i)) for i in ids]
+
+    def find_records(
+        self, stream: str, fields: Sequence[Sequence[str | int]], values: Sequence[Sequence[str]]
+    ) -> Sequence[str | None] | None:
+        if stream not in self._records:
+            return None
+        found: dict[tuple[str | None, ...], str] = {}
+        for external_id, payload in sorted(self.records(stream).items()):
+            record = json.loads(payload)
+            found.setdefault(tuple(_text_at(record, field) for field in fields), external_id)
+        return [found.get(tuple(row)) for row in values]
 
     def refused(self, sync: str, limit: int) -> Sequence[MappedRecord]:
         ids = {
@@ -425,11 +456,32 @@ class MemoryLedger:
     def record_run(self, run: RunRecord) -> None:
         self._runs[run.id, run.sync, run.connection] = run
 
+    def record_runs(self, runs: Sequence[RunRecord]) -> None:
+        for run in runs:
+            self.record_run(run)
+
+    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
+        return self._runs.get((id, sync, connection))
+
+    def forget_runs(self, before: datetime) -> int:
+        kept = {(run.id, run.sync, run.connection) for run in self.last_runs()}
+        old = [k for k, run in self._runs.items() if run.started_at < before and k not in kept]
+        for key in old:
+            del self._runs[key]
+        return len(old)
+
     def last_runs(self) -> Sequence[RunRecord]:
         newest: dict[tuple[str, str], RunRecord] = {}
         for run in sorted(self._runs.values(), key=lambda run: run.started_at):
             newest[run.connection, run.sync] = run
         return [newest[key] for key in sorted(newest)]
+
+
+def _text_at(record: Any, field: Sequence[str | int]) -> str | None:
+    for step in field:
+        held = record if isinstance(record, dict) else {}
+        record = record[int(step)] if isinstance(record, list) else held.get(str(step))
+    return record if record is None or isinstance(record, str) else json.dumps(record)
 
 
 def _table(schema: DataSchema) -> Table:

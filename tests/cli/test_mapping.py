@@ -21,8 +21,10 @@ from membrane_sync.cli.main import app
 from membrane_sync.cli.output import Exit
 from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.ports import ConnectionRecord, Override
+from membrane_sync.records import Batch, Link, LinkKey, Offset, RawRecord
 from membrane_sync.sync import preview
 from membrane_sync.sync.map import Mapper
+from tests.formulas.test_cases import CASES
 from tests.formulas.test_vectors import CORRECTED, VECTORS, expected, typed
 
 PACKAGE = "mappings/universal/packages/contacts.yaml"
@@ -291,6 +293,23 @@ def test_answers_come_while_records_are_still_coming(outside: Path) -> None:
     assert process.wait(timeout=60) == 0
 
 
+def app_cases() -> Iterator[Any]:
+    groups = yaml.safe_load((CASES / "apps.yaml").read_text(encoding="utf-8"))
+    for group in groups:
+        for case in group["cases"]:
+            yield pytest.param(group["given"], case, id=f"{group['name']}: {case['name']}")
+
+
+@pytest.mark.parametrize(("record", "case"), list(app_cases()))
+def test_what_mappings_of_well_known_apps_ask_for(record: Any, case: Any, outside: Path) -> None:
+    path = file(outside, yaml.safe_dump({"importValue": case["formula"]}, sort_keys=False))
+    (found,) = lines(membrane("map", path, records=ndjson([record])))
+    if "fails" in case:
+        assert found["error"]["value"] == case["fails"]["value"]
+    else:
+        assert typed(found) == typed(case.get("gives"))
+
+
 # --- a project -----------------------------------------------------------------------------------
 
 
@@ -386,6 +405,62 @@ def test_what_is_wrong_with_the_mapping_stops_it_and_nothing_else_does(project: 
     assert wrong.exit_code == Exit.PROJECT and "not YAML" in wrong.stderr
 
 
+def test_a_mapping_through_a_unified_data_model_is_run_for_an_app(project: Path) -> None:
+    replace(project, "contacts: {collection_key: contacts}", "contacts: {udm: contacts}")
+    replace(project, "email: {$var: $.email}", "email: {$var: $.primaryEmail}")
+    replace(project, "    import_value:", "    unified_import_value:")
+    replace(
+        project,
+        "    direction: import",
+        "    unified_export_value: {primaryEmail: {$var: $.email}}",
+    )
+    path = project / "connectors/kinto/connector.yaml"
+    unified = """
+unified_data_models:
+  contacts:
+    collection_mappings:
+      - key: contacts
+        fields_from_collection: {primaryEmail: {$var: $.mail}}
+        fields_to_collection: {email: {$var: $.primaryEmail}}
+"""
+    path.write_text(path.read_text(encoding="utf-8") + unified, encoding="utf-8")
+    options = ["map", "contacts", "-i", "kinto"]
+    (came,) = lines(membrane(*options, records='{"mail": "a@x"}', root=project))
+    assert came["email"] == "a@x"
+    (went,) = lines(membrane(*options, "-d", "export", records='{"email": "a@x"}', root=project))
+    assert went == {"email": "a@x"}
+
+
+def test_formulas_that_ask_are_answered_by_the_connections_lake(project: Path) -> None:
+    replace(project, "phone: {$var: $.phone}", "phone: {$findAppRecordId: {recordId: {$var: $.b}}}")
+    replace(project, "city: {type: string}", "city: {referenceCollection: {key: contacts}}")
+    replace(
+        project, "city: {$var: $.address.city}", "city: {$lookup: {query: {email: {$var: $.c}}}}"
+    )
+    runtime = open_runtime(project)
+    runtime.ledger.connect(ConnectionRecord("acme", "kinto", "acme"))
+    lake = runtime.lake(runtime.ledger.connection("acme"))
+    payload = json.dumps({"id": "k1", "email": "boss@x.org"})
+    lake.store(Batch("contacts", [RawRecord("k1", payload)]))
+    lake.keep_links(LinkKey("contacts"), [Link("k1", "app-1")], (), (), Offset("push:contacts"), ())
+    lake.close()
+    records = [
+        {"email": "a", "b": "k1", "c": "boss@x.org"},
+        {"email": "b", "b": "gone", "c": "nobody@x.org"},
+    ]
+    found = lines(membrane("map", "contacts", "-c", "acme", records=ndjson(records), root=project))
+    assert [(f.get("phone"), f.get("city")) for f in found] == [("app-1", "k1"), (None, None)]
+    file(project / "mappings/universal/packages", "syncs: {aaa: {fild_mapping: x}}\n", "wrong.yaml")
+    again = lines(membrane("map", "contacts", "-c", "acme", records=ndjson(records), root=project))
+    assert again == found, "another sync that is wrong is no obstacle"
+    (project / "mappings/universal/packages/wrong.yaml").unlink()
+    alone = lines(membrane("map", "contacts", "-i", "kinto", records=ndjson(records), root=project))
+    assert all("name a connection" in line["error"]["reason"] for line in alone)
+    replace(project, "{recordId:", "{dataLinkTable: {key: contcats}, recordId:")
+    wrong = membrane("map", "contacts", "-c", "acme", records=ndjson(records), root=project)
+    assert "no data_link_table 'contcats'" in wrong.stderr and "contacts" in wrong.stderr
+
+
 def test_unknown_keys_and_connections(project: Path, outside: Path) -> None:
     result = membrane("map", "contcats", records="{}", root=project)
     assert result.exit_code == Exit.FAILED and "contacts" in result.stderr
@@ -409,6 +484,15 @@ def test_lineage_says_what_each_field_reads(project: Path) -> None:
     assert "full_name" in table and "$.first_name, $.last_name" in table
     app = membrane("lineage", "contacts", "-i", "pocketbase", "--json", root=project)
     assert ["$.name"] in [row["reads"] for row in json.loads(app.stdout)]
+
+
+def test_explain_shows_the_same_lineage(project: Path) -> None:
+    for options in ([], ["--json"], ["-i", "pocketbase", "--json"]):
+        told = membrane("lineage", "contacts", *options, root=project)
+        same = membrane("explain", "field_mapping", "contacts", "--lineage", *options, root=project)
+        assert (same.exit_code, same.stdout) == (Exit.DONE, told.stdout)
+    wrong = membrane("explain", "sync", "contacts", "--lineage", root=project)
+    assert wrong.exit_code == Exit.FAILED and "field_mapping" in wrong.stderr
 
 
 def test_lineage_of_nested_fields_whole_records_and_the_other_direction(outside: Path) -> None:

@@ -70,6 +70,32 @@ def test_an_override_changes_what_is_delivered_for_its_connection_alone(
     assert delivered(workspace, mine, "city") == before[mine.name]
 
 
+def test_another_instance_is_a_sync_of_its_own(
+    cli: Cli, workspace: Workspace, tenants: list[Tenant]
+) -> None:
+    key = tenants[0].connection.key
+    assert cli("sync", "contacts", "-c", key).exit_code == Exit.DONE
+    cli.json("override", "set", *CITY, "HQ", "-c", key, "--instance", "emea")
+    [made] = cli.json("sync", "contacts", "-c", key, "--instance", "emea")["reports"]
+    assert (made["sync"], made["delivered"], made["created"]) == ("contacts@emea", 5, 0)
+    both = cli.json("sync", "contacts", "-c", key)["reports"]
+    assert [(r["sync"], r["delivered"]) for r in both] == [("contacts", 0), ("contacts@emea", 0)]
+    cities = [row["city"] for row in workspace.rows() if row["connection"] == key]
+    assert len(cities) == 10 and cities.count("HQ") == 5, "each instance has rows of its own"
+    lake = workspace.runtime.lake(workspace.runtime.ledger.connection(key))
+    links = lake.select("SELECT instance_key, count(DISTINCT app_id) AS n FROM links GROUP BY 1")
+    assert sorted(tuple(row.values()) for row in links.to_pylist()) == [("default", 5), ("emea", 5)]
+    lake.close()
+    shown = {
+        s.sync: (s.records, s.links) for s in workspace.runtime.overview() if s.connection == key
+    }
+    assert shown["contacts@emea"] == shown["contacts"] == (5, 5)
+    wrong = cli("sync", "contacts", "-c", key, "--instance", "emae")
+    assert wrong.exit_code == Exit.FAILED and "contacts@emea" in wrong.stderr
+    [other] = cli.json("sync", "contacts", "-c", tenants[1].connection.key)["reports"]
+    assert other["sync"] == "contacts", "another connection has no such instance"
+
+
 def test_a_removed_field_is_delivered_empty(
     cli: Cli, workspace: Workspace, tenants: list[Tenant]
 ) -> None:

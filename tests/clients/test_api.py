@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -11,18 +13,20 @@ from typing import Any
 import httpx
 import pytest
 
-from membrane_sync.clients.api import ATTEMPTS, DEADLINE_SECONDS, HttpApi, retry_after
+from membrane_sync.clients.api import ATTEMPTS, DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import (
     AppUnavailable,
+    Defunct,
     Fatal,
     MembraneError,
     NotAuthorized,
     RateLimited,
     UnexpectedAnswer,
 )
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.ports import ConnectionRecord, Grant, Party, Priority, Quota, Quotas
 from membrane_sync.project.settings import Settings
 from membrane_sync.records import Call
 
@@ -49,7 +53,15 @@ class App:
         # A response object can be read once only.
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
-    def api(self, credentials: dict[str, Any] | None = None, **connector: Any) -> HttpApi:
+    def api(
+        self,
+        credentials: dict[str, Any] | None = None,
+        *,
+        quotas: Quotas | None = None,
+        priority: Priority = "bulk",
+        concurrency: Concurrency | None = None,
+        **connector: Any,
+    ) -> HttpApi:
         declared = Connector.model_validate(
             {"key": "app", "base_url": {"$var": "$.input.url"}, **connector}
         )
@@ -64,8 +76,12 @@ class App:
             declared,
             record,
             {"p": "x"},
+            quotas=quotas,
+            priority=priority,
+            concurrency=concurrency,
             transport=httpx.MockTransport(self),
             sleep=self.waits.append,
+            clock=lambda: sum(self.waits),
         )
 
 
@@ -249,14 +265,6 @@ def test_an_app_that_stays_away_is_unavailable() -> None:
     assert len(app.requests) == ATTEMPTS
 
 
-def test_retry_after_in_all_its_notations() -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert retry_after({}, now) is None
-    assert retry_after({"retry-after": " 1.5 "}, now) == 1.5
-    assert retry_after({"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT"}, now) == 60
-    assert retry_after({"retry-after": "whenever"}, now) is None
-
-
 # --- refusing ------------------------------------------------------------------------------------
 
 
@@ -334,6 +342,224 @@ def test_a_requests_own_rules_come_first() -> None:
     fail = {"status": [404], "action": "fail"}
     app = App(httpx.Response(404, json=[]))
     assert app.api(errors=[fail]).send(Call("GET", "/contacts", errors=own)).body == []
+
+
+# --- error rules ---------------------------------------------------------------------------------
+
+
+def test_a_skipped_answer_stands_for_no_records_and_is_counted() -> None:
+    app = App(httpx.Response(404, json={"message": "its parent was deleted"}))
+    api = app.api(errors=[{"status": [404], "action": "skip"}])
+    answer = api.send(LIST)
+    assert (answer.status, answer.body, answer.skipped) == (404, None, True)
+    assert (api.skipped, len(app.requests)) == (1, 1)
+    assert not App(OK).api().send(LIST).skipped
+
+
+def test_a_defunct_connection_says_so() -> None:
+    rule = {"status": [402], "action": "defunct", "message": "the account is closed"}
+    app = App(httpx.Response(402))
+    with pytest.raises(Defunct, match="the account is closed") as caught:
+        app.api(errors=[rule]).send(LIST)
+    assert (caught.value.code, len(app.requests)) == ("defunct", 1)
+
+
+def test_a_rule_says_how_long_to_wait_where_the_app_does_not() -> None:
+    rule = {"status": [420], "action": "retry", "after_seconds": 30.0}
+    app = App(httpx.Response(420), httpx.Response(420, headers={"Retry-After": "7"}), OK)
+    app.api(errors=[rule]).send(LIST)
+    assert [round(wait - 0.3) for wait in app.waits] == [30, 7]
+
+
+class Ticket(httpx.Auth):
+    """Credentials that can be made anew."""
+
+    def __init__(self, *tickets: str) -> None:
+        self.tickets = list(tickets)
+
+    def reauthenticate(self) -> None:
+        self.tickets.pop(0)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Ticket"] = self.tickets[0]
+        yield request
+
+
+@pytest.mark.parametrize("status", [401, 440])
+def test_expired_credentials_are_made_anew_once(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = Ticket("old", "new", "newest")
+    monkeypatch.setattr("membrane_sync.clients.api.auth_flow", lambda *_: ticket)
+    rules = [{"status": [440], "action": "refresh"}]
+    app = App(httpx.Response(status), OK)
+    assert app.api(errors=rules).send(LIST).status == 200
+    assert [sent.headers["Ticket"] for sent in app.requests] == ["old", "new"]
+
+    app = App(httpx.Response(status))
+    with pytest.raises(NotAuthorized, match=f"answered {status}"):
+        app.api(errors=rules).send(LIST)
+    assert [sent.headers["Ticket"] for sent in app.requests] == ["new", "newest"]
+
+
+def test_threads_that_meet_the_same_expiry_renew_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticket = Ticket("old", "new", "newest")
+    monkeypatch.setattr("membrane_sync.clients.api.auth_flow", lambda *_: ticket)
+    both = threading.Barrier(2)
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.headers["Ticket"] == "old":
+            both.wait(timeout=10)
+            return httpx.Response(401)
+        return httpx.Response(200, json={})
+
+    api = HttpApi(
+        Connector.model_validate({"key": "app", "base_url": "https://app.test"}),
+        ConnectionRecord("acme", "app", "acme"),
+        transport=httpx.MockTransport(respond),
+    )
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(api.send, [LIST, LIST]))
+    assert [answer.status for answer in answers] == [200, 200]
+    assert ticket.tickets == ["new", "newest"]
+    assert api.requests == 4
+
+
+def test_fixed_credentials_can_not_be_made_anew() -> None:
+    app = App(httpx.Response(440))
+    with pytest.raises(NotAuthorized, match="answered 440") as caught:
+        app.api(authentication=BEARER, errors=[{"status": [440], "action": "refresh"}]).send(LIST)
+    assert "connect 'acme' again" in caught.value.hint
+    assert len(app.requests) == 1
+
+
+def test_not_modified_is_an_answer_to_a_conditional_request_alone() -> None:
+    app = App(httpx.Response(304))
+    for name in ("If-None-Match", "if-modified-since"):
+        assert app.api().send(Call("GET", "/contacts", {}, {name: "x"})).status == 304
+    with pytest.raises(UnexpectedAnswer, match="answered 304"):
+        app.api().send(LIST)
+
+
+# --- what the app says of its limits -------------------------------------------------------------
+
+
+def test_when_nothing_is_left_the_next_request_waits_for_the_reset() -> None:
+    spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "42"}
+    app = App(httpx.Response(200, json={}, headers=spent), OK)
+    api = app.api()
+    assert api.quota_left is None
+    api.send(LIST)
+    assert (api.quota_left, app.waits) == (0, [])
+    api.send(LIST)
+    api.send(LIST)
+    assert app.waits == [42]
+
+
+def test_what_is_left_is_known() -> None:
+    api = App(
+        httpx.Response(200, json={}, headers={"X-Shopify-Shop-Api-Call-Limit": "32/40"})
+    ).api()
+    api.send(LIST)
+    assert api.quota_left == 8
+
+
+def test_the_connector_names_the_headers() -> None:
+    spent = {"X-Left": "0", "X-When": "4000"}
+    app = App(httpx.Response(200, json={}, headers=spent), OK)
+    names = {"remaining": "X-Left", "reset": "X-When", "reset_format": "milliseconds"}
+    api = app.api(rate_limit_headers=names)
+    api.send(LIST)
+    api.send(LIST)
+    assert app.waits == [4]
+
+
+def test_a_reset_that_is_far_ends_the_sync_and_says_when_to_come_back() -> None:
+    spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "3000"}
+    app = App(httpx.Response(200, json={}, headers=spent), OK)
+    api = app.api()
+    api.send(LIST)
+    with pytest.raises(RateLimited, match="takes no request for another 3,000 s") as caught:
+        api.send(LIST)
+    assert caught.value.retry_after == 3000
+    assert (len(app.requests), app.waits) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "waited"),
+    [
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "20"}, {}, 20),
+        ({"Retry-After": "30"}, {"message": "You have exceeded a secondary rate limit."}, 30),
+        ({}, {"message": "You have exceeded a secondary rate limit."}, 60),
+    ],
+)
+def test_a_403_may_be_a_rate_limit(
+    headers: dict[str, str], body: dict[str, Any], waited: float
+) -> None:
+    app = App(httpx.Response(403, headers=headers, json=body), OK)
+    assert app.api().send(LIST).status == 200
+    assert waited <= sum(app.waits) < waited + 1
+
+
+def test_a_429_waits_for_the_reset_where_it_says_nothing_else() -> None:
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "12"}
+    app = App(httpx.Response(429, headers=headers), OK)
+    app.api().send(LIST)
+    assert 12 <= sum(app.waits) < 13
+
+
+class Spy:
+    """Quotas that grant everything, and note what they were asked."""
+
+    def __init__(self) -> None:
+        self.parties: list[Party] = []
+        self.held: list[float] = []
+
+    def reserve(self, quotas: Sequence[Quota], party: Party, count: int = 1) -> Grant:
+        self.parties.append(party)
+        return Grant(1, 0.0)
+
+    def give_back(self, quotas: Sequence[Quota], count: int) -> None:
+        pass
+
+    def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
+        self.held.append(seconds)
+
+
+LIMITS = [{"requests": 10, "per_seconds": 1}]
+
+
+def test_without_declared_limits_the_quotas_are_not_asked() -> None:
+    quotas = Spy()
+    app = App(httpx.Response(429, headers={"Retry-After": "5"}), OK)
+    app.api(quotas=quotas).send(LIST)
+    assert (quotas.parties, quotas.held) == ([], [])
+
+
+def test_each_request_asks_the_quotas_and_holds_are_shared_once() -> None:
+    quotas = Spy()
+    app = App(
+        httpx.Response(429, headers={"Retry-After": "5"}),
+        httpx.Response(429, headers={"Retry-After": "5"}),
+        OK,
+    )
+    app.api(quotas=quotas, priority="interactive", rate_limits=LIMITS).send(LIST)
+    assert quotas.parties == [Party("acme", "interactive")] * 3
+    assert quotas.held == [5, 5]
+
+    quotas = Spy()
+    spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "50"}
+    api = App(httpx.Response(429, headers=spent), OK).api(quotas=quotas, rate_limits=LIMITS)
+    api.send(LIST)
+    assert quotas.parties == [Party("acme", "bulk")] * 2
+    assert quotas.held == [50], "the same news is written once"
+
+
+def test_a_waiting_app_is_asked_by_fewer_at_once() -> None:
+    app = App(httpx.Response(503), httpx.ReadTimeout("slow"), OK)
+    concurrency = Concurrency(first=8)
+    app.api(concurrency=concurrency).send(LIST)
+    assert concurrency.limit == 2
 
 
 # --- never said ----------------------------------------------------------------------------------

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
+from membrane_sync.errors import MembraneError
 from membrane_sync.records import Report
+from membrane_sync.stores import sql_destination
+from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync import map as map_verb
 from membrane_sync.sync import push as push_verb
 from membrane_sync.sync import store as store_verb
@@ -102,3 +106,84 @@ def _sync(root: Path, connection: str, channel: Connection, pause: bool, small_s
     channel.send(time.monotonic())
     report = workspace.sync(connection, progress=progress)
     channel.send((report, moments))
+
+
+class FencedProcess:
+    """A sync that stops at a place until it's frozen; then what it wakes up to shows.
+
+    `place` is the verb whose first progress it stops at; `write`, when rows are about to be
+    written; `rows` or `transaction`: inside a transaction of the product's database or of the lake.
+    """
+
+    def __init__(self, workspace: Workspace, connection: str, place: str) -> None:
+        self._channel, theirs = _context.Pipe()
+        self._process = _context.Process(
+            target=_sync_to, args=(workspace.root, connection, theirs, place)
+        )
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def wait_until_there(self) -> None:
+        """Wait until it stands at the place; it goes on by itself, unless it's frozen at once."""
+        assert self._channel.poll(PATIENCE) and self._channel.recv() == "there"
+
+    def finish(self) -> str:
+        """`done`, or the code of the error that it ended with."""
+        assert self._channel.poll(PATIENCE), "the process says nothing"
+        said = str(self._channel.recv())
+        self._process.join(PATIENCE)
+        return said
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join(PATIENCE)
+        self._channel.close()
+
+
+STANDS_SECONDS = 0.7
+"""Time enough to be frozen in, and too short for a lease of a second to run out in."""
+
+
+def _sync_to(root: Path, connection: str, channel: Connection, place: str) -> None:
+    store_verb.FLUSH_ROWS, map_verb.BATCH, push_verb.BATCH = 1_000, 1_000, 500
+    there: list[bool] = []
+
+    def stand() -> None:
+        if not there:
+            there.append(True)
+            channel.send("there")
+            time.sleep(STANDS_SECONDS)
+
+    def progress(verb: str, _report: Report) -> None:
+        if verb == place:
+            stand()
+
+    if place == "write":
+        _before(sql_destination.SqlDestination, "write", stand)
+    if place == "rows":
+        _before(sql_destination._Writer, "write", stand)
+    if place == "transaction":
+        _before(DuckDbLake, "_write_cursor", stand)
+    try:
+        Workspace(root).sync(connection, progress=progress)
+        channel.send("done")
+    except MembraneError as error:
+        channel.send(error.code)
+
+
+def _before(kind: type, method: str, stand: Callable[[], None]) -> None:
+    original = getattr(kind, method)
+
+    def wrapped(*args: Any, **named: Any) -> Any:
+        stand()
+        return original(*args, **named)
+
+    setattr(kind, method, wrapped)

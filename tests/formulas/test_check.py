@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from membrane_sync.formulas import NOT_RUNNABLE, OPERATORS, FormulaError, Problem, check, variables
+from membrane_sync.formulas import OPERATORS, FormulaError, Problem, check, variables
 from membrane_sync.formulas.check import _EVALUATED
 from membrane_sync.formulas.shapes import SHAPES
 
@@ -23,6 +23,20 @@ WRONG: list[tuple[Any, tuple[str | int, ...], str]] = [
     ({"$var": 5}, ("$var",), "$var needs a locator"),
     ({"x": {"$copy": 5}}, ("x", "$copy"), "$copy needs a locator"),
     ({"$record": {"name": "x"}}, ("$record",), "$record needs an id"),
+    ({"$findAppRecordId": {}}, ("$findAppRecordId",), "needs a recordId"),
+    (
+        {"$findExternalRecordId": {"recordId": V, "dataLinkTabel": {}}},
+        ("$findExternalRecordId", "dataLinkTabel"),
+        "knows no dataLinkTabel; did you mean dataLinkTable?",
+    ),
+    (
+        {"$findAppRecordId": {"recordId": V, "dataLinkTable": 5}},
+        ("$findAppRecordId", "dataLinkTable"),
+        "needs a dataLinkTable with a key",
+    ),
+    ({"$lookup": {"query": {}}}, ("$lookup", "query"), "$lookup needs a query"),
+    ({"$lookup": {"querry": {"a": 1}}}, ("$lookup", "querry"), "did you mean query?"),
+    ({"$dataSchemaRef": {"type": "x", "key": "k"}}, ("$dataSchemaRef", "type"), "needs a type"),
     ({"$tpl": "Hi {n}"}, ("$tpl",), "$tpl needs a template"),
     ({"$tpl": {"template": "Hi", "values": 5}}, ("$tpl", "values"), "$tpl needs values by name"),
     ({"$concat": "ab"}, ("$concat",), "$concat needs a list of values, or values:"),
@@ -69,6 +83,11 @@ RIGHT: list[Any] = [
     {"$iterate": {"source": V, "item": {"x": {"$var": "$.item"}}}},
     {"a": 1, "b": {"$copy": {"$concat": ["$.", "a"]}}},
     {"$record": {"id": 1}},
+    {"$findAppRecordId": {"recordId": V}},
+    {"$findExternalRecordId": {"recordId": V, "dataLinkTable": {"key": "people"}}},
+    {"$lookup": {"query": {"email": V}, "createIfNotFound": True, "create": {"fields": {}}}},
+    {"$dataSchemaRef": "people"},
+    {"$dataSchemaRef": {"type": "data-collection", "key": "people", "parameters": {"a": 1}}},
 ]
 
 
@@ -88,12 +107,6 @@ def test_wrong_filter(condition: Any, message: str) -> None:
 @pytest.mark.parametrize("formula", RIGHT)
 def test_right(formula: Any) -> None:
     assert check(formula) == []
-
-
-@pytest.mark.parametrize("name", NOT_RUNNABLE)
-def test_known_but_not_runnable(name: str) -> None:
-    message = f"{name} is not supported by this version"
-    assert check({"x": {name: {}}}) == [Problem(("x",), message)]
 
 
 def test_problems_come_in_the_order_written_and_read_well() -> None:

@@ -43,7 +43,7 @@ def test_an_error_says_where_which_and_why_but_not_what() -> None:
 def test_not_strict_is_silent_about_values_but_not_about_what_cannot_run() -> None:
     assert evaluate({"a": BAD_DATE, "b": 1}, {"d": "soon"}, strict=False) == {"b": 1}
     with pytest.raises(FormulaError):
-        evaluate({"$lookup": {}}, {}, strict=False)
+        evaluate({"$findAppRecordId": {"recordId": 1}}, {}, strict=False)
     with pytest.raises(FormulaError):
         evaluate({"a": {"$copy": "b"}, "b": {"$copy": "a"}}, {}, strict=False)
 

@@ -122,7 +122,7 @@ def test_infer_schema(template: Any, schema: Any) -> None:
 
 def test_every_operator_that_has_a_rule_exists() -> None:
     assert set(_RULES) <= set(OPERATORS)
-    assert set(OPERATORS) - set(_RULES) == {"$jsonata", "$formula"}
+    assert set(OPERATORS) - set(_RULES) == {"$jsonata", "$formula", "$python"}
 
 
 @pytest.mark.parametrize(
@@ -216,3 +216,25 @@ def test_too_deep_is_an_error() -> None:
         infer_schema(deep, {})
     wide = {f"f{i}": {"$var": f"x{i}"} for i in range(10_000)}
     assert len(lineage(wide)) == len(infer_schema(wide, {})["properties"]) == 10_000
+
+
+def test_references_are_followed() -> None:
+    known = {
+        "address": {"properties": {"city": {"$ref": "schemas/city"}, "up": {"$ref": "address"}}},
+        "city": {"type": "string", "title": "City"},
+    }
+    schema = {"properties": {"at": {"$ref": "address"}, "all": {"items": {"$ref": "city"}}}}
+    template = {
+        "city": {"$var": "$.at.city"},
+        "up": {"$var": "$.at.up.city"},
+        "all": {"$iterate": {"source": {"$var": "$.all"}, "item": {"$var": "$.item"}}},
+        "none": {"$var": "$.gone"},
+    }
+    found = infer_schema(template, schema, known.get)["properties"]
+    assert found == {
+        "city": known["city"],
+        "up": {},
+        "all": {"type": "array", "items": known["city"]},
+        "none": {},
+    }
+    assert infer_schema({"$var": "$.x"}, {"properties": {"x": {"$ref": "nobody"}}}) == {}

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.partitions import register
-from membrane_sync.orchestration.translator import CONNECTION_TAG
+from membrane_sync.orchestration.resources import MembraneResource
+from membrane_sync.orchestration.translator import CONNECTION_TAG, SYNC_TAG
+from membrane_sync.ports import DueItem
 from tests.end_to_end.helpers import Workspace
 
 
@@ -21,6 +24,7 @@ def run_job(
     job: str = "sync_kinto_contacts",
     mode: str = "",
     registered: bool = True,
+    sync: str = "",
 ) -> dg.ExecuteInProcessResult:
     """One run of a job for one connection; a failed run is a result too."""
     integration = job.split("_")[1]
@@ -31,6 +35,7 @@ def run_job(
         register(instance, integration, connection)
     # As a launched run has it: `partition_key=` would have Dagster look for the partition first.
     tags = {CONNECTION_TAG: connection, "dagster/partition": connection}
+    tags |= {SYNC_TAG: sync} if sync else {}
     return definition.execute_in_process(
         instance=instance, run_config=config, tags=tags, raise_on_error=False
     )
@@ -67,3 +72,52 @@ def log_of(instance: dg.DagsterInstance, run_id: str) -> str:
 def every_byte(folder: Path) -> bytes:
     """What all files of the folder hold."""
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def evaluate_due(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.RunRequest] | str:
+    """The batches that one tick of the sensor `due` asks for, or why it asks for none."""
+    repository = build_definitions(workspace.root).get_repository_def()
+    with dg.build_sensor_context(
+        instance_ref=instance.get_ref(),
+        repository_def=repository,
+        resources={"membrane": MembraneResource(root=str(workspace.root))},
+    ) as context:
+        evaluated = repository.get_sensor_def("due").evaluate_tick(context)
+    return list(evaluated.run_requests or ()) or str(evaluated.skip_message)
+
+
+def run_batch(
+    workspace: Workspace, instance: dg.DagsterInstance, request: dg.RunRequest
+) -> dg.ExecuteInProcessResult:
+    """The run that a tick asked for, in this process."""
+    job = build_definitions(workspace.root).resolve_job_def("sync_batch")
+    return job.execute_in_process(
+        instance=instance, run_config=request.run_config, tags=request.tags, raise_on_error=False
+    )
+
+
+def items_due(workspace: Workspace) -> list[DueItem]:
+    """Everything that any batch has claimed."""
+    engine = sa.create_engine(workspace.runtime.settings.ledger_url)
+    with engine.connect() as connection:
+        batches = connection.execute(sa.text("SELECT DISTINCT batch FROM membrane_due")).scalars()
+        names = [name for name in batches if name]
+    engine.dispose()
+    return [item for name in names for item in workspace.runtime.ledger.due.items(name)]
+
+
+def due_rows(workspace: Workspace) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of what is due when, by connection and sync."""
+    engine = sa.create_engine(workspace.runtime.settings.ledger_url)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT * FROM membrane_due")).mappings().all()
+    engine.dispose()
+    return {(row["connection"], row["sync"]): dict(row) for row in rows}
+
+
+def make_due(workspace: Workspace) -> None:
+    """As if time had passed."""
+    engine = sa.create_engine(workspace.runtime.settings.ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE membrane_due SET due_at = 0"))
+    engine.dispose()

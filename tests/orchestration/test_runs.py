@@ -1,9 +1,8 @@
-"""Runs of the jobs against a real Kinto, in this process: numbers, trouble, schedules, sensor."""
+"""Runs of the jobs against a real Kinto, in this process: numbers, trouble, the sensor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from membrane_sync.errors import RateLimited
 from membrane_sync.orchestration import failures, stages
 from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.resources import MembraneResource
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.ports import ConnectionRecord, Override
 from tests.end_to_end.helpers import (
     Tenant,
     Workspace,
@@ -27,7 +26,16 @@ from tests.end_to_end.helpers import (
     person,
     pocketbase_connection,
 )
-from tests.orchestration.helpers import every_byte, failure, log_of, numbers, run_job
+from tests.orchestration.helpers import (
+    due_rows,
+    evaluate_due,
+    every_byte,
+    failure,
+    items_due,
+    log_of,
+    numbers,
+    run_job,
+)
 
 MARKER = "Marker7Q4"
 
@@ -316,8 +324,32 @@ syncs:
         workspace.write(f"mappings/connections/{connection}/syncs/contacts.yaml", "enabled: false")
         result = run_job(workspace, instance, connection)
         assert "disabled" in failure(result) and "takes part in: companies" in failure(result)
-        evaluated = evaluate_schedule(workspace, instance, datetime(2026, 3, 1, tzinfo=UTC))
-        assert isinstance(evaluated, str)
+        evaluate_due(workspace, instance)
+        planned = [item.sync for item in items_due(workspace)]
+        assert planned == ["companies"]
+
+    def test_a_run_may_be_of_another_instance(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write([person(1)])
+        connection = workspace.connect(tenant.connection)
+        path = ("import_value", "city")
+        own = Override(connection, "field_mapping", "contacts", path, "HQ", instance_key="emea")
+        workspace.runtime.ledger.override(connection, [own])
+        for name in ("", "contacts@emea"):
+            found = numbers(run_job(workspace, instance, connection, sync=name))
+            assert found["contacts_delivered"]["delivered"] == 1
+        assert sorted(row["city"] == "HQ" for row in workspace.rows()) == [False, True]
+
+    def test_a_sync_that_an_override_disables_is_not_scheduled(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        connection = workspace.connect(tenant.connection)
+        assert not isinstance(evaluate_due(workspace, instance), str)
+        off = Override(connection, "sync", "contacts", ("enabled",), False)
+        workspace.runtime.ledger.override(connection, [off])
+        evaluate_due(workspace, instance)
+        assert (connection, "contacts") not in due_rows(workspace)
 
 
 class TestSecrecy:
@@ -444,27 +476,6 @@ class TestTrouble:
 
 
 class TestStanding:
-    def test_a_schedule_asks_for_one_run_per_connection_and_due_time(
-        self, workspace: Workspace, instance: dg.DagsterInstance
-    ) -> None:
-        moment = datetime(2026, 3, 1, 6, tzinfo=UTC)
-        nobody = evaluate_schedule(workspace, instance, moment)
-        assert isinstance(nobody, str) and "membrane connect" in nobody
-
-        instance.add_dynamic_partitions("connections__kinto", ["acme_kinto", "globex_kinto"])
-        instance.add_dynamic_partitions("connections__pocketbase", ["acme_pocketbase"])
-        requests = evaluate_schedule(workspace, instance, moment)
-        later = evaluate_schedule(workspace, instance, moment.replace(minute=15))
-        assert not isinstance(requests, str) and not isinstance(later, str)
-        assert [request.partition_key for request in requests] == ["acme_kinto", "globex_kinto"]
-        assert [request.tags["membrane/connection"] for request in requests] == [
-            "acme_kinto",
-            "globex_kinto",
-        ]
-        keys = [request.run_key for request in (*requests, *later)]
-        assert len(set(keys)) == 4
-        assert keys[:2] == [r.run_key for r in evaluate_schedule(workspace, instance, moment)]
-
     def test_the_sensor_follows_the_ledger(
         self, workspace: Workspace, instance: dg.DagsterInstance
     ) -> None:
@@ -495,20 +506,6 @@ class TestStanding:
 
 def numbers_of_successes(result: dg.ExecuteInProcessResult) -> Sequence[Any]:
     return [event for event in result.all_events if event.is_step_success]
-
-
-def evaluate_schedule(workspace: Workspace, instance: dg.DagsterInstance, moment: datetime) -> Any:
-    """The requested runs, or why there is none."""
-    repository = build_definitions(workspace.root).get_repository_def()
-    schedule = repository.get_schedule_def("sync_kinto_contacts_schedule")
-    evaluated = schedule.evaluate_tick(
-        dg.build_schedule_context(
-            instance_ref=instance.get_ref(),
-            scheduled_execution_time=moment,
-            repository_def=repository,
-        )
-    )
-    return evaluated.run_requests or evaluated.skip_message
 
 
 def evaluate_sensor(workspace: Workspace, instance: dg.DagsterInstance) -> str:

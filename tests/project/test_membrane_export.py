@@ -402,3 +402,27 @@ def test_what_is_written_as_yaml_reads_back_the_same(value: Any) -> None:
     written = write_yaml(value)
     assert read_value(written) == value
     assert yaml.safe_load(written) == value
+
+
+def test_expressions_are_carried_over_but_for_those_that_can_not_be_read(tmp_path: Path) -> None:
+    spec = """
+importValue:
+  total: {$jsonata: "$sum(lines.price)"}
+  made: {$jsonata: {$concat: [a, " & ", b]}}
+  wrong: {$jsonata: "(a"}
+exportValue: {$jsonata: '{"x": a}'}
+"""
+    folder = tmp_path / "membrane/field-mappings/orders"
+    folder.mkdir(parents=True)
+    (folder / "spec.yaml").write_text(spec, encoding="utf-8")
+    found = import_export(tmp_path)
+    (content,) = found.files.values()
+    assert content == {
+        "import_value": {
+            "total": {"$jsonata": "$sum(lines.price)"},
+            "made": {"$jsonata": {"$concat": ["a", " & ", "b"]}},
+        },
+        "export_value": {"$jsonata": '{"x": a}'},
+    }
+    (left,) = [note for note in found.notes if note.outcome == "left out"]
+    assert left.path == "import_value.wrong" and "$jsonata" in left.reason

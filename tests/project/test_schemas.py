@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from membrane_sync.errors import ProjectError
-from membrane_sync.project.schemas import expanded, is_sensitive, problems
+from membrane_sync.project.schemas import expanded, is_sensitive, problems, references
 
 ADDRESS = {"type": "object", "properties": {"zip": {"type": "integer"}, "at": {"$ref": "country"}}}
 KNOWN: dict[str, Any] = {
@@ -15,6 +15,7 @@ KNOWN: dict[str, Any] = {
     "country": {"type": "string", "title": "Country", "maxLength": 2},
     "me": {"properties": {"a": {"$ref": "you"}}},
     "you": {"items": {"$ref": "me"}},
+    "data_collection/users": {"properties": {"mail": {"$ref": "country"}}},
 }
 COUNTRY = KNOWN["country"]
 WHOLE = {"type": "object", "properties": {"zip": {"type": "integer"}, "at": COUNTRY}}
@@ -36,6 +37,12 @@ WHOLE = {"type": "object", "properties": {"zip": {"type": "integer"}, "at": COUN
         ({"additionalProperties": False}, {"additionalProperties": False}),
         ({"anyOf": [{"$ref": "country"}, {}]}, {"anyOf": [COUNTRY, {}]}),
         ({"$ref": "nobody", "type": "string"}, {"type": "string"}),
+        ({"$dataSchemaRef": "country"}, COUNTRY),
+        ({"$dataSchemaRef": {"type": "internal-data-schema", "key": "country"}}, COUNTRY),
+        (
+            {"items": {"$dataSchemaRef": {"type": "data-collection", "key": "users"}}},
+            {"items": {"properties": {"mail": COUNTRY}}},
+        ),
     ],
 )
 def test_references_are_put_in_their_place(schema: Any, gives: Any) -> None:
@@ -71,6 +78,40 @@ def test_a_pattern_that_can_not_be_searched_in_bounded_time_is_a_problem() -> No
         ((path, message),) = problems({"properties": {"x": {"pattern": pattern}}})
         assert path == ("properties", "x", "pattern")
         assert "can't be read" in message
+
+
+def test_what_a_reference_names_is_told_by_kind() -> None:
+    schema = {
+        "properties": {
+            "a": {"$ref": "schemas/people"},
+            "b": {"items": {"$dataSchemaRef": {"type": "data-collection", "key": "users"}}},
+            "c": {"$dataSchemaRef": {"type": "internal-data-schema", "key": "teams"}},
+        }
+    }
+    assert [(kind, key) for _, kind, key in references(schema)] == [
+        ("data_schema", "people"),
+        ("data_collection", "users"),
+        ("data_schema", "teams"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "says"),
+    [
+        ({"$dataSchemaRef": 5}, ("$dataSchemaRef",), "a key, or a mapping"),
+        ({"$dataSchemaRef": {"type": "x", "key": "k"}}, ("$dataSchemaRef", "type"), "needs a type"),
+        ({"referenceCollection": "users"}, ("referenceCollection",), "must be a mapping"),
+        ({"referenceCollection": {"parameters": {}}}, ("referenceCollection",), "needs a key"),
+        (
+            {"referenceCollection": {"key": "u", "parameters": {"a": {"$vra": "$.x"}}}},
+            ("referenceCollection", "parameters", "a"),
+            "did you mean $var?",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_reference(schema: Any, path: Any, says: str) -> None:
+    found = list(problems({"properties": {"x": schema}}))
+    assert any(p == ("properties", "x", *path) and says in message for p, message in found), found
 
 
 def test_what_is_sensitive_in_part_is_sensitive() -> None:

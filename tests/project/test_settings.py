@@ -23,6 +23,7 @@ def test_defaults_without_a_file(tmp_path: Path) -> None:
         ledger_url=f"sqlite:///{data}/ledger.db",
         databases={"app": f"sqlite:///{data}/app.db"},
         lock_wait_seconds=60.0,
+        quota_wait_seconds=300.0,
     )
 
 

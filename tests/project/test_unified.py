@@ -135,3 +135,65 @@ def test_an_app_without_the_model_takes_no_part(tmp_path: Path) -> None:
     found = project(tmp_path, {"whole": WHOLE, "other": ""})
     assert found.sync("contacts", "other") is None
     assert errors(check(found)) == []
+
+
+EXPORT = CONTACTS.replace(
+    "    unified_import_value:",
+    """    unified_export_value:
+      primaryEmail: {$var: $.email}
+      fullName: {$var: $.name}
+      stage: {$map: {value: {$var: $.stage}, mapping: [{from: vip, to: customer}]}}
+    unified_import_value:""",
+)
+TO_SPLIT = """
+unified_data_models:
+  contacts:
+    collection_mappings:
+      - key: people
+        fields_from_collection: {primaryEmail: {$var: $.mail}}
+        fields_to_collection:
+          mail: {$var: $.primaryEmail}
+          given: {$var: $.firstName}
+          family: {$upper: {$var: $.lastName}}
+          phone: {$var: $.primaryPhone}
+"""
+
+
+def exported(found: Project, app: str, record: dict[str, Any]) -> Any:
+    return evaluate(resolved(found, app).mapping.export_value, record)
+
+
+def test_an_export_through_a_model(tmp_path: Path) -> None:
+    package = {"mappings/universal/packages/contacts.yaml": EXPORT}
+    same = "\nunified_data_models: {contacts: {default_collection: people}}\n"
+    found = project(tmp_path, {"split": TO_SPLIT, "same": same}, **package)
+    assert errors(check(found)) == []
+    ada = {"email": "ada@x", "name": "Ada Lovelace", "stage": "vip"}
+    # What the mapping doesn't give, other fields of the model can; the phone nobody has.
+    expected = {"mail": "ada@x", "given": "Ada", "family": "LOVELACE"}
+    assert exported(found, "split", ada) == expected
+    expected = {"primaryEmail": "ada@x", "fullName": "Ada Lovelace", "stage": "customer"}
+    assert exported(found, "same", ada) == expected
+
+
+def test_an_export_that_the_app_says_itself(tmp_path: Path) -> None:
+    path = "mappings/integrations/split/field_mappings/contacts.yaml"
+    own = {
+        "mappings/universal/packages/contacts.yaml": EXPORT,
+        path: "export_value: {mail: {$var: $.m}}\n",
+    }
+    found = project(tmp_path, {"split": TO_SPLIT}, **own)
+    assert exported(found, "split", {"m": 1, "email": 2}) == {"mail": 1}
+
+
+def test_an_export_through_a_model_that_stands_in(tmp_path: Path) -> None:
+    """What becomes an activity over there is a task: its subject is the title."""
+    unified = """
+unified_data_models:
+  tasks: {collection_mappings: [{key: people, fields_to_collection: {t: {$var: $.subject}}}]}
+"""
+    package = EXPORT.replace("udm: contacts", "udm: activities").replace("fullName:", "title:")
+    found = project(
+        tmp_path, {"app": unified}, **{"mappings/universal/packages/contacts.yaml": package}
+    )
+    assert exported(found, "app", {"name": "Call Ada"}) == {"t": "Call Ada"}

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from benchmarks import mapping as benchmark
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError
@@ -16,13 +19,17 @@ from membrane_sync.records import Batch, Change, RawRecord, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.map import (
     MOST_NAMES,
+    Mapper,
     exporter,
     import_records,
     importer,
     map_records,
     map_stream,
+    map_texts,
 )
 from membrane_sync.testing import MemoryLake
+from tests.formulas import test_plan
+from tests.sync import test_fit
 from tests.sync.parts import collection, mapping, schema
 
 EMAIL = mapping(email={"$var": "$.email"})
@@ -143,6 +150,37 @@ def test_of_a_record_only_its_present_state_is_mapped() -> None:
         ("a", '{"email":"a"}'),
         ("b", None),
     ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    test_plan.TEMPLATES | test_plan.FORMULAS,
+    st.just({}) | test_fit.SCHEMAS | test_fit.SCHEMAS.map(lambda x: {"properties": {"f": x}}),
+    st.lists(test_plan.RECORDS, min_size=1, max_size=8),
+)
+def test_many_records_become_what_each_becomes_by_itself(
+    template: Any, of: dict[str, Any], records: list[dict[str, Any]]
+) -> None:
+    mapper = Mapper(template, of)
+    texts = [json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in records]
+    together = map_texts(mapper, texts, few=0)
+    for fast, slow in zip(together, map_records(mapper, records), strict=True):
+        assert repr(fast.errors) == repr(slow.errors) and fast.dropped == slow.dropped
+        text = slow.text and json.dumps(
+            json.loads(slow.text), sort_keys=True, ensure_ascii=False, separators=(",", ":")
+        )
+        assert fast.text == text
+
+
+@pytest.mark.parametrize("template", [benchmark.PLAIN, benchmark.CONTACTS])
+def test_records_that_fit_are_not_shaped_one_by_one(
+    template: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [benchmark.encode(benchmark.contact(i)) for i in range(1_000)]
+    expected = list(map_texts(Mapper(template, benchmark.schema_of(template)), texts, few=9_999))
+    monkeypatch.setattr("membrane_sync.sync.map.shaped", None)
+    found = map_texts(Mapper(template, benchmark.schema_of(template)), texts)
+    assert [one.text for one in found] == [one.text for one in expected]
 
 
 # --- export --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from membrane_sync.records import Answer, Call
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import read_page
 from membrane_sync.sync.paging import next_link
+from membrane_sync.sync.source import Source
 from membrane_sync.testing import answer
 from tests.sync.parts import collection
 
@@ -22,9 +23,9 @@ def calls(pagination: dict[str, Any], answers: Sequence[Answer], **more: Any) ->
     steps = listing(declared, {})
     sent = [next(steps).call]
     for given in answers[:-1]:
-        sent.append(steps.send(read_page(declared, given)).call)
+        sent.append(steps.send(read_page(Source(declared), given)).call)
     with pytest.raises(StopIteration):
-        steps.send(read_page(declared, answers[-1]))
+        steps.send(read_page(Source(declared), answers[-1]))
     return sent
 
 
@@ -205,7 +206,7 @@ def test_the_place_may_be_the_body() -> None:
     method = declared.list_.model_copy(update={"method": "POST", "body": {"filter": "x"}})
     steps = listing(declared.model_copy(update={"list_": method}), {})
     first = next(steps).call
-    second = steps.send(read_page(declared, page(1))).call
+    second = steps.send(read_page(Source(declared), page(1))).call
     assert (first.body, second.body) == ({"filter": "x", "page": 1}, {"filter": "x", "page": 2})
     assert first.query == second.query == {}
 
@@ -213,7 +214,7 @@ def test_the_place_may_be_the_body() -> None:
 def test_an_answer_without_a_list_is_unexpected() -> None:
     for body in ({}, {"data": None}, {"data": {}}, "text", None):
         with pytest.raises(UnexpectedAnswer, match=r"at \$\.body\.data, not a list"):
-            read_page(collection(), answer(body))
+            read_page(Source(collection()), answer(body))
 
 
 def test_a_path_without_its_value_is_refused() -> None:

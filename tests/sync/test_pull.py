@@ -306,3 +306,10 @@ def test_ties_that_never_come_the_same_are_given_up_without_moving_on() -> None:
         for page in pull(Reading(collection(PAGES, {}), "contacts"), FakeApi(reshuffled)):
             committed.append(page.batch.cursor)
     assert max(cursor for cursor in committed if cursor is not None) == 1
+
+
+def test_a_skipped_answer_has_no_records_and_makes_no_scan_whole() -> None:
+    skipped = Answer(404, {}, None, skipped=True)
+    api = FakeApi(lambda _: skipped)
+    (page,) = pull(Reading(collection(PAGES), "contacts", full=True, scan="s1"), api)
+    assert (page.received, list(page.batch.records), page.named) == (0, [], False)

@@ -1,0 +1,293 @@
+"""What schedules cost for many connections: 20 collections each, all due every 15 minutes.
+
+    python benchmarks/scale.py                      # 1,000 and 5,000 connections
+    python benchmarks/scale.py --quick              # 30 connections, to see that it works
+    python benchmarks/scale.py --connections 200
+
+The app is a process of its own on loopback, which answers at once; its CPU isn't counted. Lakes are
+copies of one that was synced, so that the first sync of all needn't be waited for. A cycle is all
+ticks of the sensor `due` until nothing is due, and a process for each batch it asks for, Dagster's
+start and events included, as the daemon launches it.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+COLLECTIONS = 20
+AIM_LOAD_SECONDS = 2.0
+AIM_MS_PER_ITEM = 9.0
+TENANT = "everyone"
+
+CONNECTOR = """
+name: Scale
+base_url: {$concat: [{$var: $.input.url}, /, {$var: $.input.account}]}
+authentication: {type: bearer, token: {$var: $.credentials.token}}
+"""
+COLLECTION = """
+id: $.id
+fields_schema:
+  type: object
+  properties:
+    email: {type: string}
+    name: {type: string}
+    score: {type: integer}
+    version: {type: integer}
+list:
+  path: /NAME
+  query: {since: {$firstNotEmpty: [{$var: $.cursor}, 0]}}
+  records: $.body.items
+  pagination: {type: none}
+  cursor: {field: $.version, type: integer, inclusive: false, unique: true}
+"""
+PACKAGE = """
+data_schemas:
+  NAME:
+    schema:
+      type: object
+      properties: {email: {type: string}, name: {type: string}, score: {type: integer}}
+    table: {name: NAME, tenant_column: tenant, create: true}
+data_sources:
+  NAME: {collection_key: NAME}
+field_mappings:
+  NAME:
+    data_source: NAME
+    data_schema: NAME
+    import_value: {email: {$var: $.email}, name: {$var: $.name}, score: {$var: $.score}}
+data_link_tables: {NAME: {}}
+syncs:
+  NAME: {field_mapping: NAME, data_link_table: NAME, schedule: {every_minutes: 15}}
+"""
+
+LOAD = """
+import resource, sys, time
+began = time.perf_counter()
+from pathlib import Path
+from membrane_sync.orchestration.definitions import build_definitions
+build_definitions(Path(sys.argv[1])).get_repository_def()
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+TICK = """
+import sys, time
+from pathlib import Path
+import dagster as dg
+from membrane_sync.orchestration.definitions import build_definitions
+from membrane_sync.orchestration.resources import MembraneResource
+root = sys.argv[1]
+repository = build_definitions(Path(root)).get_repository_def()
+sensor = repository.get_sensor_def("due")
+with dg.DagsterInstance.get() as instance:
+    while True:
+        with dg.build_sensor_context(
+            instance_ref=instance.get_ref(),
+            repository_def=repository,
+            resources={"membrane": MembraneResource(root=root)},
+        ) as context:
+            began, cpu = time.perf_counter(), time.process_time()
+            found = sensor.evaluate_tick(context).run_requests or []
+            batches = [request.run_key.removeprefix("batch:") for request in found]
+            print(time.perf_counter() - began, time.process_time() - cpu, *batches, flush=True)
+        if not sys.stdin.readline():
+            break
+"""
+
+RUN = """
+import sys
+from pathlib import Path
+import dagster as dg
+from membrane_sync.orchestration.definitions import build_definitions
+job = build_definitions(Path(sys.argv[1])).resolve_job_def("sync_batch")
+config = {"ops": {"sync_items": {"config": {"batch": sys.argv[2]}}}}
+with dg.DagsterInstance.get() as instance:
+    assert job.execute_in_process(instance=instance, run_config=config).success
+"""
+
+
+@dataclass
+class Cycle:
+    """What one cycle took, in seconds."""
+
+    name: str
+    items: int
+    batches: int = 0
+    ticks: list[float] = field(default_factory=list)
+    tick_cpu: float = 0.0
+    run_cpu: float = 0.0
+    wall: float = 0.0
+
+    @property
+    def ms_per_item(self) -> float:
+        return (self.tick_cpu + self.run_cpu) * 1000 / self.items
+
+
+class Bench:
+    """A project with so many connections."""
+
+    def __init__(self, root: Path, connections: int, url: str) -> None:
+        self.root, self.connections, self.url = root, connections, url
+        self.env = {
+            **os.environ,
+            "DAGSTER_HOME": str(root / "dagster"),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "DAGSTER_EVENT_BATCH_SIZE": "100",
+            "MEMBRANE_SECRET_KEY": "a key of the benchmark",
+            "PYTHONWARNINGS": "ignore",
+        }
+        os.environ.update(self.env)
+
+    def make(self) -> None:
+        names = [f"c{number:02}" for number in range(COLLECTIONS)]
+        files = {
+            "pyproject.toml": "[tool.membrane_sync]\n",
+            "connectors/scale/connector.yaml": CONNECTOR,
+            "mappings/integrations/scale/integration.yaml": "connector: scale\n",
+            "dagster/dagster.yaml": "telemetry: {enabled: false}\n",
+        }
+        for name in names:
+            files[f"connectors/scale/data_collections/{name}.yaml"] = COLLECTION.replace(
+                "NAME", name
+            )
+            files[f"mappings/universal/packages/{name}.yaml"] = PACKAGE.replace("NAME", name)
+        for path, text in files.items():
+            target = self.root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text.strip() + "\n", encoding="utf-8")
+
+    def connect(self) -> None:
+        """Store the connections; sync the first, and give its lake to all."""
+        from membrane_sync.bootstrap import open_runtime
+        from membrane_sync.ports import ConnectionRecord
+        from membrane_sync.sync.run import run_sync
+
+        runtime = open_runtime(self.root)
+        for number in range(self.connections):
+            key = f"k{number:05}"
+            given = {"url": self.url, "account": key}
+            runtime.ledger.connect(
+                ConnectionRecord(key, "scale", TENANT, input=given, credentials={"token": "t"})
+            )
+        first = runtime.ledger.connection("k00000")
+        for sync in runtime.syncs(first):
+            with runtime.connect(first.key, sync) as parties:
+                run_sync(sync, parties)
+        for number in range(1, self.connections):
+            shutil.copy(runtime.lake_path("k00000"), runtime.lake_path(f"k{number:05}"))
+        runtime.close()
+
+    def load(self) -> tuple[float, int]:
+        """Seconds and MB that the code location takes."""
+        said = self.python(LOAD, str(self.root)).split()
+        return float(said[0]), int(said[1])
+
+    def python(self, code: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def all_due(self) -> None:
+        import sqlite3
+
+        with sqlite3.connect(self.root / ".membrane" / "ledger.db") as ledger:
+            ledger.execute("UPDATE membrane_due SET due_at = 0")
+
+    def cycle(self, name: str, share: float) -> Cycle:
+        """Tick, and run what was asked for, until nothing is due."""
+        post(f"{self.url}/cycle?share={share}")
+        self.all_due()
+        cycle = Cycle(name, self.connections * COLLECTIONS)
+        began = time.perf_counter()
+        ticking = subprocess.Popen(
+            [sys.executable, "-c", TICK, str(self.root)],
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert ticking.stdin is not None and ticking.stdout is not None
+        while True:
+            wall, cpu, *batches = ticking.stdout.readline().split()
+            cycle.ticks.append(float(wall))
+            cycle.tick_cpu += float(cpu)
+            if not batches:
+                break
+            cycle.batches += len(batches)
+            for batch in batches:
+                before = children_cpu()
+                self.python(RUN, str(self.root), batch)
+                cycle.run_cpu += children_cpu() - before
+            ticking.stdin.write("again\n")
+            ticking.stdin.flush()
+        ticking.stdin.close()
+        ticking.wait()
+        cycle.wall = time.perf_counter() - began
+        return cycle
+
+
+def children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def post(url: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(url, method="POST")).read()
+
+
+def measure(connections: int, url: str, root: Path) -> None:
+    bench = Bench(root, connections, url)
+    bench.make()
+    bench.connect()
+    seconds, megabytes = bench.load()
+    print(f"\n{connections:,} connections × {COLLECTIONS} collections")
+    print(f"  load        {seconds:6.2f} s   {megabytes} MB   aim < {AIM_LOAD_SECONDS:g} s")
+    bench.cycle("first", 0.0)
+    for name, share in (("no change", 0.0), ("1 % changed", 0.01)):
+        cycle = bench.cycle(name, share)
+        print(
+            f"  {name:<11} {cycle.ms_per_item:6.2f} ms/item   "
+            f"{(cycle.tick_cpu + cycle.run_cpu) / 60:.2f} CPU-min a cycle in "
+            f"{cycle.batches} batches, {cycle.wall:.0f} s wall; longest tick "
+            f"{max(cycle.ticks):.2f} s; aim <= {AIM_MS_PER_ITEM:g} ms/item"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--connections", type=int, action="append")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    sizes = [30] if options.quick else options.connections or [1_000, 5_000]
+    app = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("scale_app.py"))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert app.stdout is not None
+        url = f"http://127.0.0.1:{int(app.stdout.readline())}"
+        for size in sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                measure(size, url, Path(folder))
+    finally:
+        app.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Where requests go: below the connector's base URL, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from membrane_sync.elements.connector import Connector
+from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.formulas import MISSING, evaluate
+
+_REMEMBERED = 256
+"""How many parsed paths are kept; those of listings are few, those of single records aren't."""
+
+
+class Address:
+    """One connection's base URL and the query that goes with every call below it."""
+
+    def __init__(self, connector: Connector, scope: Mapping[str, Any]) -> None:
+        self._app = connector.key
+        self._base = _base_url(connector, scope)
+        self._root = str(self._base).rstrip("/")
+        self._query = evaluated(connector.query, scope)
+        self._parsed: dict[str, httpx.URL] = {}
+
+    def url(self, path: str, query: Mapping[str, Any]) -> httpx.URL:
+        """The absolute URL; one that the app gave goes as it is, if it's the app's own."""
+        if path.startswith(("http://", "https://")):
+            return self._own(path)
+        url = self._parsed.get(path) or self._below_base(path)
+        merged = {**self._query, **query}
+        if not merged:
+            return url
+        return url.copy_merge_params({name: _query_value(v) for name, v in merged.items()})
+
+    def _own(self, text: str) -> httpx.URL:
+        try:
+            url = httpx.URL(text)
+        except httpx.InvalidURL:
+            raise UnexpectedAnswer(
+                f"{self._app}: the app gave a next page that is no URL",
+                hint="compare `pagination.next` in the collection's YAML with what it answers",
+            ) from None
+        if _origin(url) != _origin(self._base) or url.userinfo:
+            raise UnexpectedAnswer(
+                f"{self._app}: the app points to another host "
+                f"({url.scheme}://{url.host}); credentials are not sent there",
+                hint="if that's the app's real address, use it as base_url",
+            )
+        return url
+
+    def _below_base(self, path: str) -> httpx.URL:
+        if not path:
+            return self._base
+        try:
+            url = httpx.URL(f"{self._root}/{path.lstrip('/')}")
+        except httpx.InvalidURL:
+            raise Fatal(
+                f"{self._app}: a path makes no URL: a character in it can't be sent, or "
+                "it's too long",
+                hint="look at the request's `path`, and at the values that it's given",
+            ) from None
+        if len(self._parsed) < _REMEMBERED:
+            self._parsed[path] = url
+        return url
+
+
+def evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+    """The template's values; empty where it gives nothing."""
+    value = evaluate(dict(template), scope)
+    return {} if value is MISSING else dict(value)
+
+
+def _base_url(connector: Connector, scope: Mapping[str, Any]) -> httpx.URL:
+    value = evaluate(connector.base_url, scope)
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise Fatal(
+            f"connector {connector.key!r}: base_url gives {value!r}, not a URL",
+            hint="give the connection the input that base_url uses: membrane connect --set",
+        )
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if not url.host:
+        raise Fatal(
+            f"connector {connector.key!r}: base_url gives {value[:200]!r}, not a URL",
+            hint="give the connection the input that base_url uses: membrane connect --set",
+        )
+    return url
+
+
+def _query_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

@@ -1,0 +1,160 @@
+"""Functions that a project keeps in `hooks.py` files, for what YAML can't say.
+
+    function = load_hook(root / "connectors/hubspot/hooks.py", "list_contacts")
+
+A file is run once in a process, and again if it changed. `hook_names` tells what it has without
+running it, so that `membrane check` runs nobody's code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from membrane_sync.elements.nearest import nearest
+from membrane_sync.errors import NotFound, Problem, ProjectError
+
+HOOKS = "hooks.py"
+
+_LOADED: dict[Path, tuple[tuple[int, int], ModuleType]] = {}
+
+
+def load_hook(file: Path, name: str) -> Callable[..., Any]:
+    """The function of this name; raises NotFound, or ProjectError where the file can't be run."""
+    if name.startswith("_") or name not in hook_names(file):
+        hint = nearest(name, hook_names(file), "it has")
+        raise NotFound(f"{_shown(file)} has no function {name!r}", hint=hint)
+    function: Callable[..., Any] = getattr(_module(file), name)
+    return function
+
+
+class Hooks(Mapping[str, Callable[..., Any]]):
+    """The functions of one file by name, loaded when they're asked for."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        if name not in hook_names(self._file):
+            raise KeyError(name)
+        return load_hook(self._file, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(hook_names(self._file))
+
+    def __len__(self) -> int:
+        return len(hook_names(self._file))
+
+
+def hook_names(file: Path) -> list[str]:
+    """The functions that a file defines for others, by what is written there; none if it's missing.
+
+    Raises ProjectError where it isn't Python.
+    """
+    if not file.is_file():
+        return []
+    return list(_names(file, _state(file)))
+
+
+@lru_cache(maxsize=256)
+def _names(file: Path, _: tuple[int, int]) -> tuple[str, ...]:
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise ProjectError([Problem(f"no Python: {error.args[0]}", _shown(file), line)]) from None
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    return tuple(sorted(node.name for node in functions if not node.name.startswith("_")))
+
+
+def hook_files(root: Path, integration: str = "", connection: str = "") -> list[Path]:
+    """The `hooks.py` files of the layers that a connection sees, nearest first.
+
+    In each layer it is the one beside the elements of a kind, then the layer's own.
+    """
+    base = root / "mappings"
+    folders = [base / "universal"]
+    folders += [base / "integrations" / integration] if integration else []
+    folders += [base / "connections" / connection] if connection else []
+    found: list[Path] = []
+    for folder in reversed(folders):
+        found += [path for path in sorted(folder.glob(f"*/{HOOKS}")) if path.is_file()]
+        found += [folder / HOOKS] if (folder / HOOKS).is_file() else []
+    return found
+
+
+def find_hook(files: Sequence[Path], name: str) -> Callable[..., Any]:
+    """The function of this name of the first file that has it; raises NotFound and ProjectError."""
+    for file in files:
+        if name in hook_names(file):
+            return load_hook(file, name)
+    known = {known for file in files for known in hook_names(file)}
+    hint = nearest(name, known, "there are") if known else "write it in mappings/universal/hooks.py"
+    raise NotFound(f"no hooks.py in mappings/ has a function {name!r}", hint=hint)
+
+
+def called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function gives; ProjectError, with file and line, where it raises."""
+    file = Path(function.__code__.co_filename)
+    try:
+        return function(*arguments)
+    except Exception as error:
+        line = _line_in(file, error)
+        # Not its message, which may hold what a tenant or a secret is called.
+        message = f"{function.__name__} raised {type(error).__name__}"
+        raise ProjectError([Problem(message, _shown(file), line)]) from error
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """A hash of what the files say, so that what they computed is computed anew if it changes."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _module(file: Path) -> ModuleType:
+    state = _state(file)
+    known = _LOADED.get(file)
+    if known is not None and known[0] == state:
+        return known[1]
+    name = f"membrane_hooks_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # its name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as an import does: dataclasses look for their module there
+    try:
+        # Not by the loader, which may take an older compiled file of the same second and size.
+        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)  # noqa: S102
+    except Exception as error:
+        del sys.modules[name]
+        line = _line_in(file, error)
+        message = f"can't be run: {type(error).__name__}: {error}"
+        raise ProjectError([Problem(message, _shown(file), line)]) from error
+    _LOADED[file] = (state, module)
+    return module
+
+
+def _state(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _line_in(file: Path, error: Exception) -> int:
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f.lineno or 1 for f in reversed(frames) if f.filename == str(file)), 1)
+
+
+def _shown(file: Path) -> str:
+    """The path from connectors/ or mappings/ on, as problems name files."""
+    parts = file.parts
+    starts = [i for i, part in enumerate(parts) if part in ("connectors", "mappings")]
+    return Path(*parts[starts[-1] :]).as_posix() if starts else file.name

@@ -1,0 +1,90 @@
+"""The database behind the ledger: its engine, its tables' version, and its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from threading import Lock
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from membrane_sync.errors import AppUnavailable, Fatal
+from membrane_sync.stores.sqlite_engine import sqlite_engine
+
+VERSION = 3
+"""Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
+
+_LAYOUT_LOCK = 7_239_204
+"""Number of PostgreSQL's advisory lock for creating the tables; any would do."""
+
+metadata = sa.MetaData()
+"""All tables of the ledger, each declared by the module that reads and writes it."""
+
+_version = sa.Table(
+    "membrane_version", metadata, sa.Column("version", sa.Integer, primary_key=True)
+)
+
+
+class LedgerDatabase:
+    """SQLite or PostgreSQL by URL; the tables are made on first use."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        self._ready = False
+        self._laying_out = Lock()
+
+    def close(self) -> None:
+        """Give back the database connections."""
+        self._engine.dispose()
+
+    def begin(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction; raises AppUnavailable if the database can't be reached."""
+        if not self._ready:
+            with self._laying_out:
+                if not self._ready:
+                    self._lay_out()
+        return self._transaction()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as transaction:
+                yield transaction
+        except OperationalError as error:
+            raise AppUnavailable(
+                f"the ledger at {self._engine.url.render_as_string()} can't be reached: "
+                f"{str(error).splitlines()[0]}",
+                hint="is the database running, and MEMBRANE_LEDGER_URL right?",
+            ) from None
+
+    def _lay_out(self) -> None:
+        with self._transaction() as transaction:
+            if transaction.dialect.name == "postgresql":
+                # Others may be creating the same tables: SQLite lets one in at a time anyway.
+                transaction.execute(sa.select(sa.func.pg_advisory_xact_lock(_LAYOUT_LOCK)))
+            metadata.create_all(transaction)
+            found = transaction.execute(sa.select(_version.c.version)).scalar_one_or_none()
+            if found is None:
+                transaction.execute(sa.insert(_version).values(version=VERSION))
+            elif found < VERSION:
+                transaction.execute(sa.update(_version).values(version=VERSION))
+            elif found > VERSION:
+                raise Fatal(
+                    f"the ledger was written by a newer version (tables of version {found})",
+                    hint="install the newer membrane-sync",
+                )
+        self._ready = True
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return sqlite_engine(parsed, wal=True)
+    return sa.create_engine(parsed, pool_pre_ping=True)
+
+
+def aware(moment: datetime | None) -> datetime | None:
+    """SQLite gives times back without their zone, which is UTC."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

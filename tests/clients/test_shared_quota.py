@@ -1,0 +1,96 @@
+"""Many processes and one quota: what a real server counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.clients.quota_process import LIMITS
+from tests.stores.databases import fresh_database
+
+PROCESSES = 16
+SECONDS = 8.0
+RATE, BURST = 10, 3
+assert [(limit["requests"], limit["burst"]) for limit in LIMITS] == [(RATE, BURST)]
+
+
+class Counting:
+    """A server on loopback that notes when each request came, and for whom."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[float, str]] = []
+        came = self.came
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                came.append((time.time(), self.path.strip("/")))
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    @contextmanager
+    def running(self) -> Iterator[Counting]:
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
+        yield self
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def most_within(moments: list[float], window: float) -> int:
+    most = first = 0
+    for last, moment in enumerate(moments):
+        while moments[first] <= moment - window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_sixteen_processes_keep_to_one_quota_and_use_it(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
+    with fresh_database(kind, tmp_path, server) as url, Counting().running() as app:
+        tenants = ["acme"] * (PROCESSES - 2) + ["beta"] * 2
+        command = [sys.executable, "-m", "tests.clients.quota_process", url, app.url]
+        processes = [
+            subprocess.Popen(
+                [*command, tenant], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for tenant in tenants
+        ]
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * PROCESSES
+        begin = time.time() + 0.5
+        for process in processes:
+            process.stdin.write(f"{begin} {begin + SECONDS}\n")
+            process.stdin.flush()
+        assert [process.wait(timeout=SECONDS + 30) for process in processes] == [0] * PROCESSES
+    came = sorted(app.came)
+    assert came[0][0] >= begin
+    within = [(moment, who) for moment, who in came if moment < begin + SECONDS]
+    moments = [moment for moment, _ in came]
+    for window in (0.5, 1.0, 2.0, 5.0):
+        assert most_within(moments, window) <= RATE * window + BURST, window
+    assert len(within) >= 0.9 * RATE * SECONDS
+    # Two processes of one tenant get what fourteen of another do.
+    assert Counter(who for _, who in within)["beta"] >= 0.4 * len(within)

@@ -1,0 +1,110 @@
+"""What `SqlQuotas` keeps, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from membrane_sync.errors import AppUnavailable
+from membrane_sync.ports import Party, Quota
+from membrane_sync.stores.quota_schedule import SECOND
+from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.sql_quotas import SqlQuotas
+from membrane_sync.stores.vault import AesVault
+from tests.stores.databases import fresh_database
+
+ACME = Party("acme")
+DAY = Quota("day", 100, 86_400)
+SECONDLY = Quota("second", 10, 1, 1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
+    with fresh_database(request.param, tmp_path, server) as fresh:
+        yield fresh
+
+
+def test_what_one_process_took_is_gone_for_the_next(url: str) -> None:
+    first, second = SqlQuotas(url), SqlQuotas(url)
+    assert first.reserve([DAY], ACME, 60).count == 60
+    assert second.reserve([DAY], ACME, 60).count == 35
+    assert first.reserve([DAY], ACME).count == 0
+    first.give_back([DAY], 5)
+    assert second.reserve([DAY], ACME, 60).count == 5
+    first.close()
+    second.close()
+
+
+def test_slots_follow_one_another_by_the_shared_clock(url: str) -> None:
+    quotas = SqlQuotas(url)
+    grants = [quotas.reserve([SECONDLY, DAY], ACME) for _ in range(4)]
+    assert [grant.count for grant in grants] == [1, 1, 1, 1]
+    assert grants[0].wait == 0
+    assert 0.2 <= grants[3].wait <= 0.3
+    quotas.close()
+
+
+def test_a_hold_is_seen_by_all(url: str) -> None:
+    first, second = SqlQuotas(url), SqlQuotas(url)
+    first.hold([SECONDLY], 50)
+    first.hold([SECONDLY], 5)
+    grant = second.reserve([SECONDLY], Party("beta", "interactive"))
+    assert grant.count == 0 and 45 < grant.wait <= 50
+    first.close()
+    second.close()
+
+
+def test_threads_and_orders_of_keys_do_not_get_in_each_others_way(url: str) -> None:
+    taken: list[int] = []
+    other = Quota("other", 1_000, 86_400)
+
+    def work(names: list[Quota]) -> None:
+        mine = SqlQuotas(url)
+        for _ in range(10):
+            taken.append(mine.reserve(names, Party("acme", "interactive"), 2).count)
+        mine.close()
+
+    orders = [[DAY, other], [other, DAY]] * 3
+    threads = [threading.Thread(target=work, args=(names,)) for names in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(taken) == 60
+    assert sum(taken) == 100
+
+
+def test_it_lives_beside_the_ledger(url: str) -> None:
+    quotas = SqlQuotas(url)
+    quotas.reserve([DAY], ACME)
+    ledger = SqlLedger(url, AesVault(b"a key of the tests"))
+    assert list(ledger.connections()) == []
+    assert quotas.reserve([DAY], ACME, 200).count == 94
+    ledger.close()
+    quotas.close()
+
+
+def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
+    quotas = SqlQuotas(f"sqlite:///{tmp_path / 'ledger.db'}")
+    quotas.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_moment_is_that_of_the_clock(tmp_path: Path) -> None:
+    now = 1_800_000_000 * SECOND
+    quotas = SqlQuotas(f"sqlite:///{tmp_path / 'ledger.db'}", clock=lambda: now)
+    assert quotas.reserve([DAY], ACME, 200).count == 95
+    now += 91_000 * SECOND
+    assert quotas.reserve([DAY], ACME, 200).count == 95
+    quotas.close()
+
+
+def test_a_database_that_is_away_is_unavailable() -> None:
+    quotas = SqlQuotas("postgresql+psycopg://u:planted-secret@127.0.0.1:1/none")
+    with pytest.raises(AppUnavailable, match="quotas at .* can't be reached") as caught:
+        quotas.reserve([DAY], ACME)
+    assert "planted-secret" not in str(caught.value)
