@@ -7,8 +7,9 @@ with open_runtime(root).connect("acme_kinto") as parties:
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,8 +19,9 @@ from typing import Any
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.data_schema import DataSchema
+from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import Fatal, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -36,9 +38,11 @@ from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
+from membrane_sync.stores.retention import Retention
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
+from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.run import Parties
@@ -253,9 +257,14 @@ class Runtime:
         epoch: int | None = None,
         memory: Memory | None = None,
     ) -> DuckDbLake:
+        sources: dict[str, list[DataSource]] = defaultdict(list)
+        for sync in syncs:
+            sources[sync.stream].append(sync.source)
         return DuckDbLake(
             self.lake_path(connection.key),
             schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
+            rules={s.stream: rules_of(s.collection, sources[s.stream]) for s in syncs},
+            retention=Retention(self.settings.keep_changes_days, self.settings.keep_history_days),
             wait_seconds=self.settings.lock_wait_seconds,
             epoch=epoch,
             memory=memory,
@@ -396,6 +405,8 @@ class Runtime:
             if lease.taken_over:
                 lake.fence_off()
             yield Opened(self, connection, api, lake, lease, closing, shared=memory is not None)
+            with suppress(LockTimeout):  # Someone looks into it: there's a next time.
+                lake.tidy()
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.

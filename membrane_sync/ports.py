@@ -104,10 +104,20 @@ class Lake(Protocol):
         """Where a reading of the stream keeps the answers that another process would need."""
         ...
 
-    def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
+    def finish_scan(
+        self,
+        stream: str,
+        scan: str,
+        max_share: float,
+        run_id: str,
+        *,
+        expected: int | None = None,
+    ) -> StoreCounts:
         """Delete what a complete full scan didn't see; raises Fatal if that's over `max_share`.
 
-        A single record may always go, whatever its share.
+        A single record may always go, whatever its share. `expected` is how many records the app
+        said it has, the least that it said while it was read: with fewer seen, nothing is deleted,
+        and Retryable is raised.
         """
         ...
 

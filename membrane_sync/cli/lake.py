@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
+import pyarrow as pa
 import typer
 
 from membrane_sync.bootstrap import find_root, open_runtime
@@ -15,6 +17,8 @@ from membrane_sync.cli.output import console, failures, print_json, print_record
 from membrane_sync.elements.data_link_table import DataLinkTable
 from membrane_sync.errors import NotFound
 from membrane_sync.stores.duckdb_lake import DuckDbLake
+
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 
 ConnectionArgument = Annotated[
     str, typer.Option("--connection", "-c", help="Key of the connection.")
@@ -35,14 +39,27 @@ def records(
     sql: Annotated[
         str, typer.Option(help="A query instead, over records.…, mapped.…, links and changes.")
     ] = "",
+    as_of: Annotated[
+        Optional[datetime],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option(
+            formats=TIMES, help="The records as they were then, in UTC if no zone is said."
+        ),
+    ] = None,
+    history: Annotated[str, typer.Option(help="All versions of the record with this id.")] = "",
     limit: LimitOption = 10,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Show what the lake holds of a connection."""
-    with failures(as_json), _lake(project, connection) as lake:
+    if (as_of or history) and (not stream or sql or (as_of and history)):
+        raise typer.BadParameter("--as-of and --history are two ways to look at one collection")
+    with failures(as_json), lake_of(project, connection) as lake:
         if sql:
             rows = lake.select(sql).to_pylist()
+        elif as_of:
+            rows = _shown(lake.as_of(stream, as_of, limit))
+        elif history:
+            rows = _shown(lake.versions(stream, history, limit))
         elif stream:
             rows = _records(lake, stream, limit)
         else:
@@ -62,7 +79,7 @@ def links(
     as_json: JsonOption = False,
 ) -> None:
     """Show which external record is which record of the product."""
-    with failures(as_json), _lake(project, connection, table) as lake:
+    with failures(as_json), lake_of(project, connection, table) as lake:
         rows = lake.select(
             "SELECT link_table, external_id, app_id, direction, linked_at, synced_at FROM links "
             "WHERE ? = '' OR link_table = ? ORDER BY link_table, external_id LIMIT ?",
@@ -86,7 +103,7 @@ def dead_letters(
 
     A dead letter goes by itself when its record comes through the next time.
     """
-    with failures(as_json), _lake(project, connection) as lake:
+    with failures(as_json), lake_of(project, connection) as lake:
         rows = lake.select(
             "SELECT verb, element, external_id, field, reason, value, formula, failed_at "
             "FROM dead_letters ORDER BY failed_at DESC LIMIT ?",
@@ -105,7 +122,8 @@ def dead_letters(
 
 
 @contextmanager
-def _lake(project: Path, connection: str, link_table: str = "") -> Iterator[DuckDbLake]:
+def lake_of(project: Path, connection: str, link_table: str = "") -> Iterator[DuckDbLake]:
+    """A connection's lake, closed at the end; raises NotFound for an unknown link table."""
     runtime = open_runtime(find_root(project))
     if link_table:
         integration = runtime.ledger.connection(connection).integration
@@ -115,6 +133,11 @@ def _lake(project: Path, connection: str, link_table: str = "") -> Iterator[Duck
         yield lake
     finally:
         lake.close()
+
+
+def _shown(versions: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = versions.to_pylist()
+    return [{k: v for k, v in row.items() if k not in ("_payload", "_run_id")} for row in rows]
 
 
 def _records(lake: DuckDbLake, stream: str, limit: int) -> Sequence[dict[str, Any]]:

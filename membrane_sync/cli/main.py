@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from membrane_sync.cli import (
+    backup,
     connections,
     connector,
     development,
@@ -14,6 +15,7 @@ from membrane_sync.cli import (
     project,
     simulate,
     syncing,
+    upkeep,
 )
 
 app = typer.Typer(
@@ -30,6 +32,8 @@ for group in (
     overrides,
     syncing,
     lake,
+    upkeep,
+    backup,
     development,
     simulate,
     connector,

@@ -88,6 +88,9 @@ class Deletes(Spec):
     max_share: float = Field(
         default=0.5, gt=0, le=1, description="A scan that would delete more deletes nothing"
     )
+    mode: Literal["soft", "hard"] = Field(
+        default="soft", description="hard: the lake keeps nothing of a deleted record"
+    )
 
 
 class DrillDown(Spec):

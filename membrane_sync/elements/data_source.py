@@ -11,6 +11,9 @@ from pydantic import Field
 
 from membrane_sync.elements.base import Element
 
+Contract = Literal["evolve", "freeze", "discard"]
+"""What happens to fields that the collection's `fields_schema` doesn't have."""
+
 
 class DataSource(Element):
     """Which collection, directly or by unified data model, and how often it's read."""
@@ -20,4 +23,5 @@ class DataSource(Element):
     udm: str | None = Field(default=None, description="Or the connector's one for this model")
     pull_updates_interval_seconds: int = Field(default=300, ge=60)
     full_sync_interval_seconds: int = Field(default=10_800, ge=60)
-    contract: Literal["evolve", "freeze", "discard"] = "evolve"
+    contract: Contract = "evolve"
+    history: bool = Field(default=False, description="Keep every version of each record")

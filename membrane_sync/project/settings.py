@@ -2,7 +2,8 @@
 
 `${NAME}` in the file takes an environment variable. The environment wins over the file:
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
-`MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`. Relative
+`MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
+`MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
 paths, in SQLite URLs too, are below the project.
 """
 
@@ -36,6 +37,8 @@ class Settings:
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     lock_wait_seconds: float = 60.0
+    keep_changes_days: int | None = None
+    keep_history_days: int | None = None
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
 
@@ -49,6 +52,8 @@ class _Table(BaseModel):
     ledger_url: str = ""
     databases: dict[str, str] = Field(default_factory=dict)
     lock_wait_seconds: float = Field(default=60.0, ge=0)
+    keep_changes_days: int | None = Field(default=None, ge=1)
+    keep_history_days: int | None = Field(default=None, ge=1)
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
 
@@ -97,6 +102,8 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         lock_wait_seconds=_seconds(environ, "lock_wait_seconds", table.lock_wait_seconds),
         quota_wait_seconds=_seconds(environ, "quota_wait_seconds", table.quota_wait_seconds),
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
+        keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
+        keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
     )
 
 
@@ -104,6 +111,17 @@ def _variable(path: Steps) -> str:
     """The environment variable that wins over this place in the file."""
     names = ("database", *path[1:]) if path[0] == "databases" else path
     return "_".join(("MEMBRANE", *names)).upper()
+
+
+def _days(environ: Mapping[str, str], key: str, declared: int | None) -> int | None:
+    name = f"MEMBRANE_{key.upper()}"
+    given = environ.get(name)
+    if not given:
+        return declared
+    if not given.isdecimal() or int(given) < 1:
+        message = f"the environment variable {name} must be a number of days, is {given!r}"
+        raise ProjectError([Problem(message)])
+    return int(given)
 
 
 def _seconds(environ: Mapping[str, str], key: str, declared: float) -> float:

@@ -12,7 +12,6 @@ from membrane_sync.elements import Element
 from membrane_sync.elements.connection import Connection
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
-from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
@@ -31,8 +30,6 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
         yield from _collection(element)
     elif isinstance(element, Sync) and element.direction != "import":
         yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
-    elif isinstance(element, DataSource) and element.contract != "evolve":
-        yield ("contract",), f"contract {element.contract!r} is not supported yet; use evolve"
 
 
 def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:

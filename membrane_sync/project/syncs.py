@@ -219,6 +219,12 @@ def _misfits(view: View, sync: ResolvedSync) -> Iterator[Problem]:
     else:
         yield from _table_misfits(view, sync.sync, sync.schema)
         yield from _shared_rows(view, sync, sync.schema)
+    if sync.source.contract != "evolve" and not sync.collection.fields_schema.get("properties"):
+        message = (
+            f"contract {sync.source.contract!r} needs the fields_schema of data collection "
+            f"{sync.collection.key!r}, which declares no field"
+        )
+        yield _at(view, "data_source", sync.source.key, ("contract",), message)
     yield from _unsupported(view, sync)
 
 

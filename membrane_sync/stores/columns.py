@@ -27,7 +27,7 @@ class Column:
     @property
     def pointer(self) -> str:
         """JSON pointer of the field in the payload (RFC 6901)."""
-        return _step(self.field)
+        return step(self.field)
 
 
 def columns_of(schema: Mapping[str, Any], reserved: Sequence[str]) -> list[Column]:
@@ -121,7 +121,7 @@ def _losses(payload: str, pointer: str, value: str, structure: Any) -> Iterator[
         yield f"CASE WHEN {_blank(value, structure)} THEN {kind} NOT IN ('OBJECT', 'NULL') END"
         for name, inner in structure.items():
             inner_value = f"{value}.{quoted(name)}"
-            yield from _losses(payload, pointer + _step(name), inner_value, inner)
+            yield from _losses(payload, pointer + step(name), inner_value, inner)
     elif isinstance(structure, list):
         yield f"CASE WHEN {value} IS NULL THEN {kind} NOT IN ('ARRAY', 'NULL') END"
         yield from _item_losses(_at(payload, pointer), value, structure[0])
@@ -161,7 +161,8 @@ def _at(payload: str, pointer: str) -> str:
     return f"json_extract({payload}, {literal(pointer)})"
 
 
-def _step(name: str) -> str:
+def step(name: str) -> str:
+    """JSON pointer from a value to its field (RFC 6901)."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from membrane_sync.content import same_content
-from membrane_sync.errors import Fatal, NotFound
+from membrane_sync.errors import Fatal, NotFound, Retryable
 from membrane_sync.records import (
     Batch,
     Change,
@@ -32,11 +32,20 @@ from membrane_sync.records import (
     StoreCounts,
 )
 from membrane_sync.stores.columns import literal
+from membrane_sync.stores.contract import discarded, note_discarded, refused
 from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
 from membrane_sync.stores.page_log import FilePageLog
-from membrane_sync.stores.typed_table import MAPPED, RECORDS, Misfit, TypedTable
+from membrane_sync.stores.retention import Retention, drop_old
+from membrane_sync.stores.stream_rules import StreamRules
+from membrane_sync.stores.stream_tables import StreamTables
+from membrane_sync.stores.typed_table import HISTORY, MAPPED, RECORDS, Misfit, TypedTable
 
+COMPACT_BYTES = 32 * 2**20
+"""Smaller files are left alone; DuckDB uses free room in them again."""
+
+_DEFAULT_RULES = StreamRules()
+_KEEP_ALL = Retention()
 _READABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _HANDLED = "SELECT external_id FROM handled"
 
@@ -45,6 +54,8 @@ class DuckDbLake:
     """The lake in one DuckDB file; implements `ports.Lake`.
 
     `schemas` are the collections' field schemas by stream: their properties become typed columns.
+    `rules` say by stream what happens to undeclared fields, old versions and deleted records;
+    `retention` what `tidy` drops of the past.
     `epoch` is that of the lease it's written under, `memory` one to work in that others use, too.
     """
 
@@ -53,12 +64,16 @@ class DuckDbLake:
         path: Path,
         *,
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
+        rules: Mapping[str, StreamRules] | None = None,
+        retention: Retention = _KEEP_ALL,
         wait_seconds: float = 60.0,
         epoch: int | None = None,
         memory: Memory | None = None,
     ) -> None:
         self.path = path
         self._schemas = schemas or {}
+        self._rules = rules or {}
+        self._retention = retention
         self._file = LakeFile(path, wait_seconds, epoch=epoch, memory=memory)
 
     def close(self) -> None:
@@ -85,26 +100,29 @@ class DuckDbLake:
         if not batch.records and batch.cursor is None and not batch.dead_letters:
             # Pages without anything new aren't worth a commit: they'd be read again as quickly.
             return StoreCounts()
-        table = self._records(batch.stream)
-        self._stage_incoming(batch)
+        rules = self._rules.get(batch.stream, _DEFAULT_RULES)
+        discards = self._stage_incoming(batch, rules)
         with self._file.writing(f"store {batch.stream}"), self._file.transaction():
-            refilled = table.ensure()
-            if refilled is not None:
-                all_ids = f"SELECT _external_id FROM {table.sql}"
-                letters = _misfit_letters(batch.stream, refilled)
-                self._replace_dead_letters("pull", batch.stream, all_ids, letters)
+            tables = self._tables(batch.stream, batch.run_id)
+            self._ensure(batch.stream, tables)
             if batch.part:
                 self._pass_old_tombstones(batch)
-            self._file.execute(_MATCHED.format(table=table.sql))
+            self._file.execute(_MATCHED.format(table=tables.records.sql))
             self._leave_unchanged(batch)
             self._file.execute(_STAGED)
-            counts = replace(self._counts(), missed=self._missed(batch))
-            misfits = table.parse(_TO_PARSE.format(stream=literal(batch.stream)))
-            if counts.written:
-                self._write_records(batch, table, counts)
-            if batch.scan:
-                self._mark_seen(batch)
+            missed = self._missed(batch)
+            to_parse = _TO_PARSE.format(stream=literal(batch.stream))
+            misfits = tables.parse(to_parse, written=_WRITTEN)
             letters = [*batch.dead_letters, *_misfit_letters(batch.stream, misfits)]
+            if rules.contract == "freeze":
+                letters += self._refuse(batch.stream, rules, misfits)
+            counts = replace(self._counts(), missed=missed)
+            if counts.written:
+                self._write_records(batch, tables, counts)
+            if batch.scan:
+                self._mark_seen(batch, letters)
+            if discards:
+                note_discarded(self._file, batch.stream, discards)
             staged = "SELECT external_id FROM staged"
             self._replace_dead_letters("pull", batch.stream, staged, letters)
             self._write_cursor(batch)
@@ -125,17 +143,29 @@ class DuckDbLake:
     def page_log(self, stream: str) -> FilePageLog:
         return FilePageLog(self.path.with_suffix(f".{quote(stream, safe='')}.pages"))
 
-    def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
+    def finish_scan(
+        self,
+        stream: str,
+        scan: str,
+        max_share: float,
+        run_id: str,
+        *,
+        expected: int | None = None,
+    ) -> StoreCounts:
         table = self._records(stream)
         with self._file.reading(f"finish the scan of {stream}") as there:
             if not there or not table.exists():
                 return StoreCounts()
         with self._file.writing(f"finish the scan of {stream}"), self._file.transaction():
+            self._refuse_incomplete(stream, scan, expected)
             self._file.execute(_UNSEEN.format(table=table.sql), [stream, scan])
             gone = self._file.number("SELECT count(*) FROM gone")
             if gone:
                 self._refuse_mass_deletion(stream, table, gone, max_share)
-                self._mark_deleted(table, "SELECT external_id FROM gone", run_id)
+                tables = self._tables(stream, run_id)
+                tables.keep_history()
+                tables.history.close("SELECT external_id FROM gone")
+                self._delete(stream, tables, "SELECT external_id FROM gone")
                 self._append_changes(stream, run_id, "SELECT external_id, 'deleted' FROM gone")
             self._file.execute("DELETE FROM lake.scans WHERE stream = ?", [stream])
             self._write_scanned(stream)
@@ -161,6 +191,32 @@ class DuckDbLake:
                 return []
             rows = self._file.rows(_CHANGES.format(table=table.sql), [stream, after, limit])
         return [Change(*row) for row in rows]
+
+    # --- history ---------------------------------------------------------------------------------
+
+    def as_of(self, stream: str, at: datetime, limit: int) -> pa.Table:
+        """The records as they were at a time, in order of their ids; raises NotFound without."""
+        moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+        return self._versions(
+            stream,
+            "_valid_from <= ? AND (_valid_to IS NULL OR _valid_to > ?) ORDER BY _external_id",
+            [moment, moment, limit],
+        )
+
+    def versions(self, stream: str, external_id: str, limit: int) -> pa.Table:
+        """A record's versions, oldest first; raises NotFound where the stream has no history."""
+        which = "_external_id = ? ORDER BY _valid_from, _valid_to NULLS LAST"
+        return self._versions(stream, which, [external_id, limit])
+
+    def _versions(self, stream: str, which: str, parameters: Sequence[Any]) -> pa.Table:
+        with self._file.reading(f"read the history of {stream}") as there:
+            table = TypedTable(self._file, HISTORY, stream)
+            if not there or not table.exists():
+                raise NotFound(
+                    f"the lake has no history of {stream!r}",
+                    hint="set `history: true` in its data source; it begins with the next sync",
+                )
+            return self._answer(f"SELECT * FROM {table.sql} WHERE {which} LIMIT ?", parameters)
 
     def offset(self, consumer: str) -> Offset:
         with self._file.reading("read an offset") as there:
@@ -247,6 +303,40 @@ class DuckDbLake:
                 self._replace_dead_letters(verb, sync, _HANDLED, letters)
             self._write_offset(offset)
 
+    # --- upkeep ----------------------------------------------------------------------------------
+
+    def tidy(self) -> None:
+        """After a sync: once a day, drop what needn't be kept; compact a file that's mostly free.
+
+        Raises LockTimeout where another process stays at work on the lake.
+        """
+        with self._file.reading("look whether to tidy") as there:
+            if not there:
+                return
+            used, free = self._file.room()
+            tidied = self._counter("tidied_on") if self._retention.is_on else 0
+        today = datetime.now(UTC).date().toordinal()
+        if self._retention.is_on and tidied != today:
+            self._drop_old(today)
+        if free > used and used + free > COMPACT_BYTES:
+            self._file.compact()
+
+    def compact(self) -> int:
+        """Drop what needn't be kept, and the room that it took; gives how many rows went."""
+        with self._file.reading("look for a lake") as there:
+            if not there:
+                return 0
+        dropped = self._drop_old(0) if self._retention.is_on else 0
+        self._file.compact()
+        return dropped
+
+    def _drop_old(self, day: int) -> int:
+        with self._file.writing("drop what is old"), self._file.transaction():
+            dropped = drop_old(self._file, self._retention)
+            self._file.execute("DELETE FROM lake.counters WHERE name = 'tidied_on'")
+            self._file.execute("INSERT INTO lake.counters VALUES ('tidied_on', ?)", [day])
+        return dropped
+
     # --- for people ------------------------------------------------------------------------------
 
     def select(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
@@ -315,12 +405,47 @@ class DuckDbLake:
         finally:
             self._file.execute("USE memory")
 
-    def _stage_incoming(self, batch: Batch) -> None:
-        """The batch's records, each id's last, with the hash of its text."""
+    def _tables(self, stream: str, run_id: str) -> StreamTables:
+        rules = self._rules.get(stream, _DEFAULT_RULES)
+        return StreamTables(self._file, stream, self._schemas.get(stream, {}), rules, run_id)
+
+    def _ensure(self, stream: str, tables: StreamTables) -> None:
+        refilled = tables.ensure()
+        if refilled is not None:
+            all_ids = f"SELECT _external_id FROM {tables.records.sql}"
+            letters = _misfit_letters(stream, refilled)
+            self._replace_dead_letters("pull", stream, all_ids, letters)
+
+    def _refuse(
+        self, stream: str, rules: StreamRules, misfits: Sequence[Misfit]
+    ) -> list[DeadLetter]:
+        """Take what breaks a frozen contract out of what is staged; its dead letters."""
+        declared = self._declared(stream, rules)
+        letters = refused(self._file, stream, _WRITTEN, declared)
+        ids = {letter.external_id for letter in letters} | {m.external_id for m in misfits}
+        if ids:
+            self._file.stage("refused", {"external_id": sorted(ids)})
+            self._file.execute(
+                "DELETE FROM staged WHERE kind IN ('created', 'updated') AND external_id IN "
+                "(SELECT external_id FROM refused)"
+            )
+        return letters
+
+    def _declared(self, stream: str, rules: StreamRules) -> set[str]:
+        return {*self._schemas.get(stream, {}).get("properties", {}), rules.id_field}
+
+    def _stage_incoming(self, batch: Batch, rules: StreamRules) -> Mapping[str, int]:
+        """The batch's records, each id's last, with the hash of its text.
+
+        Gives how many records had each of the fields that the contract discards.
+        """
         records: Sequence[RawRecord] = batch.records
         if len({record.external_id for record in records}) < len(records):
             last = {record.external_id: i for i, record in enumerate(records)}
             records = [records[i] for i in sorted(last.values())]
+        discards: Mapping[str, int] = {}
+        if rules.contract == "discard":
+            records, discards = discarded(records, self._declared(batch.stream, rules))
         ids, payloads, deleted = zip(*records, strict=True) if records else ((), (), ())
         columns = {"external_id": ids, "payload": payloads}
         gone = "false"
@@ -329,6 +454,7 @@ class DuckDbLake:
             gone = "gone IS NOT NULL"
         more = f", hash(payload) AS hash, {gone} AS deleted"
         self._file.stage("incoming_records", columns, more)
+        return discards
 
     def _leave_unchanged(self, batch: Batch) -> None:
         """Of records whose text differs, those that say the same in other words count as equal."""
@@ -345,11 +471,12 @@ class DuckDbLake:
         found = dict(self._file.rows("SELECT kind, count(*) FROM staged GROUP BY kind"))
         return StoreCounts(**{kind: found.get(kind, 0) for kind in _KINDS})
 
-    def _write_records(self, batch: Batch, table: TypedTable, counts: StoreCounts) -> None:
-        now = _now()
+    def _write_records(self, batch: Batch, tables: StreamTables, counts: StoreCounts) -> None:
+        now, table = _now(), tables.records
+        tables.history.keep(batch.run_id)
         if counts.deleted:
             gone = "SELECT external_id FROM staged WHERE kind = 'deleted'"
-            self._mark_deleted(table, gone, batch.run_id)
+            self._delete(batch.stream, tables, gone)
         if self._file.number("SELECT count(*) FROM matched"):
             self._file.execute(
                 f"DELETE FROM {table.sql} USING staged s WHERE _external_id = s.external_id "
@@ -367,12 +494,24 @@ class DuckDbLake:
             "SELECT external_id, kind FROM staged WHERE kind <> 'unchanged' ORDER BY position",
         )
 
-    def _mark_deleted(self, table: TypedTable, ids: str, run_id: str) -> None:
-        self._file.execute(
-            f"UPDATE {table.sql} SET _deleted_at = ?, _changed_at = ?, _run_id = ? "
-            f"WHERE _external_id IN ({ids})",
-            [_now(), _now(), run_id],
+    def _delete(self, stream: str, tables: StreamTables, ids: str) -> None:
+        tables.delete(ids)
+        self._replace_dead_letters("pull", stream, ids, [])
+
+    def _refuse_incomplete(self, stream: str, scan: str, expected: int | None) -> None:
+        if expected is None:
+            return
+        seen = self._file.number(
+            "SELECT count(DISTINCT external_id) FROM lake.scans WHERE stream = ? AND scan = ?",
+            [stream, scan],
         )
+        if seen < expected:
+            raise Retryable(
+                f"the full scan of {stream} saw {seen} of the {expected} records that the app says "
+                "it has; nothing was deleted",
+                hint="records moved between pages while it read: it scans again at the next sync; "
+                "if it never agrees, the list hides records from these credentials",
+            )
 
     def _refuse_mass_deletion(
         self, stream: str, table: TypedTable, gone: int, max_share: float
@@ -399,14 +538,15 @@ class DuckDbLake:
         )
 
     def _counter(self, name: str) -> int:
-        return self._file.number("SELECT value FROM lake.counters WHERE name = ?", [name])
+        sql = "SELECT coalesce(max(value), 0) FROM lake.counters WHERE name = ?"
+        return self._file.number(sql, [name])
 
-    def _mark_seen(self, batch: Batch) -> None:
+    def _mark_seen(self, batch: Batch, letters: Sequence[DeadLetter]) -> None:
         self._file.execute(
             "DELETE FROM lake.scans WHERE stream = ? AND scan <> ?", [batch.stream, batch.scan]
         )
         # What came is there, even if it couldn't be taken.
-        self._file.stage("untaken", {"external_id": [x.external_id for x in batch.dead_letters]})
+        self._file.stage("untaken", {"external_id": [x.external_id for x in letters]})
         self._file.execute(
             "INSERT INTO lake.scans SELECT ?, ?, external_id FROM (SELECT external_id FROM staged "
             "WHERE NOT deleted UNION SELECT external_id FROM untaken)",
@@ -593,6 +733,12 @@ JOIN staged s ON s.external_id = i.external_id
 WHERE kind IN ('created', 'updated') OR (
     kind = 'unchanged' AND NOT s.deleted AND s.external_id IN (
         SELECT external_id FROM lake.dead_letters WHERE verb = 'pull' AND element = {stream}))
+"""
+
+_WRITTEN = """
+SELECT i.external_id, i.payload FROM incoming_records i
+JOIN staged s ON s.external_id = i.external_id
+WHERE kind IN ('created', 'updated')
 """
 
 _UNSEEN = """

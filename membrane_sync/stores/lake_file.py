@@ -7,6 +7,7 @@ only, and a lake that isn't there yet is an empty one: only writing makes the fi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -27,8 +28,20 @@ MEMORY_MB = 400
 MEMORY_MB_PER_COLUMN = 0.2
 """A table of very many columns needs more: each takes a vector in each thread."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file's layout; a file of a newer version is refused."""
+
+_SINCE_2 = """
+CREATE SCHEMA lake.history;
+CREATE TABLE lake.found_fields (stream VARCHAR, field VARCHAR, type VARCHAR, position BIGINT);
+CREATE TABLE lake.schema_changes (
+    stream VARCHAR, column_name VARCHAR, from_type VARCHAR, to_type VARCHAR, changed_at TIMESTAMP,
+    run_id VARCHAR);
+CREATE TABLE lake.discarded (stream VARCHAR, field VARCHAR, records BIGINT, last_at TIMESTAMP);
+"""
+
+_UPGRADES = {2: _SINCE_2}
+"""What makes a file of the version before into one of this version."""
 
 _LAYOUT = f"""
 CREATE SCHEMA lake.records;
@@ -56,6 +69,7 @@ CREATE TABLE lake.dead_letters (
     value VARCHAR, formula VARCHAR, failed_at TIMESTAMP);
 INSERT INTO lake.format VALUES ({FORMAT});
 INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
+{_SINCE_2}
 """
 
 
@@ -151,6 +165,31 @@ class LakeFile:
             self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
             self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [self._epoch])
 
+    def copy_to(self, target: Path) -> None:
+        """Write all that the file holds into a new file, in one piece, under the lock."""
+        self.let_go()
+        with self._locked("copy"):
+            self._copy(target)
+
+    def compact(self) -> None:
+        """Write the file anew without the room that old rows took.
+
+        A crash leaves the former file or the new one, whole. Others wait for the lock meanwhile.
+        """
+        self.let_go()
+        with self._locked("compact"):
+            fresh = self.path.with_name(f"{self.path.name}.new")
+            self._copy(fresh)
+            put_in_place(fresh, self.path)
+
+    def room(self) -> tuple[int, int]:
+        """Bytes of the attached file that hold something, and those that are free."""
+        row = self.rows(
+            "SELECT block_size, used_blocks, free_blocks FROM pragma_database_size() "
+            "WHERE database_name = 'lake'"
+        )[0]
+        return row[0] * row[1], row[0] * row[2]
+
     def allow(self, columns: int) -> None:
         """Allow the memory that a table of so many columns takes."""
         if columns > MEMORY_MB:
@@ -207,10 +246,23 @@ class LakeFile:
         self._attach(self.path, mode)
         try:
             if not self._checked:
-                self._check()
+                self._check(mode)
             yield
         finally:
-            self.memory.execute("DETACH lake")
+            self.memory.execute("DETACH DATABASE IF EXISTS lake")
+
+    def _copy(self, target: Path) -> None:
+        for leftover in (target, target.with_name(f"{target.name}.wal")):
+            leftover.unlink(missing_ok=True)
+        with self._attached(""):
+            # What a crash left in the file's log must be in the file before that is replaced.
+            self.memory.execute("CHECKPOINT lake")
+            self.memory.execute(f"ATTACH {literal(str(target))} AS fresh")
+            try:
+                self.memory.execute("COPY FROM DATABASE lake TO fresh")
+                self.memory.execute("CHECKPOINT fresh")
+            finally:
+                self.memory.execute("DETACH fresh")
 
     def _attach(self, path: Path, mode: str) -> None:
         try:
@@ -252,11 +304,33 @@ class LakeFile:
             )
         return bool(epoch > latest)
 
-    def _check(self) -> None:
+    def _check(self, mode: str) -> None:
+        """Bring an older file, which is attached, to this version's layout; refuse a newer one."""
         version = self.number("SELECT version FROM lake.format")
         if version > FORMAT:
             raise Fatal(
                 f"{self.path.name} was written by a newer version (layout {version})",
                 hint="install the newer membrane-sync",
             )
+        if version < FORMAT:
+            self.memory.execute("DETACH lake")
+            self._attach(self.path, "")
+            with self._all_or_nothing():
+                for newer in range(version + 1, FORMAT + 1):
+                    self.memory.execute(_UPGRADES[newer])
+                self.memory.execute("UPDATE lake.format SET version = ?", [FORMAT])
+            self.memory.execute("DETACH lake")
+            self._attach(self.path, mode)
         self._checked = True
+
+
+def put_in_place(file: Path, path: Path) -> None:
+    """Give a finished file its name; after a power failure, too, it's the one or the other."""
+    for place in (file, path.parent):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if place == file:
+            file.replace(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from membrane_sync.stores.columns import (
@@ -60,6 +61,19 @@ MAPPED = TableKind(
 )
 
 
+HISTORY = TableKind(
+    "history",
+    "_payload",
+    {
+        "_external_id": "VARCHAR",
+        "_payload": "JSON",
+        "_valid_from": "TIMESTAMP",
+        "_valid_to": "TIMESTAMP",
+        "_run_id": "VARCHAR",
+    },
+)
+
+
 @dataclass(frozen=True)
 class Misfit:
     """A value that isn't of its declared type: NULL in its column, and whole in the JSON."""
@@ -86,32 +100,64 @@ class TypedTable:
         """Whether it was ever written."""
         return self._declared() is not None
 
-    def ensure(self) -> list[Misfit] | None:
+    def ensure(self, run_id: str = "", *, absent: bool = False) -> list[Misfit] | None:
         """Create it; or, if other fields are declared now, fill its columns anew.
 
-        Gives None if it is as it was; else what doesn't fit, of all its records.
+        Where its records are known to have none of the fields that are new (`absent`), the columns
+        are only added. Gives None if no record was read again; else what doesn't fit, of all its
+        records. Changes of an existing table of records are noted.
         """
         wanted = {**self._kind.system, **{column.name: column.type for column in self._columns}}
         declaration = json.dumps(wanted)
         stored = self._declared()
         if stored == declaration:
             return None
-        declared = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
-        misfits: list[Misfit] = []
-        if stored is not None:
-            self._file.execute(f"CREATE OR REPLACE TEMP TABLE old AS SELECT * FROM {self.sql}")
-            misfits = self.parse(f"SELECT _external_id, {self._kind.json} FROM old")
-            self._file.execute(f"DROP TABLE {self.sql}")
-        self._file.execute(f"CREATE TABLE {self.sql} ({declared})")
-        if stored is not None:
-            system = ", ".join(
-                f"TRY_CAST(old.{name} AS {kind})" for name, kind in self._kind.system.items()
-            )
-            self.insert(system, "old", on="old._external_id")
-            self._file.execute("DROP TABLE old")
+        misfits: list[Misfit] | None = None
+        before: dict[str, str] = json.loads(stored) if stored else {}
+        if absent and before and list(before.items()) == list(wanted.items())[: len(before)]:
+            for name in list(wanted)[len(before) :]:
+                self._file.execute(
+                    f"ALTER TABLE {self.sql} ADD COLUMN {quoted(name)} {wanted[name]}"
+                )
+        else:
+            misfits = self._fill_anew(wanted, is_new=stored is None)
         self._file.execute("DELETE FROM lake.declarations WHERE name = ?", [self._name])
         self._file.execute("INSERT INTO lake.declarations VALUES (?, ?)", [self._name, declaration])
+        if before and self._kind is RECORDS:
+            self._note_changes(before, wanted, run_id)
         return misfits
+
+    def _fill_anew(self, wanted: Mapping[str, str], *, is_new: bool) -> list[Misfit]:
+        declared = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
+        if is_new:
+            self._file.execute(f"CREATE TABLE {self.sql} ({declared})")
+            return []
+        # Of a record's versions each is a row, so that rows are told apart by their number there.
+        row = "CAST(rowid AS VARCHAR)" if self._kind is HISTORY else "_external_id"
+        self._file.execute(
+            f"CREATE OR REPLACE TEMP TABLE old AS SELECT *, {row} AS key FROM {self.sql}"
+        )
+        misfits = self.parse(f"SELECT key, {self._kind.json} FROM old")
+        self._file.execute(f"DROP TABLE {self.sql}")
+        self._file.execute(f"CREATE TABLE {self.sql} ({declared})")
+        system = ", ".join(
+            f"TRY_CAST(old.{name} AS {kind})" for name, kind in self._kind.system.items()
+        )
+        self.insert(system, "old", on="old.key")
+        self._file.execute("DROP TABLE old")
+        return misfits
+
+    def _note_changes(
+        self, before: Mapping[str, str], after: Mapping[str, str], run_id: str
+    ) -> None:
+        stream = self._name.removeprefix(f"{self._kind.schema}.")
+        now = datetime.now(UTC).replace(tzinfo=None)
+        for name in {**before, **after}:
+            if before.get(name) != after.get(name):
+                self._file.execute(
+                    "INSERT INTO lake.schema_changes VALUES (?, ?, ?, ?, ?, ?)",
+                    [stream, name, before.get(name), after.get(name), now, run_id],
+                )
 
     def parse(self, source: str) -> list[Misfit]:
         """Parse what the query `source` gives, ids and JSON, for the next `insert`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from membrane_sync.content import same_content
 from membrane_sync.elements.data_schema import DataSchema, Table
-from membrane_sync.errors import DestinationError, Fatal, NotConnected
+from membrane_sync.errors import DestinationError, Fatal, NotConnected, Retryable
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -136,8 +136,15 @@ class MemoryLake:
         scan: str,
         max_share: float,
         run_id: str,  # noqa: ARG002 – nothing here tells runs apart
+        *,
+        expected: int | None = None,
     ) -> StoreCounts:
         name, seen = self._scans.get(stream, ("", set()))
+        if expected is not None and (len(seen) if name == scan else 0) < expected:
+            raise Retryable(
+                f"the full scan of {stream} saw {len(seen)} of the {expected} records that the app "
+                "says it has; nothing was deleted"
+            )
         alive = self.records(stream)
         gone = [i for i in alive if name != scan or i not in seen]
         if len(gone) > len(alive) * max_share:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from membrane_sync.errors import Fatal
+from membrane_sync.errors import Fatal, Retryable
 from membrane_sync.ports import Lake
 from membrane_sync.records import DeadLetter, Link, LinkKey, MappedCounts, Offset, StoreCounts
 from membrane_sync.stores.duckdb_lake import DuckDbLake
@@ -151,6 +151,24 @@ def test_a_scan_that_would_delete_too_much_deletes_nothing(lake: Lake) -> None:
         lake.finish_scan("contacts", "s", 0.5, "run")
     assert all(kind == "created" for _, kind in kinds(lake))
     assert lake.finish_scan("contacts", "s", 0.75, "run").deleted == 3
+
+
+def test_a_scan_that_saw_less_than_the_app_has_deletes_nothing(lake: Lake) -> None:
+    lake.store(batch(raw("a"), raw("b"), raw("c")))
+    lake.store(batch(raw("a"), raw("b"), scan="s"))
+    with pytest.raises(Retryable, match=r"saw 2 of the 3 records that the app says it has"):
+        lake.finish_scan("contacts", "s", 1, "run", expected=3)
+    assert [c.kind for c in lake.changes("contacts", 3, 9)] == []
+    lake.store(batch(raw("a"), raw("b"), scan="s"))
+    assert lake.finish_scan("contacts", "s", 1, "run", expected=2).deleted == 1
+
+
+def test_an_id_seen_twice_is_one_of_the_expected(lake: Lake) -> None:
+    lake.store(batch(raw("a"), raw("b"), raw("c")))
+    for _ in range(3):
+        lake.store(batch(raw("a"), scan="s"))
+    with pytest.raises(Retryable):
+        lake.finish_scan("contacts", "s", 1, "run", expected=2)
 
 
 def test_the_share_of_an_only_record_is_all_of_them(lake: Lake) -> None:

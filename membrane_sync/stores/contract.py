@@ -1,0 +1,207 @@
+"""What becomes of fields that the declaration doesn't have: columns, refused, or left out.
+
+Under `evolve` an undeclared field is a column where the declaration is open. Its type is inferred,
+and widens when a value doesn't fit; it never narrows. Under `freeze` its record is refused, under
+`discard` the field is left out of the payload before the lake sees it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from membrane_sync.records import DeadLetter, RawRecord
+from membrane_sync.stores.columns import literal, step
+from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.typed_table import Misfit
+
+MAX_FOUND = 500
+"""Undeclared fields that become columns; more stay in the payload alone.
+
+An app that uses ids as field names would otherwise make a table of endless columns.
+"""
+
+_SPECS: dict[str, dict[str, Any]] = {
+    "BIGINT": {"type": "integer"},
+    "DOUBLE": {"type": "number"},
+    "BOOLEAN": {"type": "boolean"},
+    "VARCHAR": {"type": "string"},
+    "JSON": {},
+}
+
+
+class FoundFields:
+    """The undeclared fields of a stream that are columns; needs the file attached for writing."""
+
+    def __init__(self, file: LakeFile, stream: str, schema: Mapping[str, Any]) -> None:
+        self._file = file
+        self._stream = stream
+        self._declared = dict(schema.get("properties", {}))
+        rows = file.rows(
+            "SELECT field, type FROM lake.found_fields WHERE stream = ? ORDER BY position", [stream]
+        )
+        kept = {field: kind for field, kind in rows if field not in self._declared}
+        self.is_begun = "" in kept
+        self._types: dict[str, str] = {field: kind for field, kind in kept.items() if field}
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The declared fields, and after them the found ones."""
+        found = {field: _SPECS[kind] for field, kind in self._types.items()}
+        return {"properties": {**self._declared, **found}}
+
+    def look(self, source: str) -> bool:
+        """Take up the fields that payloads of the query `source` have; gives whether any are new.
+
+        A field that has been null in all of them isn't taken up yet.
+        """
+        room = MAX_FOUND - len(self._types)
+        if room <= 0:
+            return False
+        known = [*self._declared, *self._types]
+        rows = self._file.rows(
+            f"SELECT DISTINCT unnest(list_filter(json_keys(payload), "
+            f"lambda k: NOT list_contains({_list(known)}, k))) AS field "
+            f"FROM ({source}) AS s(external_id, payload) ORDER BY field"
+        )
+        new = [field for (field,) in rows if field][:room]
+        kinds = self._kinds(new, source) if new else []
+        found = {field: inferred(kind) for field, kind in zip(new, kinds, strict=True)}
+        self._types.update({field: kind for field, kind in found.items() if kind})
+        return any(found.values())
+
+    def widen(self, misfits: Iterable[Misfit]) -> bool:
+        """Widen found columns so that these values fit; gives whether one was."""
+        before = dict(self._types)
+        for misfit in misfits:
+            if misfit.field in self._types:
+                self._types[misfit.field] = _wider(self._types[misfit.field], misfit.value)
+        return self._types != before
+
+    def keep(self) -> None:
+        """Write them down."""
+        self._erase()
+        rows = [("", ""), *self._types.items()]
+        self._file.stage("found", {"field": [r[0] for r in rows], "type": [r[1] for r in rows]})
+        self._file.execute(
+            "INSERT INTO lake.found_fields SELECT ?, field, type, position FROM found",
+            [self._stream],
+        )
+        self.is_begun = True
+
+    def forget(self) -> None:
+        """Have none any more: the stream isn't open now."""
+        self._erase()
+        self._types = {}
+        self.is_begun = False
+
+    def _erase(self) -> None:
+        self._file.execute("DELETE FROM lake.found_fields WHERE stream = ?", [self._stream])
+
+    def _kinds(self, fields: Sequence[str], source: str) -> list[list[str]]:
+        """The JSON types of each field's values, but for null."""
+        types = (f"json_type(payload, {literal(step(field))})" for field in fields)
+        answers = ", ".join(
+            f"list_filter(list_distinct(list({kind})), lambda k: k <> 'NULL')" for kind in types
+        )
+        row = self._file.rows(f"SELECT {answers} FROM ({source}) AS s(external_id, payload)")[0]
+        return [list(kinds or []) for kinds in row]
+
+
+def inferred(kinds: Iterable[str]) -> str:
+    """The narrowest type that takes values of all these JSON types; empty if there are none."""
+    found = {_COLUMN_TYPES[kind] for kind in kinds}
+    if len(found) <= 1:
+        return found.pop() if found else ""
+    if found == {"BIGINT", "DOUBLE"}:
+        return "DOUBLE"
+    return "JSON" if "JSON" in found else "VARCHAR"
+
+
+_COLUMN_TYPES = {
+    "UBIGINT": "BIGINT",
+    "BIGINT": "BIGINT",
+    "DOUBLE": "DOUBLE",
+    "BOOLEAN": "BOOLEAN",
+    "VARCHAR": "VARCHAR",
+    "OBJECT": "JSON",
+    "ARRAY": "JSON",
+}
+
+
+def _wider(present: str, value: str) -> str:
+    if present in ("VARCHAR", "JSON"):
+        return "JSON"
+    if value[:1] in ("{", "["):
+        return "JSON"
+    if present == "BIGINT" and not value.lstrip("-").isdigit():
+        try:
+            float(value)
+        except ValueError:
+            return "VARCHAR"
+        return "DOUBLE"
+    return "VARCHAR"
+
+
+def refused(
+    file: LakeFile, stream: str, source: str, declared: Collection[str]
+) -> list[DeadLetter]:
+    """A dead letter for each undeclared field in what the query `source` gives, ids and JSON."""
+    rows = file.rows(
+        f"SELECT external_id, field, json_extract_string(payload, "
+        f"'/' || replace(replace(field, '~', '~0'), '/', '~1')) FROM ("
+        f"SELECT external_id, payload, unnest(list_filter(json_keys(payload), "
+        f"lambda k: NOT list_contains({_list(declared)}, k))) AS field "
+        f"FROM ({source}) AS s(external_id, payload)) ORDER BY external_id, field"
+    )
+    reason = "fields_schema has no such field, and the contract is freeze; the record wasn't stored"
+    return [DeadLetter("pull", stream, row[0], row[1], reason, row[2] or "") for row in rows]
+
+
+def discarded(
+    records: Sequence[RawRecord], declared: Collection[str]
+) -> tuple[Sequence[RawRecord], Counter[str]]:
+    """The records without undeclared fields, and in how many records each of those was."""
+    counts: Counter[str] = Counter()
+    kept: list[RawRecord] = []
+    for record in records:
+        fields, encode = _fields(record.payload)
+        extra = [name for name in fields if name not in declared]
+        if extra:
+            counts.update(extra)
+            left = {name: value for name, value in fields.items() if name in declared}
+            record = record._replace(payload=encode(left))
+        kept.append(record)
+    return kept, counts
+
+
+def note_discarded(file: LakeFile, stream: str, counts: Mapping[str, int]) -> None:
+    """Add to the counts in the lake."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for field, records in sorted(counts.items()):
+        before = file.rows(
+            "SELECT records FROM lake.discarded WHERE stream = ? AND field = ?", [stream, field]
+        )
+        file.execute("DELETE FROM lake.discarded WHERE stream = ? AND field = ?", [stream, field])
+        total = records + (before[0][0] if before else 0)
+        file.execute("INSERT INTO lake.discarded VALUES (?, ?, ?, ?)", [stream, field, total, now])
+
+
+def _fields(payload: str) -> tuple[dict[str, Any], Any]:
+    """A record's fields, their values as the text they came in, and how to write them again."""
+    try:
+        return _RAW.decode(payload), lambda fields: msgspec.json.encode(fields).decode()
+    except msgspec.MsgspecError:  # What only a lenient reader takes, as 1e400.
+        return json.loads(payload), lambda fields: json.dumps(fields, ensure_ascii=False)
+
+
+_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _list(names: Collection[str]) -> str:
+    return f"[{', '.join(literal(name) for name in names)}]::VARCHAR[]"

@@ -1,0 +1,244 @@
+"""Upkeep of the lake: retention, compaction, and a scan's difference in bounded memory."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from membrane_sync.records import Offset
+from membrane_sync.stores import duckdb_lake, lake_file
+from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.retention import Retention
+from membrane_sync.stores.stream_rules import StreamRules
+from tests.stores.records import batch, raw
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lake" / "acme.duckdb"
+
+
+def read_to(lake: DuckDbLake, seq: int, consumer: str = "map:contacts") -> None:
+    lake.keep_mapped("contacts", [], [], Offset(consumer, seq), {})
+
+
+def age(path: Path, days: int) -> None:
+    """Make everything in the lake so much older."""
+    back = timedelta(days=days)
+    with duckdb.connect(str(path)) as file:
+        file.execute("UPDATE changes SET changed_at = changed_at - ?", [back])
+        for (table,) in file.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'history'"
+        ).fetchall():
+            file.execute(
+                f"UPDATE history.{table} SET _valid_from = _valid_from - ?, "
+                "_valid_to = _valid_to - ?",
+                [back, back],
+            )
+
+
+def feed(lake: DuckDbLake) -> list[tuple[int, str, str]]:
+    return [(c.seq, c.external_id, c.kind) for c in lake.changes("contacts", 0, 99)]
+
+
+# --- retention -----------------------------------------------------------------------------------
+
+
+def busy_lake(path: Path, retention: Retention) -> DuckDbLake:
+    """A lake with changes 1 to 5, of which 1 and 2 are superseded."""
+    lake = DuckDbLake(path, retention=retention)
+    lake.store(batch(raw("a", n=1), raw("b", n=1)))
+    lake.store(batch(raw("a", n=2)))
+    lake.store(batch(raw("b", deleted=True), raw("c", n=1)))
+    return lake
+
+
+LAST = [(3, "a", "updated"), (4, "b", "deleted"), (5, "c", "created")]
+
+
+def test_superseded_changes_go_once_they_are_old_and_read(path: Path) -> None:
+    lake = busy_lake(path, Retention(changes_days=7))
+    read_to(lake, 5)
+    assert lake.compact() == 0, "they aren't old yet"
+    age(path, 8)
+    assert lake.compact() == 2
+    assert feed(lake) == LAST, "whoever begins at the first entry still meets every record"
+    lake.store(batch(raw("d")))
+    assert feed(lake)[-1] == (6, "d", "created"), "and the numbers go on"
+
+
+def test_what_a_consumer_has_not_read_stays(path: Path) -> None:
+    lake = busy_lake(path, Retention(changes_days=7))
+    age(path, 8)
+    assert lake.compact() == 0, "nobody has read anything"
+    read_to(lake, 5)
+    read_to(lake, 1, "map:other")
+    assert lake.compact() == 1
+    assert feed(lake) == [(2, "b", "created"), *LAST]
+
+
+def test_nothing_is_dropped_unless_asked_for(path: Path) -> None:
+    lake = busy_lake(path, Retention())
+    read_to(lake, 5)
+    age(path, 10_000)
+    lake.tidy()
+    assert lake.compact() == 0
+    assert len(feed(lake)) == 5
+
+
+def test_versions_that_ended_long_ago_go(path: Path) -> None:
+    rules = {"contacts": StreamRules(history=True)}
+    lake = DuckDbLake(path, rules=rules, retention=Retention(history_days=30))
+    lake.store(batch(raw("a", n=1)))
+    lake.store(batch(raw("a", n=2)))
+    assert lake.compact() == 0
+    age(path, 31)
+    assert lake.compact() == 1
+    (left,) = lake.versions("contacts", "a", 9).to_pylist()
+    assert left["_valid_to"] is None, "the present version stays, however old"
+
+
+def test_tidying_drops_once_a_day(path: Path) -> None:
+    lake = busy_lake(path, Retention(changes_days=7))
+    read_to(lake, 5)
+    lake.tidy()
+    age(path, 8)
+    lake.tidy()
+    assert len(feed(lake)) == 5, "it was tidied today"
+    with duckdb.connect(str(path)) as file:
+        file.execute("UPDATE counters SET value = value - 1 WHERE name = 'tidied_on'")
+    lake.tidy()
+    assert feed(lake) == LAST
+
+
+# --- compaction ----------------------------------------------------------------------------------
+
+
+def contents(lake: DuckDbLake) -> tuple[object, ...]:
+    tables = ("records.contacts", "changes", "cursors", "counters", "declarations", "offsets")
+    return tuple(lake.select(f"SELECT * FROM {table}").to_pylist() for table in tables)
+
+
+def filled(path: Path, rows: int = 60_000) -> DuckDbLake:
+    lake = DuckDbLake(path, schemas={"contacts": {"properties": {"n": {"type": "integer"}}}})
+    lake.store(batch(*(raw(f"r{n}", n=n, text=f"{n * 7919:060d}") for n in range(rows)), cursor=1))
+    return lake
+
+
+def leave_a_hole(path: Path) -> None:
+    """Make the file mostly free, with something at its end, so that DuckDB can't cut it off."""
+    with duckdb.connect(str(path)) as file:
+        file.execute("CREATE TABLE bulk AS SELECT random() AS x, i FROM range(2_000_000) r(i)")
+        file.execute("CREATE TABLE after_it AS SELECT random() AS x FROM range(200_000)")
+    with duckdb.connect(str(path)) as file:
+        file.execute("DROP TABLE bulk")
+
+
+def test_compaction_keeps_everything_and_gives_back_room(path: Path) -> None:
+    lake = filled(path)
+    leave_a_hole(path)
+    before, size = contents(lake), path.stat().st_size
+    lake.compact()
+    assert contents(lake) == before
+    assert path.stat().st_size < size / 1.5
+    assert sorted(p.name for p in path.parent.iterdir()) == ["acme.duckdb", "acme.duckdb.lock"]
+    lake.store(batch(raw("new", n=1)))
+    assert lake.select("SELECT count(*) AS n FROM records.contacts").to_pylist() == [{"n": 60_001}]
+
+
+def test_a_file_that_is_mostly_free_is_compacted_by_itself(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckdb_lake, "COMPACT_BYTES", 1)
+    lake = filled(path, 1_000)
+    inode = path.stat().st_ino
+    lake.tidy()
+    assert path.stat().st_ino == inode, "there's nothing to gain"
+    leave_a_hole(path)
+    before, size = contents(lake), path.stat().st_size
+    assert size > 8_000_000, "DuckDB didn't cut the file itself"
+    lake.tidy()
+    assert path.stat().st_ino != inode
+    assert path.stat().st_size < size / 2
+    assert contents(lake) == before
+
+
+COMPACT = """
+import sys
+from pathlib import Path
+from membrane_sync.stores.duckdb_lake import DuckDbLake
+lake = DuckDbLake(Path(sys.argv[1]))
+print("ready", flush=True)
+while True:
+    lake.compact()
+"""
+
+
+def test_a_compaction_that_is_killed_loses_nothing(path: Path) -> None:
+    lake = filled(path, 20_000)
+    before = contents(lake)
+    for moment in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMPACT, str(path)],
+            stdout=subprocess.PIPE,
+            cwd=REPOSITORY,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.05 + 0.037 * moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert contents(DuckDbLake(path)) == before
+    lake.store(batch(raw("more")))
+    lake.compact()
+    assert not path.with_name("acme.duckdb.new").exists()
+
+
+# --- a scan of a million records -----------------------------------------------------------------
+
+
+def test_the_difference_of_a_million_records_takes_bounded_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_file, "MEMORY_MB", 64)
+    lake = DuckDbLake(path)
+    lake.store(batch(raw("000"), raw("x"), scan="s"))
+    with duckdb.connect(str(path)) as file:
+        file.execute(
+            "INSERT INTO records.contacts SELECT md5(i::VARCHAR), '{}', 0, now()::TIMESTAMP, "
+            "now()::TIMESTAMP, NULL, 'r' FROM range(1_000_000) r(i)"
+        )
+        file.execute(
+            "INSERT INTO scans SELECT 'contacts', 's', md5(i::VARCHAR) FROM range(1_000_000) r(i) "
+            "WHERE i % 100 <> 0"
+        )
+    written = path.stat().st_size
+    assert lake.finish_scan("contacts", "s", 0.5, "run", expected=990_002).deleted == 10_000
+    assert lake.select("SELECT current_setting('memory_limit') AS m").to_pylist()[0]["m"] == (
+        "61.0 MiB"
+    )
+    left = lake.select("SELECT count(*) AS n FROM records.contacts WHERE _deleted_at IS NULL")
+    assert left.to_pylist() == [{"n": 990_002}]
+    assert lake.select("SELECT count(*) AS n FROM scans").to_pylist() == [{"n": 0}]
+    assert path.stat().st_size < written * 1.5, "records that stayed weren't written again"
+
+
+def test_the_room_of_a_file_is_known(path: Path) -> None:
+    filled(path, 1_000)
+    file = LakeFile(path, 1)
+    with file.reading("look"):
+        used, free = file.room()
+    assert 0 < used <= path.stat().st_size
+    assert free < used
+    file.close()
