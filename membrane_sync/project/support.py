@@ -86,5 +86,3 @@ def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
         yield ("function",), "a call by function is not supported yet; use path"
     if method.parent:
         yield ("parent",), "lists below a parent are not supported yet"
-    if method.conditional:
-        yield ("conditional",), "conditional requests are not supported yet"

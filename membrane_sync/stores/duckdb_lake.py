@@ -30,6 +30,7 @@ from membrane_sync.records import (
     RawRecord,
     StoreCounts,
 )
+from membrane_sync.stores import notes
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
@@ -87,11 +88,7 @@ class DuckDbLake:
         table = self._records(batch.stream)
         self._stage_incoming(batch)
         with self._file.writing(f"store {batch.stream}"), self._file.transaction():
-            refilled = table.ensure()
-            if refilled is not None:
-                all_ids = f"SELECT _external_id FROM {table.sql}"
-                letters = _misfit_letters(batch.stream, refilled)
-                self._replace_dead_letters("pull", batch.stream, all_ids, letters)
+            self._ensure(batch.stream, table)
             self._file.execute(_MATCHED.format(table=table.sql))
             self._leave_unchanged(batch)
             self._file.execute(_STAGED)
@@ -145,6 +142,25 @@ class DuckDbLake:
                 "SELECT finished_at FROM lake.finished_scans WHERE stream = ?", stream, if_=there
             )
         return rows[0][0].replace(tzinfo=UTC) if rows else None
+
+    # --- what is known of a stream ---------------------------------------------------------------
+
+    def note(self, stream: str, name: str) -> Any:
+        with self._file.reading(f"read a note of {stream}") as there:
+            return notes.note(self._file, stream, name) if there else None
+
+    def keep_note(self, stream: str, name: str, value: Any) -> None:
+        with self._file.writing(f"keep a note of {stream}"), self._file.transaction():
+            notes.keep_note(self._file, stream, name, value)
+
+    def declare(self, stream: str, schema: Mapping[str, Any]) -> None:
+        self._schemas = {**self._schemas, stream: schema}
+        table = self._records(stream)
+        with self._file.reading(f"look at the columns of {stream}") as there:
+            if not there or table.is_as_declared():
+                return
+        with self._file.writing(f"fill columns of {stream}"), self._file.transaction():
+            self._ensure(stream, table)
 
     # --- the change feed -------------------------------------------------------------------------
 
@@ -286,6 +302,14 @@ class DuckDbLake:
 
     def _records(self, stream: str) -> TypedTable:
         return TypedTable(self._file, RECORDS, stream, self._schemas.get(stream))
+
+    def _ensure(self, stream: str, table: TypedTable) -> None:
+        """The table with its declared columns; if they're filled anew, what doesn't fit is said."""
+        refilled = table.ensure()
+        if refilled is not None:
+            all_ids = f"SELECT _external_id FROM {table.sql}"
+            letters = _misfit_letters(stream, refilled)
+            self._replace_dead_letters("pull", stream, all_ids, letters)
 
     def _mapped(self, sync: str, which: str, parameter: Any, limit: int) -> list[MappedRecord]:
         table = TypedTable(self._file, MAPPED, sync)

@@ -19,6 +19,7 @@ from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import TokenExpired
+from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.lookup import Answering
 from membrane_sync.sync.map import map_stream
@@ -50,6 +51,7 @@ class _Read:
     reading: Reading
     trail: Trail
     whole: bool
+    condition: Condition | None = None
 
 
 def silent(verb: str, report: Report) -> None:
@@ -131,16 +133,19 @@ def _read(
         scan=new_scan() if full and sync.collection.deletes.full_scan else "",
     )
     reading, trail = _begun(sync, reading, parties.lake)
+    asks = mode != "full" and (not full or _has_no_cursor(sync))
+    condition = Condition.of(sync, parties.lake, asks=asks)
     before, skipped = parties.api.requests, parties.api.skipped
     try:
-        whole = _stored(sync, parties, report, reading, trail, progress)
+        whole = _stored(sync, parties, report, reading, trail, progress, condition)
     except TokenExpired:
         # Nothing was read yet; what was deleted since is only told by all that's there.
         trail.end()
         scan = new_scan() if sync.collection.deletes.full_scan else ""
         reading = replace(reading, cursor=None, full=True, scan=scan)
         reading, trail = _begun(sync, reading, parties.lake)
-        whole = _stored(sync, parties, report, reading, trail, progress)
+        condition = Condition.of(sync, parties.lake, asks=False)
+        whole = _stored(sync, parties, report, reading, trail, progress, condition)
     except UnexpectedAnswer:
         # What was kept may be what the app doesn't understand any more, as a token that expired.
         if trail.resumed:
@@ -149,7 +154,7 @@ def _read(
     finally:
         report.requests += parties.api.requests - before
         report.skipped += parties.api.skipped - skipped
-    return _Read(reading, trail, whole)
+    return _Read(reading, trail, whole, condition)
 
 
 def _stored(
@@ -159,8 +164,11 @@ def _stored(
     reading: Reading,
     trail: Trail,
     progress: Progress,
+    condition: Condition | None,
 ) -> bool:
-    pages = ahead(_marked(sync, pull(reading, parties.api, trail)))
+    pages = ahead(_marked(sync, pull(reading, parties.api, trail, condition)))
+    if condition:
+        pages = condition.guarded(pages, parties.lake)
     return store(pages, parties.lake, report, progress, trail.commit)
 
 
@@ -193,11 +201,16 @@ def _begun(sync: ResolvedSync, reading: Reading, lake: Lake) -> tuple[Reading, T
 
 
 def _finish(sync: ResolvedSync, parties: Parties, report: Report, read: _Read) -> None:
-    reading = read.reading
+    reading, condition = read.reading, read.condition
+    if condition and condition.unchanged:
+        report.not_modified += 1
+        return
     try:
         if reading.scan and read.whole:
             share = sync.collection.deletes.max_share
             finish_scan(parties.lake, sync.stream, reading.scan, share, reading.run_id, report)
+        if condition and read.whole:
+            condition.keep(parties.lake)
     finally:
         read.trail.end()
 
