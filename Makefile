@@ -50,6 +50,7 @@ check: lint types ## What a commit must pass: style, types, declarations, defini
 benchmark: $(READY) ## Measure against a peer and a floor
 	@$(BIN)/python benchmarks/sync.py
 	@$(BIN)/python -m benchmarks.mapping
+	@$(BIN)/python -m benchmarks.reading
 
 clean: ## Remove the environment and all local data
 	rm -rf $(VENV) .membrane

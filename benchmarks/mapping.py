@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
 import time
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from benchmarks.contacts import contact, encode
+from benchmarks.peers import answer_of, environment
 from membrane_sync.formulas import MISSING, evaluate_fields
 from membrane_sync.formulas.plan import compile
 
@@ -264,26 +263,12 @@ def peer() -> dict[str, Any]:
 
     Nothing where it can't be installed.
     """
-    home = Path(os.environ.get("PEER", Path.home() / ".cache" / "membrane_sync" / "dlt"))
-    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    try:
-        if not (home / "installed").exists():
-            venv.create(home, clear=True, with_pip=True)
-            answer_of(python, "-m", "pip", "install", "--quiet", "dlt[duckdb]")
-            (home / "installed").touch()
-    except (OSError, subprocess.SubprocessError):
+    python = environment()
+    if python is None:
         return {}
     script = Path(__file__).with_name("peer.py")
     found: dict[str, Any] = json.loads(answer_of(python, script, str(RECORDS), str(BATCH)))
     return found
-
-
-def answer_of(*command: str | Path) -> str:
-    """What a program prints; it sees nothing of this one's modules, and reports to nobody."""
-    settings = {**os.environ, "RUNTIME__DLTHUB_TELEMETRY": "false"}
-    settings.pop("PYTHONPATH", None)
-    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=settings)
-    return run.stdout
 
 
 def report(name: str, template: Any, sql: str, by_peer: Any) -> None:

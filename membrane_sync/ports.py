@@ -111,6 +111,10 @@ class Lake(Protocol):
         """
         ...
 
+    def note_scan(self, stream: str) -> None:
+        """Note that a full scan by which nothing is deleted came to its end."""
+        ...
+
     def scanned_at(self, stream: str) -> datetime | None:
         """When the stream's last complete full scan was finished; None before the first."""
         ...

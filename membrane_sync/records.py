@@ -93,7 +93,9 @@ class Batch:
 
     `cursor` None leaves the stored cursor where it is. `scan` names the full scan this page is part
     of, so that its records are marked as seen. A change of the `ignored` fields alone is no change.
-    `pages` of the `reading` are committed once this batch is.
+    `pages` of the `reading` are committed once this batch is. A `part` of the stream has a cursor
+    of its own, and its tombstones count once. `known` are ids of records that the cursor had
+    passed.
     """
 
     stream: str
@@ -105,6 +107,8 @@ class Batch:
     ignored: Sequence[str] = ()
     reading: str = ""
     pages: int = 0
+    part: str = ""
+    known: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class StoreCounts:
     deleted: int = 0
     unchanged: int = 0
     failed: int = 0
+    missed: int = 0
 
     def __add__(self, other: StoreCounts) -> StoreCounts:
         return StoreCounts(
@@ -124,6 +129,7 @@ class StoreCounts:
             self.deleted + other.deleted,
             self.unchanged + other.unchanged,
             self.failed + other.failed,
+            self.missed + other.missed,
         )
 
     @property
@@ -225,6 +231,8 @@ class Report:
     delivered: int = 0
     removed: int = 0
     failed: int = 0
+    missed: int = 0
+    """Records that a full scan found new or changed, though the cursor had passed them."""
     skipped: int = 0
     """Answers that an error rule passed over."""
     not_modified: int = 0

@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,24 @@ def load_hook(file: Path, name: str) -> Callable[..., Any]:
         raise NotFound(f"{_shown(file)} has no function {name!r}", hint=hint)
     function: Callable[..., Any] = getattr(_module(file), name)
     return function
+
+
+class Hooks(Mapping[str, Callable[..., Any]]):
+    """The functions of one file by name, loaded when they're asked for."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        if name not in hook_names(self._file):
+            raise KeyError(name)
+        return load_hook(self._file, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(hook_names(self._file))
+
+    def __len__(self) -> int:
+        return len(hook_names(self._file))
 
 
 def hook_names(file: Path) -> list[str]:

@@ -34,7 +34,7 @@ from membrane_sync.project import schemas
 from membrane_sync.project.collections import extended
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
-from membrane_sync.project.hooks import called, digest_of, find_hook, hook_files
+from membrane_sync.project.hooks import HOOKS, Hooks, called, digest_of, find_hook, hook_files
 from membrane_sync.project.layers import override_layer, resolve
 from membrane_sync.project.loader import (
     CONNECTION,
@@ -95,6 +95,10 @@ class ResolvedSync:
     names: Names = field(default_factory=Names, compare=False, repr=False)
     hooks: str = ""
     """Hash of the functions that the mapping may call; empty if it calls none."""
+    functions: Mapping[str, Callable[..., Any]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """What the connector's hooks.py has, for requests that YAML can't describe."""
     instance_key: str = DEFAULT_INSTANCE
 
     def instance(self, instance_key: str) -> ResolvedSync:
@@ -329,6 +333,7 @@ class Project:
             links=self.get(DataLinkTable, sync.data_link_table, **layer),
             names=self.names(integration, connection),
             hooks=self._hooks(mapping, integration, connection),
+            functions=Hooks(self.root / "connectors" / self.connector(integration).key / HOOKS),
         )
 
     def _hooks(self, mapping: FieldMapping, integration: str, connection: str) -> str:

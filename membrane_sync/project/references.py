@@ -16,7 +16,7 @@ from membrane_sync.project.collections import circle, extended, is_extended, lis
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
 from membrane_sync.project.frozen import thawed
-from membrane_sync.project.hooks import hook_files, hook_names
+from membrane_sync.project.hooks import HOOKS, hook_files, hook_names
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTION, CONNECTOR, INTEGRATION, UNIVERSAL, Address
 from membrane_sync.project.located import Block, Steps, mark_at, problem_at
@@ -130,6 +130,21 @@ def _collection_problems(
         return
     assert isinstance(element, DataCollection)
     yield from (problem_at(block, *found, name) for found in list_problems(element))
+    for path, message in _missing_request_functions(project, address, element):
+        yield problem_at(block, path, message, name)
+
+
+def _missing_request_functions(
+    project: Project, address: Address, collection: DataCollection
+) -> Iterator[tuple[Steps, str]]:
+    file = project.root / "connectors" / address.scope / HOOKS
+    requests = {("list",): collection.list_, ("deletes", "endpoint"): collection.deletes.endpoint}
+    for path, request in requests.items():
+        function = request.function if request else None
+        if function is not None and function not in hook_names(file):
+            known = hook_names(file)
+            hint = nearest(function, known) if known else f"write it in {address.scope}/{HOOKS}"
+            yield (*path, "function"), f"no function {function!r} in {HOOKS}; {hint}"
 
 
 def _thawed(project: Project, address: Address, own: Block, block: Block) -> Iterator[Problem]:

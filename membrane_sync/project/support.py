@@ -74,15 +74,11 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
 def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
     if collection.custom_fields:
         yield ("custom_fields",), "custom fields are not supported yet"
-    if collection.deletes.endpoint:
-        yield ("deletes", "endpoint"), "an endpoint of deleted records is not supported yet"
     if collection.list_:
         for path, message in _list(collection.list_):
             yield ("list", *path), message
 
 
 def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
-    if method.function is not None:
-        yield ("function",), "a call by function is not supported yet; use path"
     if method.parent:
         yield ("parent",), "lists below a parent are not supported yet"

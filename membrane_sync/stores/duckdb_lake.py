@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,12 @@ class DuckDbLake:
         self._stage_incoming(batch)
         with self._file.writing(f"store {batch.stream}"), self._file.transaction():
             self._ensure(batch.stream, table)
+            if batch.part:
+                self._pass_old_tombstones(batch)
             self._file.execute(_MATCHED.format(table=table.sql))
             self._leave_unchanged(batch)
             self._file.execute(_STAGED)
-            counts = self._counts()
+            counts = replace(self._counts(), missed=self._missed(batch))
             misfits = table.parse(_TO_PARSE.format(stream=literal(batch.stream)))
             if counts.written:
                 self._write_records(batch, table, counts)
@@ -104,7 +107,7 @@ class DuckDbLake:
             self._write_cursor(batch)
             self._write_pages(batch)
         failed = len({letter.external_id for letter in letters})
-        return StoreCounts(counts.created, counts.updated, counts.deleted, counts.unchanged, failed)
+        return replace(counts, failed=failed)
 
     def pages(self, stream: str, reading: str) -> int:
         with self._file.reading("read a reading's pages") as there:
@@ -131,10 +134,13 @@ class DuckDbLake:
                 self._refuse_mass_deletion(stream, table, gone, max_share)
                 self._mark_deleted(table, "SELECT external_id FROM gone", run_id)
                 self._append_changes(stream, run_id, "SELECT external_id, 'deleted' FROM gone")
-            for scans in ("scans", "finished_scans"):
-                self._file.execute(f"DELETE FROM lake.{scans} WHERE stream = ?", [stream])
-            self._file.execute("INSERT INTO lake.finished_scans VALUES (?, ?)", [stream, _now()])
+            self._file.execute("DELETE FROM lake.scans WHERE stream = ?", [stream])
+            self._write_scanned(stream)
         return StoreCounts(deleted=gone)
+
+    def note_scan(self, stream: str) -> None:
+        with self._file.writing(f"note the scan of {stream}"), self._file.transaction():
+            self._write_scanned(stream)
 
     def scanned_at(self, stream: str) -> datetime | None:
         with self._file.reading("read a scan's time") as there:
@@ -434,19 +440,44 @@ class DuckDbLake:
     def _write_cursor(self, batch: Batch) -> None:
         if batch.cursor is None:
             return
-        self._file.execute("DELETE FROM lake.cursors WHERE stream = ?", [batch.stream])
+        stream = batch.stream + batch.part
+        self._file.execute("DELETE FROM lake.cursors WHERE stream = ?", [stream])
         self._file.execute(
             "INSERT INTO lake.cursors VALUES (?, ?, ?, ?)",
-            [batch.stream, json.dumps(batch.cursor), batch.run_id, _now()],
+            [stream, json.dumps(batch.cursor), batch.run_id, _now()],
         )
 
     def _write_pages(self, batch: Batch) -> None:
         if batch.reading:
-            self._file.execute("DELETE FROM lake.readings WHERE stream = ?", [batch.stream])
+            stream = batch.stream + batch.part
+            self._file.execute("DELETE FROM lake.readings WHERE stream = ?", [stream])
             self._file.execute(
-                "INSERT INTO lake.readings VALUES (?, ?, ?)",
-                [batch.stream, batch.reading, batch.pages],
+                "INSERT INTO lake.readings VALUES (?, ?, ?)", [stream, batch.reading, batch.pages]
             )
+
+    def _write_scanned(self, stream: str) -> None:
+        self._file.execute("DELETE FROM lake.finished_scans WHERE stream = ?", [stream])
+        self._file.execute("INSERT INTO lake.finished_scans VALUES (?, ?)", [stream, _now()])
+
+    def _pass_old_tombstones(self, batch: Batch) -> None:
+        """A list of deletions may tell one again and again, though its record is there again."""
+        told = "t.stream = ? AND t.external_id = i.external_id AND t.hash = i.hash"
+        self._file.execute(
+            f"DELETE FROM incoming_records i USING lake.tombstones t WHERE {told}", [batch.stream]
+        )
+        self._file.execute(
+            "INSERT INTO lake.tombstones SELECT ?, external_id, hash FROM incoming_records",
+            [batch.stream],
+        )
+
+    def _missed(self, batch: Batch) -> int:
+        if not batch.known:
+            return 0
+        self._file.stage("known", {"external_id": list(batch.known)})
+        return self._file.number(
+            "SELECT count(*) FROM staged SEMI JOIN known USING (external_id) "
+            "WHERE kind IN ('created', 'updated')"
+        )
 
     def _write_offset(self, offset: Offset) -> None:
         self._file.execute("DELETE FROM lake.offsets WHERE consumer = ?", [offset.consumer])

@@ -37,6 +37,7 @@ CREATE TABLE lake.declarations (name VARCHAR, columns JSON);
 CREATE TABLE lake.counters (name VARCHAR, value BIGINT);
 CREATE TABLE lake.cursors (
     stream VARCHAR, cursor JSON, run_id VARCHAR, updated_at TIMESTAMP);
+CREATE TABLE lake.tombstones (stream VARCHAR, external_id VARCHAR, hash UBIGINT);
 CREATE TABLE lake.readings (stream VARCHAR, reading VARCHAR, pages BIGINT);
 CREATE TABLE lake.changes (
     seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
@@ -257,9 +258,7 @@ class LakeFile:
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
-    """An Arrow array; a short one without `pa.array`, whose first call loads pandas for 0.3 s."""
-    if len(values) > 20_000:
-        return pa.array(values, pa.string())
+    """An Arrow array, without `pa.array`: its first call loads pandas, for 0.3 s and 50 MB."""
     builder = pa.lib.StringBuilder()
     builder.append_values(values)
     return builder.finish()

@@ -71,6 +71,16 @@ class Checkpoints:
         return asked_from(self._cursor, stored)
 
     @property
+    def read_below(self) -> Any:
+        """The order key below which all was read before; None if nothing was.
+
+        What the declared lag reaches back over isn't: that is still to be asked for.
+        """
+        if self._order is None or self._cursor is None or self._stored is None:
+            return None
+        return self._order.key(asked_from(self._cursor, self._stored))
+
+    @property
     def chooses(self) -> bool:
         """Whether there may be records that `wants` leaves out."""
         client = self._cursor is not None and self._cursor.filtered_by == "client"

@@ -31,10 +31,11 @@ Mode = Literal["incremental", "full"]
 class Reading:
     """What to read: a collection, from a stored cursor on, into a stream of the lake.
 
-    `full` reads all of it, whatever the cursor; `scan` then names the scan, if what it doesn't see
-    is to be deleted. Within `bounds`, what has a time between them is read, and no cursor moves.
-    `functions` are those that requests may name. `asked` is the cursor to ask from where it isn't
-    the one that `cursor` says, and `started_at` when the reading began, if that wasn't now.
+    `full` reads all of it, whatever the cursor; `scan` then names the scan, and `deletes` says that
+    what it doesn't see is gone. A `part` of a stream has a cursor of its own. Within `bounds`, what
+    has a time between them is read, and no cursor moves. `functions` are those that requests may
+    name. `asked` is the cursor to ask from where it isn't the one that `cursor` says, and
+    `started_at` when the reading began, if that wasn't now.
     """
 
     collection: DataCollection
@@ -44,6 +45,8 @@ class Reading:
     full: bool = False
     run_id: str = ""
     scan: str = ""
+    deletes: bool = True
+    part: str = ""
     bounds: Bounds | None = None
     functions: Functions = field(default_factory=dict)
     asked: Any = None
@@ -84,7 +87,8 @@ def pull(
         now=reading.started_at,
         asked=reading.asked,
     )
-    taker = _Taker(collection, checkpoints, scanning=bool(reading.scan))
+    known_below = checkpoints.read_below if reading.scan else None
+    taker = _Taker(collection, checkpoints, scanning=_deletes(reading), known_below=known_below)
     steps = checkpoints.steps(reading.scope, reading.functions)
     step = next(steps, None)
     echo, again = Echo(), False
@@ -103,19 +107,27 @@ def pull(
         taken = taker.take(page)
         fresh = echo.fresh(taken.kept, again)
         again = step is not None and step.again
+        name, pages = trail.place if trail else ("", 0)
         batch = Batch(
             reading.stream,
             fresh,
             checkpoints.after(page.heads, step),
             reading.run_id,
-            reading.scan,
+            reading.scan if _deletes(reading) else "",
             taken.dead,
             collection.ignored_fields,
-            *(trail.place if trail else ()),
+            name,
+            pages,
+            reading.part,
+            taken.known,
         )
         stored = trail is not None and trail.is_stored
         named = taken.named and not answer.skipped
         yield Pulled(taken.received(fresh), batch, named, stored)
+
+
+def _deletes(reading: Reading) -> bool:
+    return bool(reading.scan) and reading.deletes
 
 
 class Echo:
@@ -147,6 +159,8 @@ class _Taken:
     kept: list[RawRecord] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     named: bool = True
+    known: list[str] = field(default_factory=list)
+    """Ids of records that the cursor had passed: what's new of them, it missed."""
 
     def received(self, fresh: list[RawRecord]) -> int:
         if not self.dead:
@@ -168,8 +182,14 @@ class _Taker:
     """Takes records out of pages, each with its id; `scanning` for a full scan with deletions."""
 
     def __init__(
-        self, collection: DataCollection, checkpoints: Checkpoints, *, scanning: bool
+        self,
+        collection: DataCollection,
+        checkpoints: Checkpoints,
+        *,
+        scanning: bool,
+        known_below: Any = None,
     ) -> None:
+        self._known_below = known_below
         self._collection = collection
         self._wants = checkpoints.wants if checkpoints.chooses else None
         self._scanning = scanning
@@ -195,6 +215,8 @@ class _Taker:
                     reason = "it has no value there, and the cursor's `nulls` is exclude"
                     raise _BadRecordError(reason, self._cursor_name, raw.external_id)
                 taken.kept.append(raw)
+                if self._known_below is not None and self._is_below(head):
+                    taken.known.append(raw.external_id)
                 taken.dead += self._cursor_faults(head, raw)
             except _BadRecordError as bad:
                 taken.named = taken.named and bool(bad.external_id)
@@ -231,6 +253,11 @@ class _Taker:
             return False
         value = evaluate(formula, head)
         return value is not MISSING and bool(value)
+
+    def _is_below(self, head: Any) -> bool:
+        """Whether the record's value is one that the cursor had passed."""
+        value = self._order.value(head) if self._order else None
+        return value is not None and bool(self._order.key(value) < self._known_below)  # type: ignore[union-attr]
 
     def _is_excluded(self, head: Any) -> bool:
         if self._cursor is None or self._cursor.nulls != "exclude" or self._order is None:

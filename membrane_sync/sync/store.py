@@ -69,6 +69,7 @@ def _add(report: Report, counts: StoreCounts) -> None:
     report.deleted += counts.deleted
     report.unchanged += counts.unchanged
     report.failed += counts.failed
+    report.missed += counts.missed
 
 
 def _counted(pages: Iterable[Pulled], report: Report, progress: Progress) -> Iterator[Pulled]:
@@ -106,8 +107,10 @@ def _joined(pages: list[Pulled]) -> Batch:
     letters = [letter for page in pages for letter in page.batch.dead_letters]
     dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
     cursors = [page.batch.cursor for page in pages if page.batch.cursor is not None]
+    known = [external_id for page in pages for external_id in page.batch.known]
     return replace(
         pages[-1].batch,
+        known=known,
         records=records,
         dead_letters=dead,
         cursor=cursors[-1] if cursors else None,

@@ -87,6 +87,7 @@ class MemoryLake:
         self._mapped: dict[str, dict[str, MappedRecord]] = {}
         self._links: dict[LinkKey, dict[str, Link]] = {}
         self._waiting: dict[str, set[str]] = {}
+        self._tombstones: dict[str, set[tuple[str, str]]] = {}
         self._pages: dict[str, tuple[str, int]] = {}
         self._logs: dict[str, MemoryPageLog] = {}
         self._notes: dict[tuple[str, str], Any] = {}
@@ -103,16 +104,20 @@ class MemoryLake:
 
     def store(self, batch: Batch) -> StoreCounts:
         latest = {record.external_id: record for record in batch.records}
+        if batch.part:
+            told = self._tombstones.setdefault(batch.stream, set())
+            latest = {i: r for i, r in latest.items() if (i, r.payload) not in told}
+            told.update((i, record.payload) for i, record in latest.items())
         kinds = {i: self._keep(batch.stream, record, batch.ignored) for i, record in latest.items()}
         if batch.scan:
             refused = {letter.external_id for letter in batch.dead_letters}
             self._mark_seen(batch.stream, batch.scan, latest, refused)
         self._replace_dead_letters("pull", batch.stream, list(latest), batch.dead_letters)
         if batch.cursor is not None:
-            self._cursors[batch.stream] = batch.cursor
+            self._cursors[batch.stream + batch.part] = batch.cursor
             self.writes += 1
         if batch.reading:
-            self._pages[batch.stream] = (batch.reading, batch.pages)
+            self._pages[batch.stream + batch.part] = (batch.reading, batch.pages)
         counted = list(kinds.values())
         return StoreCounts(
             created=counted.count("created"),
@@ -120,6 +125,7 @@ class MemoryLake:
             deleted=counted.count("deleted"),
             unchanged=counted.count(None),
             failed=len({letter.external_id for letter in batch.dead_letters}),
+            missed=sum(kinds.get(i) in ("created", "updated") for i in set(batch.known)),
         )
 
     def pages(self, stream: str, reading: str) -> int:
@@ -150,6 +156,9 @@ class MemoryLake:
         self._scans.pop(stream, None)
         self._scanned_at[stream] = datetime.now(UTC)
         return StoreCounts(deleted=len(gone))
+
+    def note_scan(self, stream: str) -> None:
+        self._scanned_at[stream] = datetime.now(UTC)
 
     def scanned_at(self, stream: str) -> datetime | None:
         return self._scanned_at.get(stream)

@@ -166,3 +166,11 @@ def test_a_batch_is_answered_by_one_query_for_each_table_and_direction() -> None
     store(lake, "contacts", *(raw(str(n), name="x", boss=n + 1) for n in range(1_000)))
     run(lake, BOSS)
     assert lake.asked == [1_000, 1_000]
+
+
+def test_records_that_fail_ask_no_more() -> None:
+    lake = Counting()
+    store(lake, "contacts", *(raw(str(n), name="x", boss=n, at="soon") for n in range(500)))
+    dated = mapping(at={"$extractDate": {"$var": "$.at"}}, **BOSS.import_value)
+    assert run(lake, dated).failed == 500
+    assert lake.asked == [500, 500]

@@ -1,0 +1,235 @@
+"""1 and 2 of a sync: everything that is asked of an app, kept in the lake.
+
+Deletions come before the list: what was deleted and is there again comes back by the list.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.errors import UnexpectedAnswer
+from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
+from membrane_sync.project.project import ResolvedSync
+from membrane_sync.records import Report
+from membrane_sync.sync.ahead import ahead
+from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collection
+from membrane_sync.sync.conditional import Condition
+from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
+from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
+from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
+
+DELETED = "/deleted"
+"""The part of a stream that is the app's list of deleted records, with a cursor of its own."""
+
+
+@dataclass(frozen=True)
+class Parties:
+    """Who takes part in a sync: the connection, its app, its lake, and the product's database."""
+
+    connection: ConnectionRecord
+    api: Api
+    lake: Lake
+    destination: Destination
+
+    @property
+    def owner(self) -> Owner:
+        """Whose rows are written in the product's database."""
+        return Owner(self.connection.tenant, self.connection.key)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one sync is to read, and where its numbers go."""
+
+    sync: ResolvedSync
+    parties: Parties
+    report: Report
+    progress: Progress
+    mode: Mode = "incremental"
+    bounds: Bounds | None = None
+    run_id: str = ""
+
+    @property
+    def lake(self) -> Lake:
+        """The connection's lake."""
+        return self.parties.lake
+
+
+@dataclass(frozen=True)
+class Read:
+    """A reading that came to its end; `whole` if all that came has an id."""
+
+    reading: Reading
+    trail: Trail
+    whole: bool
+    condition: Condition | None = None
+
+
+def read(task: Task) -> Read:
+    """Read deletions, if the app lists them, and then the list; `finish` must follow."""
+    if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
+        gone = deleted_collection(task.sync.collection)
+        _finish(task, _read(task, _reading(task, gone, DELETED)))
+    return _read(task, _reading(task, task.sync.collection))
+
+
+def finish(task: Task, done: Read) -> None:
+    """Delete what a whole scan didn't see; after a reading of an earlier sync, read what's new."""
+    _finish(task, done)
+    if done.trail.resumed and not _has_no_cursor(task.sync.collection) and task.bounds is None:
+        _finish(task, _read(task, _reading(task, task.sync.collection, mode="incremental")))
+
+
+def _reading(
+    task: Task, collection: DataCollection, part: str = "", mode: Mode | None = None
+) -> Reading:
+    stored = _stored_cursor(collection, task.sync.stream + part, task.lake)
+    full = not part and task.bounds is None and _is_full(task, mode or task.mode)
+    if not part:
+        task.report.cursor_from = task.report.cursor_to = "" if stored is None else str(stored)
+    return Reading(
+        collection=collection,
+        stream=task.sync.stream,
+        part=part,
+        scope=_scope(task.sync, task.parties.connection),
+        cursor=stored,
+        full=full,
+        run_id=task.run_id or uuid.uuid4().hex,
+        scan=new_scan() if full and not part else "",
+        deletes=collection.deletes.full_scan,
+        bounds=task.bounds,
+        functions=task.sync.functions,
+    )
+
+
+def _read(task: Task, reading: Reading) -> Read:
+    reading, trail = _begun(task, reading)
+    condition = _condition(task, reading)
+    api = task.parties.api
+    before, skipped = api.requests, api.skipped
+    try:
+        whole = _stored(task, reading, trail, condition)
+    except TokenExpired:
+        # Nothing was read yet; what was deleted since is only told by all that's there.
+        trail.end()
+        reading = replace(reading, cursor=None, full=True, scan=new_scan())
+        reading, trail = _begun(task, reading)
+        condition = _condition(task, reading)
+        whole = _stored(task, reading, trail, condition)
+    except UnexpectedAnswer:
+        # What was kept may be what the app doesn't understand any more, as a token that expired.
+        if trail.resumed:
+            trail.end()
+        raise
+    finally:
+        task.report.requests += api.requests - before
+        task.report.skipped += api.skipped - skipped
+    return Read(reading, trail, whole, condition)
+
+
+def _condition(task: Task, reading: Reading) -> Condition | None:
+    """The list's, if it declares one; a reading of everything that is meant as one has none."""
+    if reading.part:
+        return None
+    full = reading.full and not _has_no_cursor(reading.collection)
+    asks = task.mode != "full" and task.bounds is None and not full
+    return Condition.of(task.sync, task.lake, asks=asks)
+
+
+def _begun(task: Task, reading: Reading) -> tuple[Reading, Trail]:
+    """The reading and its trail: of the same reading that was cut off, if there's one."""
+    stream = reading.stream + reading.part
+    log = task.lake.page_log(stream)
+    of = fingerprint(
+        task.sync.collection_version,
+        reading.scope,
+        reading.full,
+        bool(reading.scan),
+        reading.bounds,
+    )
+    begun = unfinished(log, of)
+    if begun is None:
+        fresh = Beginning(new_scan(), of, datetime.now(UTC), reading.cursor, scan=reading.scan)
+        return replace(reading, started_at=fresh.started_at), Trail(log, fresh)
+    reading = replace(
+        reading,
+        cursor=begun.cursor,
+        asked=begun.asked,
+        scan=begun.scan,
+        started_at=begun.started_at,
+    )
+    committed = max(begun.first_page, task.lake.pages(stream, begun.name))
+    return reading, Trail(log, begun, resumed=True, committed=committed)
+
+
+def _stored(task: Task, reading: Reading, trail: Trail, condition: Condition | None) -> bool:
+    pages = ahead(_marked(reading, pull(reading, task.parties.api, trail, condition)))
+    if condition:
+        pages = condition.guarded(pages, task.lake)
+    return store(pages, task.lake, task.report, task.progress, trail.commit)
+
+
+def _marked(reading: Reading, pages: Iterator[Pulled]) -> Iterator[Pulled]:
+    cursor = reading.collection.list_.cursor if reading.collection.list_ else None
+    for page in pages:
+        value = page.batch.cursor
+        moved = value if cursor is None else marked(cursor, value)
+        yield replace(page, batch=replace(page.batch, cursor=moved))
+
+
+def _finish(task: Task, done: Read) -> None:
+    reading, condition = done.reading, done.condition
+    if condition and condition.unchanged:
+        task.report.not_modified += 1
+        return
+    try:
+        if reading.scan and reading.deletes and done.whole:
+            share = task.sync.collection.deletes.max_share
+            finish_scan(task.lake, reading.stream, reading.scan, share, reading.run_id, task.report)
+        elif reading.scan and not _has_no_cursor(task.sync.collection):
+            task.lake.note_scan(reading.stream)
+        if condition and done.whole and task.bounds is None:
+            condition.keep(task.lake)
+    finally:
+        done.trail.end()
+
+
+def _stored_cursor(collection: DataCollection, stream: str, lake: Lake) -> Any:
+    cursor = collection.list_.cursor if collection.list_ else None
+    return None if cursor is None else stored_value(cursor, lake.cursor(stream))
+
+
+def _has_no_cursor(collection: DataCollection) -> bool:
+    return collection.list_ is not None and collection.list_.cursor is None
+
+
+def _is_full(task: Task, mode: Mode) -> bool:
+    collection = task.sync.collection
+    return mode == "full" or _has_no_cursor(collection) or _is_scan_due(task.sync, task.lake)
+
+
+def _is_scan_due(sync: ResolvedSync, lake: Lake) -> bool:
+    """Whether it's time to read all: where only that finds deletions, or the source asks for it."""
+    asked_for = "full_sync_interval_seconds" in sync.source.model_fields_set
+    if not sync.collection.deletes.full_scan and not asked_for:
+        return False
+    last = lake.scanned_at(sync.stream)
+    interval = timedelta(seconds=sync.source.full_sync_interval_seconds)
+    # A time to come was noted by a clock that was wrong, and says nothing.
+    return last is None or not timedelta(0) <= datetime.now(UTC) - last < interval
+
+
+def _scope(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:
+    extends = sync.collection.extends
+    parameters = {
+        **sync.integration.parameters,
+        **(extends.parameters if extends else {}),
+        **sync.source.collection_parameters,
+    }
+    return {"input": dict(connection.input), "parameters": parameters}
