@@ -21,6 +21,7 @@ from membrane_sync.elements.base import (
     Unfit,
 )
 from membrane_sync.elements.cursor import Cursor
+from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.pagination import Pagination
 from membrane_sync.elements.request import Request
 
@@ -198,7 +199,9 @@ class DataCollection(Element):
     fields_schema: Schema = Field(
         default_factory=dict, description="The records' fields; they become typed columns"
     )
-    custom_fields: Request | None = None
+    custom_fields: CustomFields | None = Field(
+        default=None, description="How to learn of the fields that an account has of its own"
+    )
     parameters_schema: Schema = Field(default_factory=dict)
     ignored_fields: list[str] = Field(
         default_factory=list, description="A change of these alone is no change"

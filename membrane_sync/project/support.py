@@ -72,8 +72,6 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
 
 
 def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
-    if collection.custom_fields:
-        yield ("custom_fields",), "custom fields are not supported yet"
     if collection.list_:
         for path, message in _list(collection.list_):
             yield ("list", *path), message

@@ -20,6 +20,7 @@ from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collection
 from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.custom_fields import learn_fields
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
@@ -73,6 +74,9 @@ class Read:
 
 def read(task: Task) -> Read:
     """Read deletions, if the app lists them, and then the list; `finish` must follow."""
+    scope = _scope(task.sync, task.parties.connection)
+    anew = task.mode == "full"
+    learn_fields(task.sync, task.parties.api, task.lake, scope, task.report, anew=anew)
     if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
         gone = deleted_collection(task.sync.collection)
         _finish(task, _read(task, _reading(task, gone, DELETED)))
