@@ -5,12 +5,16 @@ Carried out by `sync/custom_fields.py`.
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field, model_validator
 
 from membrane_sync.elements.base import Formula, Locator, Schema, Unfit
 from membrane_sync.elements.pagination import Pagination
 from membrane_sync.elements.request import Request
-from membrane_sync.formulas.locators import steps_of
+
+_NAMES = re.compile(r"\$(?:\.(?:[^.\[\]\\]|\\.)+)*")
+"""A locator without indexes."""
 
 REFRESH_SECONDS = 86_400
 
@@ -37,7 +41,6 @@ class CustomFields(Request):
 
     @model_validator(mode="after")
     def _leads_by_names(self) -> CustomFields:
-        steps = steps_of(self.inside)
-        if steps is None or not all(isinstance(step, str) for step in steps):
+        if not _NAMES.fullmatch(self.inside):
             raise Unfit((("inside",), "inside leads by names alone, as $.properties"))
         return self
