@@ -10,11 +10,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "membrane_sync"
 
-CORE = {"errors", "records", "content"}
+CORE = {"errors", "records", "content", "arrow"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "content": set(),
+    "arrow": set(),
     "formulas": CORE,
     "elements": CORE | {"formulas"},
     "ports": CORE | {"elements"},

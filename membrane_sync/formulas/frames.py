@@ -14,6 +14,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from membrane_sync.arrow import text_array
+
 CHUNK: Final = 4096
 """Rows that one thread takes at a time."""
 
@@ -129,9 +131,9 @@ def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[
 
 def _column(texts: Sequence[str | None]) -> pa.Array:
     try:
-        return pa.array(texts, pa.string())
+        return text_array(texts)
     except (ValueError, pa.ArrowException):  # half of a surrogate pair is no UTF-8
-        return pa.array([text if _encodable(text) else None for text in texts], pa.string())
+        return text_array([text if _encodable(text) else None for text in texts])
 
 
 def _readable(cursor: duckdb.DuckDBPyConnection, texts: Sequence[str | None]) -> list[str | None]:

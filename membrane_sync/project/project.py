@@ -31,7 +31,7 @@ from membrane_sync.errors import NotFound, ProjectError
 from membrane_sync.formulas.python import Functions, is_calling
 from membrane_sync.ports import DEFAULT_INSTANCE
 from membrane_sync.project import schemas
-from membrane_sync.project.collections import extended
+from membrane_sync.project.extension import extended
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
 from membrane_sync.project.hooks import HOOKS, Hooks, called, digest_of, find_hook, hook_files

@@ -13,7 +13,7 @@ from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.check import references as formula_references
 from membrane_sync.project import schemas
-from membrane_sync.project.collections import circle, extended, is_extended, list_problems
+from membrane_sync.project.extension import circle, extended, is_extended, list_problems
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
 from membrane_sync.project.frozen import thawed

@@ -73,7 +73,7 @@ class DuckDbLake:
     def fence_off(self) -> None:
         """Refuse from now on what an earlier lease still wants to write; makes the lake."""
         with self._file.writing("take the connection over"), self._file.transaction():
-            pass
+            self._file.leave_epoch()
 
     # --- 2 store ---------------------------------------------------------------------------------
 

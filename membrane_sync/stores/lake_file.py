@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from membrane_sync.arrow import text_array
 from membrane_sync.errors import Fatal, Fenced, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
@@ -141,8 +142,14 @@ class LakeFile:
         """
         with self._all_or_nothing():
             if self._epoch is not None:
-                self._fence_off(self._epoch)
+                self._refuse_older(self._epoch)
             yield
+
+    def leave_epoch(self) -> None:
+        """Leave the lease's epoch in the file, so that older ones can't write any more."""
+        if self._epoch is not None and self._refuse_older(self._epoch):
+            self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
+            self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [self._epoch])
 
     def allow(self, columns: int) -> None:
         """Allow the memory that a table of so many columns takes."""
@@ -167,7 +174,7 @@ class LakeFile:
 
         `more` are further columns in SQL.
         """
-        arrays = {key: _texts(values) for key, values in columns.items()}
+        arrays = {key: text_array(values) for key, values in columns.items()}
         rows = len(next(iter(columns.values())))
         arrays["position"] = pa.arange(0, rows)
         self.memory.register("incoming", pa.table(arrays))
@@ -233,8 +240,8 @@ class LakeFile:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
 
-    def _fence_off(self, epoch: int) -> None:
-        """Leave the lease's epoch in the file, for those with an older one; stop if it's ours."""
+    def _refuse_older(self, epoch: int) -> bool:
+        """Raise Fenced if a lease that was taken over has left a later epoch; is ours later?"""
         rows = self.rows("SELECT value FROM lake.counters WHERE name = 'epoch'")
         latest = rows[0][0] if rows else 0
         if epoch < latest:
@@ -243,9 +250,7 @@ class LakeFile:
                 "still; nothing of this one's is written",
                 hint="the other one goes on from where the lake stands",
             )
-        if epoch > latest:
-            self.execute("DELETE FROM lake.counters WHERE name = 'epoch'")
-            self.execute("INSERT INTO lake.counters VALUES ('epoch', ?)", [epoch])
+        return bool(epoch > latest)
 
     def _check(self) -> None:
         version = self.number("SELECT version FROM lake.format")
@@ -255,10 +260,3 @@ class LakeFile:
                 hint="install the newer membrane-sync",
             )
         self._checked = True
-
-
-def _texts(values: Sequence[str | None]) -> pa.Array:
-    """An Arrow array, without `pa.array`: its first call loads pandas, for 0.3 s and 50 MB."""
-    builder = pa.lib.StringBuilder()
-    builder.append_values(values)
-    return builder.finish()
