@@ -45,6 +45,7 @@ from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
+from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
 from membrane_sync.sync.run import Parties
 
 __all__ = ["Memory", "Opened", "Runtime", "Standing", "find_root", "open_runtime"]
@@ -269,6 +270,15 @@ class Runtime:
             epoch=epoch,
             memory=memory,
         )
+
+    def learnt_fields(self, connection: str, stream: str) -> dict[str, Any] | None:
+        """What is known of the account's own fields: `properties`, and `at` for since when."""
+        lake = DuckDbLake(self.lake_path(connection), wait_seconds=self.settings.lock_wait_seconds)
+        try:
+            found: dict[str, Any] | None = lake.note(stream, CUSTOM_FIELDS)
+            return found
+        finally:
+            lake.close()
 
     def seen_by(
         self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE

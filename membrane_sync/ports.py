@@ -129,6 +129,18 @@ class Lake(Protocol):
         """When the stream's last complete full scan was finished; None before the first."""
         ...
 
+    def note(self, stream: str, name: str) -> Any:
+        """A small value that was kept beside a stream; None if there's none of this name."""
+        ...
+
+    def keep_note(self, stream: str, name: str, value: Any) -> None:
+        """Keep a value, of JSON's types, in the place of the last one; None drops it."""
+        ...
+
+    def declare(self, stream: str, schema: Mapping[str, Any]) -> None:
+        """From now on the stream's records have these fields; those that are there, too."""
+        ...
+
     def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
         """The next entries of the change feed, oldest first, with the records' present payload."""
         ...

@@ -235,11 +235,15 @@ class Report:
     """Records that a full scan found new or changed, though the cursor had passed them."""
     skipped: int = 0
     """Answers that an error rule passed over."""
+    not_modified: int = 0
+    """Lists of which the app said that nothing has changed, and sent none of it."""
     seconds: float = 0.0
     cursor_from: str = ""
     cursor_to: str = ""
     dropped_fields: list[str] = field(default_factory=list)
     """Names of fields that a mapping gives and its schema doesn't take; never their values."""
+    warnings: list[str] = field(default_factory=list)
+    """What didn't go as it should, and didn't stop the sync; never values of records."""
 
     @property
     def written(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,10 @@ from membrane_sync.cli.output import (
 from membrane_sync.cli.overrides import InstanceOption
 from membrane_sync.errors import NotFound, ProjectError
 from membrane_sync.ports import DEFAULT_INSTANCE
+
+if TYPE_CHECKING:
+    from membrane_sync.bootstrap import Runtime
+    from membrane_sync.project.explain import Leaf
 
 imports = typer.Typer(help="Bring in definitions of other tools.", no_args_is_help=True)
 
@@ -117,19 +121,35 @@ def explain(
     with failures(as_json):
         loaded = Project.load(find_root(project))
         app = integration or _integration_of(loaded, connection)
+        own: list[Leaf] = []
         if connection:
-            loaded = Runtime(loaded).seen_by(connection, app, instance)
+            runtime = Runtime(loaded)
+            loaded = runtime.seen_by(connection, app, instance)
+            own = _own_fields(runtime, connection, key) if kind == "data_collection" else []
         leaves = leaves_of(loaded, kind, key, integration=app, connection=connection or "")
+        leaves += own
     if as_json:
         print_json([{**vars(leaf), "path": leaf.path} for leaf in leaves])
         return
     for leaf in leaves:
-        place = f"{leaf.file}:{leaf.line}"
+        place = f"{leaf.file}:{leaf.line}" if leaf.line else leaf.file
         console.print(f"[bold]{escape(leaf.path)}[/]  [dim]{leaf.layer}  {escape(place)}[/]")
         console.print(f"    {escape(_short(leaf.value))}", soft_wrap=True, highlight=False)
         if leaf.conflict:
             said = f"    [yellow]conflict[/]: {escape(leaf.conflict)}"
             console.print(said, soft_wrap=True, highlight=False)
+
+
+def _own_fields(runtime: Runtime, connection: str, key: str) -> list[Leaf]:
+    """The fields that the connection's account has of its own, as the lake knows them."""
+    from membrane_sync.project.explain import Leaf
+
+    learnt = runtime.learnt_fields(connection, key)
+    if learnt is None:
+        return []
+    place = f"{connection}.duckdb, learnt {learnt['at'][:19]}Z"
+    found = learnt["properties"].items()
+    return [Leaf(f"custom_fields {name}", field, "account", place, 0) for name, field in found]
 
 
 def schema(

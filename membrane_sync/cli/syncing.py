@@ -228,6 +228,9 @@ def show_reports(reports: Sequence[Report]) -> None:
     if failed:
         console.print(f"[yellow]{failed:,} failed[/]: see them with membrane dead-letters")
     for report in reports:
+        for warning in report.warnings:
+            said = escape(f"{report.connection} {report.sync}: {warning}")
+            console.print(f"[yellow]warning[/]: {said}", highlight=False, soft_wrap=True)
         if report.dropped_fields:
             dropped = ", ".join(report.dropped_fields)
             console.print(
@@ -251,6 +254,7 @@ _NUMBERS = (
     "delivered",
     "removed",
     "failed",
+    "not_modified",
     "seconds",
 )
 

@@ -186,7 +186,7 @@ class HttpApi:
         return self._answer(call, response)
 
     def _answer(self, call: Call, response: httpx.Response) -> Answer:
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = dict(response.headers.items())  # their names are in lower case already
         url = _plain_address(response.url)
         content = response.content
         if not content or "json" not in headers.get("content-type", "json"):
@@ -318,7 +318,6 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _plain_address(url: httpx.URL) -> str:
-    text = str(url)
-    if "@" in text:
-        text = str(url.copy_with(username="", password=""))
-    return text.partition("?")[0].partition("#")[0]
+    """Without user, query and fragment; its parts are at hand, while its text is put together."""
+    path = url.raw_path.partition(b"?")[0]
+    return f"{url.scheme}://{(url.netloc + path).decode('ascii')}"

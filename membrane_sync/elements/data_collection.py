@@ -21,6 +21,7 @@ from membrane_sync.elements.base import (
     Unfit,
 )
 from membrane_sync.elements.cursor import Cursor
+from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.pagination import Pagination
 from membrane_sync.elements.request import Request
 
@@ -105,8 +106,38 @@ class ListMethod(Listing):
     """Read many records, page by page."""
 
     filter_fields: list[str] = Field(default_factory=list)
-    conditional: bool = Field(default=False, description="Send If-None-Match where an ETag came")
+    conditional: bool | Literal["first_page"] = Field(
+        default=False,
+        description="Ask whether anything is new, by the ETag of the last reading's first answer",
+    )
     parent: DrillDown | None = None
+
+    @model_validator(mode="after")
+    def _condition_fits(self) -> ListMethod:
+        reason = _no_condition(self)
+        if self.conditional and reason and not self.not_supported:
+            raise Unfit((("conditional",), reason))
+        return self
+
+
+def _no_condition(method: ListMethod) -> str:
+    """Why a list can't be asked for on condition; empty if it can."""
+    if method.method != "GET" or method.graphql is not None or method.function is not None:
+        return "only a GET of a path can be conditional"
+    if method.parent is not None:
+        return "a list below a parent can't be conditional"
+    if method.cursor is not None and method.cursor.slices is not None:
+        return "a window ends now, so no request is made twice; leave conditional out"
+    by_header = (
+        method.pagination.type == "link_header"
+        or "$.headers" in method.pagination.model_dump_json()
+    )
+    if method.conditional is True and by_header:
+        return (
+            "an unchanged page doesn't tell if there's a next one by now; use first_page, if the "
+            "ETag of the first page changes with any record"
+        )
+    return ""
 
 
 class SearchMethod(Request):
@@ -171,7 +202,9 @@ class DataCollection(Element):
     fields_schema: Schema = Field(
         default_factory=dict, description="The records' fields; they become typed columns"
     )
-    custom_fields: Request | None = None
+    custom_fields: CustomFields | None = Field(
+        default=None, description="How to learn of the fields that an account has of its own"
+    )
     parameters_schema: Schema = Field(default_factory=dict)
     ignored_fields: list[str] = Field(
         default_factory=list, description="A change of these alone is no change"

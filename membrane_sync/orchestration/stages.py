@@ -112,6 +112,8 @@ def _run(
             f"{connection.key}: {stage.name}: failed {metadata['failed']:,}; see why with: "
             f"membrane dead-letters --connection {connection.key}"
         )
+    for warning in report.warnings if stage is PULL else ():
+        context.log.warning(f"{connection.key}: pull: {warning}")
     if stage is MAP and report.dropped_fields:
         names = ", ".join(report.dropped_fields)
         context.log.warning(
@@ -200,7 +202,8 @@ def _links(sync: ResolvedSync) -> str:
     return f"SELECT count(*) FROM links WHERE link_table = '{sync.links.key}'"
 
 
-_PULLED = ("requests", "pages", "pulled", "created", "updated", "deleted", "unchanged")
+_STORED = ("created", "updated", "deleted", "unchanged")
+_PULLED = ("requests", "not_modified", "pages", "pulled", *_STORED)
 
 _CHANGED = ("created", "updated", "deleted")
 _DELIVERED = ("delivered", "removed", "linked", "unlinked")

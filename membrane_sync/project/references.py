@@ -8,6 +8,7 @@ from membrane_sync.elements import CONNECTOR_KINDS, KINDS
 from membrane_sync.elements.base import IsFormula, IsLocator, IsSchema, RefersTo
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.nearest import nearest
+from membrane_sync.elements.request import Request
 from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.check import references as formula_references
@@ -138,7 +139,11 @@ def _missing_request_functions(
     project: Project, address: Address, collection: DataCollection
 ) -> Iterator[tuple[Steps, str]]:
     file = project.root / "connectors" / address.scope / HOOKS
-    requests = {("list",): collection.list_, ("deletes", "endpoint"): collection.deletes.endpoint}
+    requests: dict[Steps, Request | None] = {
+        ("list",): collection.list_,
+        ("deletes", "endpoint"): collection.deletes.endpoint,
+        ("custom_fields",): collection.custom_fields,
+    }
     for path, request in requests.items():
         function = request.function if request else None
         if function is not None and function not in hook_names(file):

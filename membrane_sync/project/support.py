@@ -69,8 +69,6 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
 
 
 def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
-    if collection.custom_fields:
-        yield ("custom_fields",), "custom fields are not supported yet"
     if collection.list_:
         for path, message in _list(collection.list_):
             yield ("list", *path), message
@@ -79,5 +77,3 @@ def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
 def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
     if method.parent:
         yield ("parent",), "lists below a parent are not supported yet"
-    if method.conditional:
-        yield ("conditional",), "conditional requests are not supported yet"

@@ -47,7 +47,12 @@ def marked_values(
         if part is not None:
             for steps, inner in _parts(held, value):
                 yield from marked_values(part, inner, (*path, key, *steps))
-        for marker in (*info.metadata, *_markers(info.annotation)):
+        inner_markers = [m for m in _markers(info.annotation) if isinstance(m, Marker)]
+        each = typing.get_origin(info.annotation) is dict and isinstance(value, dict)
+        for marker in inner_markers:
+            for steps, item in _items(value) if each else [((), value)]:
+                yield from _values(item, (*path, key, *steps), marker)
+        for marker in info.metadata:
             if isinstance(marker, Marker):
                 yield from _values(value, (*path, key), marker)
 
@@ -61,6 +66,11 @@ def _parts(held: str, value: Any) -> Iterator[tuple[Steps, Mapping[str, Any]]]:
     elif held == "map" and isinstance(value, dict):
         found = [((key,), item) for key, item in value.items()]
     yield from ((steps, item) for steps, item in found if isinstance(item, dict))
+
+
+def _items(value: Mapping[str, Any]) -> list[tuple[Steps, Any]]:
+    """The values of a mapping whose keys are anybody's, each with the step to it."""
+    return [((name,), item) for name, item in value.items()]
 
 
 def _values(value: Any, path: Steps, marker: Marker) -> Iterator[Marked]:

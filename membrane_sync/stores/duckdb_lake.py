@@ -31,6 +31,7 @@ from membrane_sync.records import (
     RawRecord,
     StoreCounts,
 )
+from membrane_sync.stores import notes
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.contract import discarded, note_discarded, refused
 from membrane_sync.stores.lake_file import LakeFile, Memory
@@ -181,6 +182,25 @@ class DuckDbLake:
                 "SELECT finished_at FROM lake.finished_scans WHERE stream = ?", stream, if_=there
             )
         return rows[0][0].replace(tzinfo=UTC) if rows else None
+
+    # --- what is known of a stream ---------------------------------------------------------------
+
+    def note(self, stream: str, name: str) -> Any:
+        with self._file.reading(f"read a note of {stream}") as there:
+            return notes.note(self._file, stream, name) if there else None
+
+    def keep_note(self, stream: str, name: str, value: Any) -> None:
+        with self._file.writing(f"keep a note of {stream}"), self._file.transaction():
+            notes.keep_note(self._file, stream, name, value)
+
+    def declare(self, stream: str, schema: Mapping[str, Any]) -> None:
+        self._schemas = {**self._schemas, stream: schema}
+        table = self._records(stream)
+        with self._file.reading(f"look at the columns of {stream}") as there:
+            if not there or table.is_as_declared():
+                return
+        with self._file.writing(f"fill columns of {stream}"), self._file.transaction():
+            self._ensure(stream, self._tables(stream, ""))
 
     # --- the change feed -------------------------------------------------------------------------
 
@@ -410,6 +430,7 @@ class DuckDbLake:
         return StreamTables(self._file, stream, self._schemas.get(stream, {}), rules, run_id)
 
     def _ensure(self, stream: str, tables: StreamTables) -> None:
+        """The tables with their columns; if they're filled anew, what doesn't fit is said."""
         refilled = tables.ensure()
         if refilled is not None:
             all_ids = f"SELECT _external_id FROM {tables.records.sql}"

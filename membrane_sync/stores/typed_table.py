@@ -100,6 +100,10 @@ class TypedTable:
         """Whether it was ever written."""
         return self._declared() is not None
 
+    def is_as_declared(self) -> bool:
+        """Whether `ensure` would change nothing that's there."""
+        return self._declared() in (None, json.dumps(self._wanted()))
+
     def ensure(self, run_id: str = "", *, absent: bool = False) -> list[Misfit] | None:
         """Create it; or, if other fields are declared now, fill its columns anew.
 
@@ -107,7 +111,7 @@ class TypedTable:
         are only added. Gives None if no record was read again; else what doesn't fit, of all its
         records. Changes of an existing table of records are noted.
         """
-        wanted = {**self._kind.system, **{column.name: column.type for column in self._columns}}
+        wanted = self._wanted()
         declaration = json.dumps(wanted)
         stored = self._declared()
         if stored == declaration:
@@ -190,6 +194,9 @@ class TypedTable:
             f"JOIN typed ON typed.external_id = {on}",
             parameters,
         )
+
+    def _wanted(self) -> dict[str, str]:
+        return {**self._kind.system, **{column.name: column.type for column in self._columns}}
 
     def _declared(self) -> str | None:
         rows = self._file.rows("SELECT columns FROM lake.declarations WHERE name = ?", [self._name])

@@ -17,6 +17,7 @@ from membrane_sync.ports import Api
 from membrane_sync.records import Batch, DeadLetter, RawRecord
 from membrane_sync.sync.checkpoint import Checkpoints
 from membrane_sync.sync.collection import Bounds, Listing, Step
+from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import CursorOrder
 from membrane_sync.sync.page import Page, read_page
 from membrane_sync.sync.rendering import Functions
@@ -66,12 +67,15 @@ class Pulled:
     stored: bool = False
 
 
-def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pulled]:
+def pull(
+    reading: Reading, api: Api, trail: Trail | None = None, condition: Condition | None = None
+) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
     A record that comes again in the same state is dropped: right after, because an inclusive cursor
     brings the boundary twice, or while records that share a cursor value are read again. With a
-    `trail`, the reading can be gone on with after a crash.
+    `trail`, the reading can be gone on with after a crash. With a `condition`, there are no pages
+    if the app says that it's met.
     """
     collection = reading.collection
     source = Source(collection, reading.functions)
@@ -90,9 +94,14 @@ def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pul
     echo, again = Echo(), False
     while step is not None:
         call = step.call
-        answer = (trail.answer(call) if trail else None) or api.send(call)
+        kept = trail.answer(call) if trail else None
+        answer = kept or api.send(condition.put_on(call) if condition else call)
+        if condition and condition.is_met(answer):
+            return
         page = read_page(source, answer)
         step = _next(steps, page)
+        if condition:
+            condition.saw(call, answer, last=step is None)
         if trail and step:
             trail.keep(call, answer, step.base)
         taken = taker.take(page)

@@ -18,7 +18,9 @@ from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collection
+from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.custom_fields import learn_fields
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
@@ -67,10 +69,14 @@ class Read:
     reading: Reading
     trail: Trail
     whole: bool
+    condition: Condition | None = None
 
 
 def read(task: Task) -> Read:
     """Read deletions, if the app lists them, and then the list; `finish` must follow."""
+    scope = _scope(task.sync, task.parties.connection)
+    anew = task.mode == "full"
+    learn_fields(task.sync, task.parties.api, task.lake, scope, task.report, anew=anew)
     if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
         gone = deleted_collection(task.sync.collection)
         _finish(task, _read(task, _reading(task, gone, DELETED)))
@@ -108,16 +114,18 @@ def _reading(
 
 def _read(task: Task, reading: Reading) -> Read:
     reading, trail = _begun(task, reading)
+    condition = _condition(task, reading)
     api = task.parties.api
     before, skipped = api.requests, api.skipped
     try:
-        whole = _stored(task, reading, trail)
+        whole = _stored(task, reading, trail, condition)
     except TokenExpired:
         # Nothing was read yet; what was deleted since is only told by all that's there.
         trail.end()
         reading = replace(reading, cursor=None, full=True, scan=new_scan())
         reading, trail = _begun(task, reading)
-        whole = _stored(task, reading, trail)
+        condition = _condition(task, reading)
+        whole = _stored(task, reading, trail, condition)
     except UnexpectedAnswer:
         # What was kept may be what the app doesn't understand any more, as a token that expired.
         if trail.resumed:
@@ -126,7 +134,16 @@ def _read(task: Task, reading: Reading) -> Read:
     finally:
         task.report.requests += api.requests - before
         task.report.skipped += api.skipped - skipped
-    return Read(reading, trail, whole)
+    return Read(reading, trail, whole, condition)
+
+
+def _condition(task: Task, reading: Reading) -> Condition | None:
+    """The list's, if it declares one; a reading of everything that is meant as one has none."""
+    if reading.part:
+        return None
+    full = reading.full and not _has_no_cursor(reading.collection)
+    asks = task.mode != "full" and task.bounds is None and not full
+    return Condition.of(task.sync, task.lake, asks=asks)
 
 
 def _begun(task: Task, reading: Reading) -> tuple[Reading, Trail]:
@@ -155,8 +172,10 @@ def _begun(task: Task, reading: Reading) -> tuple[Reading, Trail]:
     return reading, Trail(log, begun, resumed=True, committed=committed)
 
 
-def _stored(task: Task, reading: Reading, trail: Trail) -> bool:
-    pages = ahead(_marked(reading, pull(reading, task.parties.api, trail)))
+def _stored(task: Task, reading: Reading, trail: Trail, condition: Condition | None) -> bool:
+    pages = ahead(_marked(reading, pull(reading, task.parties.api, trail, condition)))
+    if condition:
+        pages = condition.guarded(pages, task.lake)
     return store(pages, task.lake, task.report, task.progress, trail.commit)
 
 
@@ -169,13 +188,18 @@ def _marked(reading: Reading, pages: Iterator[Pulled]) -> Iterator[Pulled]:
 
 
 def _finish(task: Task, done: Read) -> None:
-    reading = done.reading
+    reading, condition = done.reading, done.condition
+    if condition and condition.unchanged:
+        task.report.not_modified += 1
+        return
     try:
         if reading.scan and reading.deletes and done.whole:
             share = task.sync.collection.deletes.max_share
             finish_scan(task.lake, reading.stream, reading.scan, share, reading.run_id, task.report)
         elif reading.scan and not _has_no_cursor(task.sync.collection):
             task.lake.note_scan(reading.stream)
+        if condition and done.whole and task.bounds is None:
+            condition.keep(task.lake)
     finally:
         done.trail.end()
 

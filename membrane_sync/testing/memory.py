@@ -70,7 +70,10 @@ class MemoryPageLog:
 
 
 class MemoryLake:
-    """Implements `ports.Lake`; `writes` counts the rows it wrote, `dead_letters` holds them all."""
+    """Implements `ports.Lake`; `writes` counts the rows it wrote, `dead_letters` holds them all.
+
+    `schemas` are those that were declared for a stream.
+    """
 
     def __init__(self) -> None:
         self.writes = 0
@@ -87,6 +90,8 @@ class MemoryLake:
         self._tombstones: dict[str, set[tuple[str, str]]] = {}
         self._pages: dict[str, tuple[str, int]] = {}
         self._logs: dict[str, MemoryPageLog] = {}
+        self._notes: dict[tuple[str, str], Any] = {}
+        self.schemas: dict[str, Mapping[str, Any]] = {}
         self._seq = 0
 
     def records(self, stream: str) -> dict[str, str]:
@@ -164,6 +169,16 @@ class MemoryLake:
 
     def scanned_at(self, stream: str) -> datetime | None:
         return self._scanned_at.get(stream)
+
+    def note(self, stream: str, name: str) -> Any:
+        return self._notes.get((stream, name))
+
+    def keep_note(self, stream: str, name: str, value: Any) -> None:
+        self._notes[stream, name] = json.loads(json.dumps(value))
+        self.writes += 1
+
+    def declare(self, stream: str, schema: Mapping[str, Any]) -> None:
+        self.schemas[stream] = schema
 
     def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
         alive = self.records(stream)

@@ -94,6 +94,14 @@ def test_the_cursor_comes_back_as_it_went(lake: Lake, cursor: object) -> None:
     assert lake.cursor("deals") is None
 
 
+def test_a_note_is_kept_replaced_and_dropped(lake: Lake) -> None:
+    assert lake.note("contacts", "etag") is None
+    for value in ("one", {"two": [2, None]}, None):
+        lake.keep_note("contacts", "etag", value)
+        assert lake.note("contacts", "etag") == value
+        assert lake.note("contacts", "other") is lake.note("notes", "etag") is None
+
+
 def test_streams_are_apart(lake: Lake) -> None:
     lake.store(batch(raw("a"), cursor=1))
     lake.store(batch(raw("a", name="other"), stream="deals", cursor=2))

@@ -46,6 +46,7 @@ STYLES: tuple[Collection, ...] = (
     Collection(key="silent"),
     Collection(key="delta", delta_changes=10_000, deletes="tombstone"),
     Collection(key="conditional", etag=True, pagination="page"),
+    Collection(key="custom", deletes="tombstone"),
     # Below one another
     Collection(key="accounts", deletes="tombstone"),
     Collection(key="notes", parent="accounts", touches_parent=True, deletes="tombstone"),
