@@ -71,6 +71,8 @@ class Read:
 
 def read(task: Task) -> Read:
     """Read deletions, if the app lists them, and then the list; `finish` must follow."""
+    if task.bounds is not None:
+        task.bounds.check(task.sync.collection)
     if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
         gone = deleted_collection(task.sync.collection)
         _finish(task, _read(task, _reading(task, gone, DELETED)))

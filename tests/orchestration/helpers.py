@@ -23,13 +23,16 @@ def run_job(
     *,
     job: str = "sync_kinto_contacts",
     mode: str = "",
+    since: str = "",
+    until: str = "",
     registered: bool = True,
     sync: str = "",
 ) -> dg.ExecuteInProcessResult:
     """One run of a job for one connection; a failed run is a result too."""
     integration = job.split("_")[1]
     op = f"{integration}__contacts"
-    config = {"ops": {op: {"config": {"mode": mode}}}} if mode else {}
+    given = {"mode": mode, "since": since, "until": until}
+    config = {"ops": {op: {"config": {n: value for n, value in given.items() if value}}}}
     definition = build_definitions(workspace.root).resolve_job_def(job)
     if registered:
         register(instance, integration, connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,63 @@ class TestNumbers:
         assert cursors[0][0] == "none"
         assert cursors[0][1] == cursors[1][0] != cursors[1][1]
 
+    def test_a_window_is_read_again_and_the_cursor_stays(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write(person(n) for n in range(3))
+        middle = _after_all(tenant)
+        tenant.write(person(n) for n in range(3, 5))
+        connection = workspace.connect(tenant.connection)
+        run_job(workspace, instance, connection)
+        cursor = workspace.lake_cursor(connection)
+        tenant.write([person(5)])
+
+        end = _after_all(tenant, later=60_000)
+        window = run_job(workspace, instance, connection, mode="window", since=middle, until=end)
+        found = numbers(window)["contacts"]
+        assert (found["mode"], found["since"], found["until"]) == ("window", middle, end)
+        assert (found["pulled"], found["created"], found["unchanged"]) == (3, 1, 2)
+        assert workspace.lake_cursor(connection) == cursor
+        assert len(workspace.rows()) == 6, "what the window brought is delivered, too"
+        before = run_job(workspace, instance, connection, mode="window", until=middle)
+        assert numbers(before)["contacts"]["pulled"] == 3
+
+    @pytest.mark.parametrize(
+        ("config", "said"),
+        [
+            ({"mode": "window"}, "a window needs a bound"),
+            ({"mode": "window", "since": "yesterday"}, "since is no time: 'yesterday'"),
+            ({"mode": "window", "until": "2026-01-31T00:00:00"}, "until names no time zone"),
+            (
+                {"mode": "window", "since": "2026-02-01T00:00Z", "until": "2026-02-01T01:00+01:00"},
+                "the window is empty",
+            ),
+            ({"since": "2026-02-01T00:00Z"}, "since and until go with mode window"),
+        ],
+    )
+    def test_a_window_that_makes_no_sense_reads_nothing(
+        self,
+        workspace: Workspace,
+        instance: dg.DagsterInstance,
+        tenant: Tenant,
+        config: dict[str, str],
+        said: str,
+    ) -> None:
+        connection = workspace.connect(tenant.connection)
+        before = tenant.requests()
+        result = run_job(workspace, instance, connection, **config)
+        assert said in failure(result)
+        assert tenant.requests() == before
+
+    def test_a_collection_without_times_has_no_window(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        path = "connectors/kinto/data_collections/contacts.yaml"
+        workspace.replace(path, "    granularity: millisecond\n", "")
+        connection = workspace.connect(tenant.connection)
+        result = run_job(workspace, instance, connection, mode="window", since="2026-02-01T00:00Z")
+        assert "collection 'contacts' has no window to read" in failure(result)
+
     def test_the_run_says_where_it_stands_while_it_waits(
         self,
         workspace: Workspace,
@@ -180,6 +238,12 @@ class TestNumbers:
         workspace.write(place, "schema: {type: integer, maximum: 6}\n")
         mapped = numbers(run_job(workspace, instance, connection))["contacts_mapped"]
         assert mapped["mapped"] == 1, "another schema maps all again"
+
+
+def _after_all(tenant: Tenant, later: int = 1) -> str:
+    """A moment after all that the app has, by its own clock, as a person writes it."""
+    last = max(record["last_modified"] for record in tenant.truth().values())
+    return datetime.fromtimestamp((last + later) / 1_000, UTC).isoformat()
 
 
 class TestLineage:
