@@ -235,6 +235,8 @@ class Report:
     """Records that a full scan found new or changed, though the cursor had passed them."""
     skipped: int = 0
     """Answers that an error rule passed over."""
+    total: int = 0
+    """How many records the app said the list has; 0 if it doesn't say."""
     seconds: float = 0.0
     cursor_from: str = ""
     cursor_to: str = ""

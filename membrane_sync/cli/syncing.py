@@ -28,6 +28,7 @@ from membrane_sync.errors import MembraneError, NotFound, Retryable
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import INSTANCE_MARK, ResolvedSync
 from membrane_sync.records import Report
+from membrane_sync.sync.pace import pace
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import pull_and_store, run_sync
 from membrane_sync.sync.windows import Bounds
@@ -216,7 +217,11 @@ def _one(
 
     def show(verb: str, report: Report) -> None:
         numbers = f"{verb}: {report.pulled:,} pulled, {report.mapped:,} mapped"
-        progress.update(task, doing=f"{numbers}, {report.delivered:,} delivered")
+        numbers += f", {report.delivered:,} delivered"
+        if verb in ("pull", "store"):
+            numbers = ", ".join(filter(None, [numbers, pace(report, monotonic() - started)]))
+        total = report.total if report.total >= report.pulled else None
+        progress.update(task, doing=numbers, total=total or None, completed=report.pulled)
 
     mode: Mode = "full" if how.full else "incremental"
     started = monotonic()

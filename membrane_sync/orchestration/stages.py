@@ -3,11 +3,8 @@
 No value of a record reaches Dagster's metadata or log, since everyone who sees the UI sees those.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from threading import Event, Thread
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -16,6 +13,7 @@ from membrane_sync.errors import Fatal
 from membrane_sync.orchestration import translator
 from membrane_sync.orchestration.failures import failures, hidden_values
 from membrane_sync.orchestration.partitions import register
+from membrane_sync.orchestration.progress import Teller
 from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.project.project import ResolvedSync
 
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from membrane_sync.records import Report
     from membrane_sync.sync.run import Parties
     from membrane_sync.sync.windows import Bounds
-
-PROGRESS_SECONDS = 10.0
 
 Mode = Literal["incremental", "full", "window"]
 
@@ -120,18 +116,20 @@ def _run(
     sync: ResolvedSync,
     wanted: Wanted,
 ) -> dict[str, Any]:
-    started = monotonic()
     with (
         runtime.recorded(context.run.run_id, sync.sync.key, connection.key) as report,
-        _progress(stage, context, report),
+        Teller(context, stage.name, stage.numbers, report).telling() as teller,
         runtime.connect(connection.key, sync, what=f"Dagster run {context.run.run_id}") as parties,
     ):
         failed_before = report.failed
+        if stage is PULL:
+            teller.app = parties.api
         stage.work(Task(sync, parties, report, context.run.run_id, wanted))
-        report.seconds += monotonic() - started
+        report.seconds += teller.seconds
     quota = getattr(parties.api, "quota_left", None)
     metadata = report_metadata(stage, report, wanted=wanted, quota_left=quota)
     metadata["failed"] = report.failed - failed_before
+    metadata["duration"] = round(teller.seconds, 3)
     if metadata["failed"]:
         context.log.warning(
             f"{connection.key}: {stage.name}: failed {metadata['failed']:,}; see why with: "
@@ -163,31 +161,6 @@ def report_metadata(
         if quota_left is not None:
             metadata["quota_left"] = quota_left
     return metadata
-
-
-@contextmanager
-def _progress(stage: Stage, context: dg.AssetExecutionContext, report: "Report") -> Iterator[None]:
-    """The stage's numbers in the run's log: every ten seconds, even if it waits, and at its end."""
-    done = Event()
-
-    def tell() -> None:
-        numbers = ", ".join(
-            f"{name} {number:,}" for name in stage.numbers if (number := getattr(report, name))
-        )
-        context.log.info(f"{context.partition_key}: {stage.name}: {numbers or 'nothing new'}")
-
-    def keep_telling() -> None:
-        while not done.wait(PROGRESS_SECONDS):
-            tell()
-
-    teller = Thread(target=keep_telling, name="progress", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        teller.join()
-    tell()
 
 
 def _rows(

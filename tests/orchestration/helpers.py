@@ -51,7 +51,7 @@ def numbers(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
         event.asset_key.path[-1]: {
             name: value.value
             for name, value in event.materialization.metadata.items()
-            if value.value != 0 and not name.startswith("cursor_")
+            if value.value != 0 and name != "duration" and not name.startswith("cursor_")
         }
         for event in result.get_asset_materialization_events()
         if event.asset_key is not None
