@@ -458,6 +458,8 @@ class DueItem:
     connection: str
     timetable: Timetable
     attempts: int
+    finished_at: datetime | None = None
+    """When it was last finished, in one way or another."""
 
     @property
     def sync(self) -> str:

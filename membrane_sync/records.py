@@ -237,6 +237,8 @@ class Report:
     """Answers that an error rule passed over."""
     not_modified: int = 0
     """Lists of which the app said that nothing has changed, and sent none of it."""
+    total: int = 0
+    """How many records the app said the list has; 0 if it doesn't say."""
     seconds: float = 0.0
     cursor_from: str = ""
     cursor_to: str = ""

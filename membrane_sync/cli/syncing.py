@@ -1,4 +1,4 @@
-"""Commands that move data: sync, pull."""
+"""Commands that move data: sync, pull, backfill."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from membrane_sync.errors import MembraneError, NotFound, Retryable
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import INSTANCE_MARK, ResolvedSync
 from membrane_sync.records import Report
+from membrane_sync.sync.pace import pace
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import pull_and_store, run_sync
+from membrane_sync.sync.windows import Bounds
 
 Work = tuple[ConnectionRecord, ResolvedSync]
 
@@ -38,6 +40,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(sync)
     app.command()(pull)
+    app.command()(backfill)
 
 
 SyncArgument = Annotated[str, typer.Argument(help="Key of the sync; all of them if left out.")]
@@ -58,7 +61,7 @@ def sync(
     as_json: JsonOption = False,
 ) -> None:
     """Bring what changed from the apps into the product: pull, store, map, link, push."""
-    _run(_named(key, instance), connection, full, project, as_json, only_pull=False)
+    _run(_named(key, instance), connection, How(full), project, as_json)
 
 
 def pull(
@@ -70,12 +73,39 @@ def pull(
     as_json: JsonOption = False,
 ) -> None:
     """Bring what changed from the apps into the lake, and no further."""
-    _run(_named(key, instance), connection, full, project, as_json, only_pull=True)
+    _run(_named(key, instance), connection, How(full, only_pull=True), project, as_json)
+
+
+def backfill(
+    connection: Annotated[str, typer.Argument(help="Key of the connection.")],
+    key: Annotated[str, typer.Option("--sync", "-s", help="Key of the sync.")],
+    since: Annotated[str, typer.Option(help="Where the window begins; open if left out.")] = "",
+    until: Annotated[str, typer.Option(help="The first moment after it; open if left out.")] = "",
+    instance: InstanceOption = "",
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a window of time again and bring it into the product; the cursor stays where it is.
+
+    Times are in ISO 8601 with a zone, as 2026-01-31T00:00:00Z.
+    """
+    with failures(as_json):
+        bounds = Bounds.between(since, until)
+    _run(_named(key, instance), connection, How(bounds=bounds), project, as_json)
 
 
 def _named(key: str, instance: str) -> str:
     """The sync of one instance, as `contacts@emea`; `@emea` for all that the instance has."""
     return f"{key}{INSTANCE_MARK}{instance}" if instance else key
+
+
+@dataclass(frozen=True)
+class How:
+    """How much to read, and how far to bring it."""
+
+    full: bool = False
+    bounds: Bounds | None = None
+    only_pull: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,11 +120,9 @@ class Failure:
 def _run(
     key: str,
     connection: str | None,
-    full: bool,
+    how: How,
     project: Path,
     as_json: bool,
-    *,
-    only_pull: bool,
 ) -> None:
     with failures(as_json):
         runtime = open_runtime(find_root(project))
@@ -105,7 +133,7 @@ def _run(
                 report = Report(declared.sync.key, record.integration, record.key)
                 reports.append(report)
                 try:
-                    _one(runtime, record, declared, report, full, only_pull, progress)
+                    _one(runtime, record, declared, report, how, progress)
                 except Exception as error:
                     failed.append(Failure(record.key, declared.sync.key, as_ours(error)))
     if as_json:
@@ -180,8 +208,7 @@ def _one(
     record: ConnectionRecord,
     declared: ResolvedSync,
     report: Report,
-    full: bool,
-    only_pull: bool,
+    how: How,
     progress: Progress,
 ) -> None:
     run_id = uuid.uuid4().hex
@@ -190,20 +217,30 @@ def _one(
 
     def show(verb: str, report: Report) -> None:
         numbers = f"{verb}: {report.pulled:,} pulled, {report.mapped:,} mapped"
-        progress.update(task, doing=f"{numbers}, {report.delivered:,} delivered")
+        numbers += f", {report.delivered:,} delivered"
+        if verb in ("pull", "store"):
+            numbers = ", ".join(filter(None, [numbers, pace(report, monotonic() - started)]))
+        total = report.total if report.total >= report.pulled else None
+        progress.update(task, doing=numbers, total=total or None, completed=report.pulled)
 
-    mode: Mode = "full" if full else "incremental"
+    mode: Mode = "full" if how.full else "incremental"
     started = monotonic()
     try:
         with (
             runtime.recorded(run_id, declared.sync.key, record.key, report),
             runtime.connect(record.key, declared, what="membrane sync") as parties,
         ):
-            if only_pull:
-                pull_and_store(declared, parties, report, mode=mode, run_id=run_id, progress=show)
-                report.seconds = monotonic() - started
-            else:
-                run_sync(declared, parties, mode=mode, run_id=run_id, progress=show, report=report)
+            work = pull_and_store if how.only_pull else run_sync
+            work(
+                declared,
+                parties,
+                report=report,
+                mode=mode,
+                bounds=how.bounds,
+                run_id=run_id,
+                progress=show,
+            )
+            report.seconds = monotonic() - started
     finally:
         progress.update(task, total=1, completed=1)
 

@@ -11,17 +11,26 @@ from pydantic import Field
 from membrane_sync.orchestration import translator
 from membrane_sync.orchestration.partitions import connections_of
 from membrane_sync.orchestration.resources import MembraneResource
-from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, run_stage
+from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, Wanted, run_stage
 from membrane_sync.project.project import Project, ResolvedSync
 
 
 class PullConfig(dg.Config):
     """How to read the collection; the launchpad and the backfill dialog offer it."""
 
-    mode: Literal["incremental", "full"] = Field(
+    mode: Literal["incremental", "full", "window"] = Field(
         default="incremental",
         description="`incremental` reads on from the cursor. `full` reads everything, which also "
-        "finds the deletions that an app doesn't tell of.",
+        "finds the deletions that an app doesn't tell of. `window` reads what has a time from "
+        "`since` on and before `until`, and leaves the cursor where it is.",
+    )
+    since: str = Field(
+        default="",
+        description="With mode `window`: where it begins, as `2026-01-31T00:00:00Z`; open if empty",
+    )
+    until: str = Field(
+        default="",
+        description="With mode `window`: the first moment after it; open if empty",
     )
 
 
@@ -63,7 +72,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: PullConfig, membrane: MembraneResource
     ) -> dg.MaterializeResult[None]:
         keys = [sharing.sync.key for sharing in syncs]
-        return run_stage(PULL, context, membrane, keys, config.mode)
+        return run_stage(PULL, context, membrane, keys, Wanted(**dict(config)))
 
     return records
 

@@ -15,7 +15,7 @@ from threading import Event, Thread, local
 
 from membrane_sync.bootstrap import Memory, Opened, Runtime
 from membrane_sync.errors import MembraneError, NotFound, Retryable
-from membrane_sync.orchestration.due import failed, was_stopped, went_well
+from membrane_sync.orchestration.due import failed, is_time_to_look, was_stopped, went_well
 from membrane_sync.orchestration.failures import hidden_values
 from membrane_sync.ports import DueItem, RunRecord, Settled
 from membrane_sync.project.project import ResolvedSync
@@ -145,7 +145,12 @@ class Batch:
                 self._stop_here("", report)
                 parties = opened.parties(sync)
                 run_sync(
-                    sync, parties, run_id=self._run_id, progress=self._stop_here, report=report
+                    sync,
+                    parties,
+                    run_id=self._run_id,
+                    progress=self._stop_here,
+                    report=report,
+                    look=is_time_to_look(item, time.time()),
                 )
         except MembraneError as caught:
             error = caught

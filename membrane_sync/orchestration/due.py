@@ -13,6 +13,8 @@ from membrane_sync.project.project import Project, ResolvedSync
 BUSY_SECONDS = 30.0
 """A connection that another run holds is tried again after so long; that counts as no attempt."""
 
+DAY = 86_400
+
 FIRST_BACK_OFF = {True: 30.0, False: 300.0}
 LONGEST_BACK_OFF = {True: 3_600.0, False: 21_600.0}
 """Seconds, for what another try may mend, and for what it won't."""
@@ -58,9 +60,21 @@ def next_due(connection: str, table: Timetable, after: float) -> float:
         moment = datetime.fromtimestamp(after, UTC)
         return next_time(table.cron, table.timezone, moment).timestamp()
     every = table.every_seconds
-    name = f"{connection}/{table.sync}".encode()
-    place = int.from_bytes(hashlib.sha256(name).digest()[:4], "big") % every
+    place = _place(f"{connection}/{table.sync}", every)
     return (after - place) // every * every + every + place
+
+
+def _place(name: str, every: int) -> int:
+    """A second of the interval, always the same for this name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % every
+
+
+def is_time_to_look(item: DueItem, now: float) -> bool:
+    """Whether to see if the product's rows are still there, though nothing changed: once a day."""
+    if item.finished_at is None or item.attempts > 1:
+        return True
+    place = _place(f"{item.connection}/{item.sync}", DAY)
+    return (item.finished_at.timestamp() - place) // DAY != (now - place) // DAY
 
 
 def went_well(item: DueItem, now: float) -> Settled:

@@ -3,18 +3,17 @@
 No value of a record reaches Dagster's metadata or log, since everyone who sees the UI sees those.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import Event, Thread
-from time import monotonic
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
+from membrane_sync.errors import Fatal
 from membrane_sync.orchestration import translator
 from membrane_sync.orchestration.failures import failures, hidden_values
 from membrane_sync.orchestration.partitions import register
+from membrane_sync.orchestration.progress import Teller
 from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.project.project import ResolvedSync
 
@@ -23,10 +22,32 @@ if TYPE_CHECKING:
     from membrane_sync.ports import ConnectionRecord
     from membrane_sync.records import Report
     from membrane_sync.sync.run import Parties
+    from membrane_sync.sync.windows import Bounds
 
-PROGRESS_SECONDS = 10.0
+Mode = Literal["incremental", "full", "window"]
 
-Mode = Literal["incremental", "full"]
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run is asked to read; `since` and `until` are texts, as a person writes them."""
+
+    mode: Mode = "incremental"
+    since: str = ""
+    until: str = ""
+
+    @property
+    def bounds(self) -> "Bounds | None":
+        """The window; raises Fatal where what was asked makes no sense."""
+        from membrane_sync.sync.windows import Bounds
+
+        if self.mode == "window":
+            return Bounds.between(self.since, self.until)
+        if self.since or self.until:
+            raise Fatal(
+                f"since and until go with mode window, and the run's mode is {self.mode}",
+                hint="set mode: window in the run's configuration",
+            )
+        return None
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,7 @@ class Task:
     parties: "Parties"
     report: "Report"
     run_id: str
-    mode: Mode
+    wanted: Wanted
 
 
 @dataclass(frozen=True)
@@ -58,7 +79,7 @@ def run_stage(
     context: dg.AssetExecutionContext,
     membrane: MembraneResource,
     syncs: Sequence[str],
-    mode: Mode = "incremental",
+    wanted: Wanted = Wanted(),
 ) -> dg.MaterializeResult[None]:
     """Do the stage for the run's connection; of several `syncs`, the one the run was made for."""
     with failures(context):
@@ -69,7 +90,7 @@ def run_stage(
         register(context.instance, connection.integration, connection.key)
         sync = _chosen(context, runtime, connection, syncs)
         with hidden_values():
-            metadata = _run(stage, context, runtime, connection, sync, mode)
+            metadata = _run(stage, context, runtime, connection, sync, wanted)
     return dg.MaterializeResult(metadata=metadata)
 
 
@@ -93,20 +114,22 @@ def _run(
     runtime: "Runtime",
     connection: "ConnectionRecord",
     sync: ResolvedSync,
-    mode: Mode,
+    wanted: Wanted,
 ) -> dict[str, Any]:
-    started = monotonic()
     with (
         runtime.recorded(context.run.run_id, sync.sync.key, connection.key) as report,
-        _progress(stage, context, report),
+        Teller(context, stage.name, stage.numbers, report).telling() as teller,
         runtime.connect(connection.key, sync, what=f"Dagster run {context.run.run_id}") as parties,
     ):
         failed_before = report.failed
-        stage.work(Task(sync, parties, report, context.run.run_id, mode))
-        report.seconds += monotonic() - started
+        if stage is PULL:
+            teller.app = parties.api
+        stage.work(Task(sync, parties, report, context.run.run_id, wanted))
+        report.seconds += teller.seconds
     quota = getattr(parties.api, "quota_left", None)
-    metadata = report_metadata(stage, report, mode=mode, quota_left=quota)
+    metadata = report_metadata(stage, report, wanted=wanted, quota_left=quota)
     metadata["failed"] = report.failed - failed_before
+    metadata["duration"] = round(teller.seconds, 3)
     if metadata["failed"]:
         context.log.warning(
             f"{connection.key}: {stage.name}: failed {metadata['failed']:,}; see why with: "
@@ -124,42 +147,22 @@ def _run(
 
 
 def report_metadata(
-    stage: Stage, report: "Report", *, mode: Mode = "incremental", quota_left: int | None = None
+    stage: Stage,
+    report: "Report",
+    *,
+    wanted: Wanted = Wanted(),
+    quota_left: int | None = None,
 ) -> dict[str, Any]:
     """The report's numbers that are the stage's own, as a materialization's metadata."""
     metadata: dict[str, Any] = {name: getattr(report, name) for name in stage.numbers}
     metadata["failed"] = report.failed
     if stage is PULL:
         cursors = {"cursor_from": report.cursor_from, "cursor_to": report.cursor_to}
-        metadata |= {name: cursor or "none" for name, cursor in cursors.items()} | {"mode": mode}
+        metadata |= {name: cursor or "none" for name, cursor in cursors.items()}
+        metadata |= {name: value for name, value in asdict(wanted).items() if value}
         if quota_left is not None:
             metadata["quota_left"] = quota_left
     return metadata
-
-
-@contextmanager
-def _progress(stage: Stage, context: dg.AssetExecutionContext, report: "Report") -> Iterator[None]:
-    """The stage's numbers in the run's log: every ten seconds, even if it waits, and at its end."""
-    done = Event()
-
-    def tell() -> None:
-        numbers = ", ".join(
-            f"{name} {number:,}" for name in stage.numbers if (number := getattr(report, name))
-        )
-        context.log.info(f"{context.partition_key}: {stage.name}: {numbers or 'nothing new'}")
-
-    def keep_telling() -> None:
-        while not done.wait(PROGRESS_SECONDS):
-            tell()
-
-    teller = Thread(target=keep_telling, name="progress", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        teller.join()
-    tell()
 
 
 def _rows(
@@ -175,7 +178,14 @@ def _rows(
 def _pull(task: Task) -> None:
     from membrane_sync.sync.run import pull_and_store
 
-    pull_and_store(task.sync, task.parties, task.report, mode=task.mode, run_id=task.run_id)
+    pull_and_store(
+        task.sync,
+        task.parties,
+        task.report,
+        mode="full" if task.wanted.mode == "full" else "incremental",
+        bounds=task.wanted.bounds,
+        run_id=task.run_id,
+    )
 
 
 def _map(task: Task) -> None:

@@ -36,6 +36,7 @@ from membrane_sync.stores.columns import literal
 from membrane_sync.stores.contract import discarded, note_discarded, refused
 from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
+from membrane_sync.stores.lake_state import LakeState
 from membrane_sync.stores.page_log import FilePageLog
 from membrane_sync.stores.retention import Retention, drop_old
 from membrane_sync.stores.stream_rules import StreamRules
@@ -76,6 +77,8 @@ class DuckDbLake:
         self._rules = rules or {}
         self._retention = retention
         self._file = LakeFile(path, wait_seconds, epoch=epoch, memory=memory)
+        self._leased = epoch is not None
+        self._known: tuple[int, LakeState] | None = None
 
     def close(self) -> None:
         """Give back memory; the file isn't open."""
@@ -93,9 +96,7 @@ class DuckDbLake:
     # --- 2 store ---------------------------------------------------------------------------------
 
     def cursor(self, stream: str) -> Any:
-        with self._file.reading("read a cursor") as there:
-            rows = self._rows("SELECT cursor FROM lake.cursors WHERE stream = ?", stream, if_=there)
-        return json.loads(rows[0][0]) if rows else None
+        return self._state().cursors.get(stream)
 
     def store(self, batch: Batch) -> StoreCounts:
         if not batch.records and batch.cursor is None and not batch.dead_letters:
@@ -177,11 +178,7 @@ class DuckDbLake:
             self._write_scanned(stream)
 
     def scanned_at(self, stream: str) -> datetime | None:
-        with self._file.reading("read a scan's time") as there:
-            rows = self._rows(
-                "SELECT finished_at FROM lake.finished_scans WHERE stream = ?", stream, if_=there
-            )
-        return rows[0][0].replace(tzinfo=UTC) if rows else None
+        return self._state().scanned_at(stream)
 
     # --- what is known of a stream ---------------------------------------------------------------
 
@@ -205,10 +202,11 @@ class DuckDbLake:
     # --- the change feed -------------------------------------------------------------------------
 
     def changes(self, stream: str, after: int, limit: int) -> Sequence[Change]:
+        state = self._state()
+        if f"records.{stream}" not in state.tables or not state.reaches(f"changes/{stream}", after):
+            return []
         table = self._records(stream)
-        with self._file.reading(f"read changes of {stream}") as there:
-            if not there or not table.exists():
-                return []
+        with self._file.reading(f"read changes of {stream}"):
             rows = self._file.rows(_CHANGES.format(table=table.sql), [stream, after, limit])
         return [Change(*row) for row in rows]
 
@@ -239,11 +237,7 @@ class DuckDbLake:
             return self._answer(f"SELECT * FROM {table.sql} WHERE {which} LIMIT ?", parameters)
 
     def offset(self, consumer: str) -> Offset:
-        with self._file.reading("read an offset") as there:
-            rows = self._rows(
-                "SELECT seq, version FROM lake.offsets WHERE consumer = ?", consumer, if_=there
-            )
-        return Offset(consumer, *rows[0]) if rows else Offset(consumer)
+        return self._state().offsets.get(consumer, Offset(consumer))
 
     # --- 3 map -----------------------------------------------------------------------------------
 
@@ -266,13 +260,15 @@ class DuckDbLake:
             changed = self._file.number("SELECT count(*) FROM changed_mapped")
             deleted = self._file.number("SELECT count(*) FROM changed_mapped WHERE value IS NULL")
             if changed:
-                self._write_mapped(table, changed)
+                self._write_mapped(sync, table, changed)
             self._replace_dead_letters("map", sync, _HANDLED, dead_letters)
             keep_waiting(self._file, sync, _HANDLED, waiting)
             self._write_offset(offset)
         return MappedCounts(changed - deleted, len(latest) - changed, deleted)
 
     def mapped(self, sync: str, after: int, limit: int) -> Sequence[MappedRecord]:
+        if not self._state().reaches(f"mapped/{sync}", after):
+            return []
         return self._mapped(sync, "_seq > ?", after, limit)
 
     def waiting(self, sync: str, stream: str, after: str, limit: int) -> Sequence[Change]:
@@ -295,6 +291,8 @@ class DuckDbLake:
     # --- 4 link, 5 push --------------------------------------------------------------------------
 
     def refused(self, sync: str, limit: int) -> Sequence[MappedRecord]:
+        if sync not in self._state().refused:
+            return []
         return self._mapped(sync, _REFUSED, sync, limit)
 
     def links(self, key: LinkKey, external_ids: Sequence[str]) -> Mapping[str, Link]:
@@ -400,14 +398,22 @@ class DuckDbLake:
 
     # --- how -------------------------------------------------------------------------------------
 
+    def _state(self) -> LakeState:
+        """What the lake has where; kept while nobody else can write, until we do."""
+        if self._known is None or self._known[0] != self._file.writes or not self._leased:
+            with self._file.reading("read what is there") as there:
+                state = LakeState.read(self._file) if there else LakeState()
+            self._known = (self._file.writes, state)
+        return self._known[1]
+
     def _records(self, stream: str) -> TypedTable:
         return TypedTable(self._file, RECORDS, stream, self._schemas.get(stream))
 
     def _mapped(self, sync: str, which: str, parameter: Any, limit: int) -> list[MappedRecord]:
+        if f"mapped.{sync}" not in self._state().tables:
+            return []
         table = TypedTable(self._file, MAPPED, sync)
-        with self._file.reading(f"read mapped {sync}") as there:
-            if not there or not table.exists():
-                return []
+        with self._file.reading(f"read mapped {sync}"):
             rows = self._file.rows(
                 f"SELECT _external_id, CASE WHEN _deleted_at IS NULL THEN _value END, _hash, _seq "
                 f"FROM {table.sql} WHERE {which} ORDER BY _seq LIMIT ?",
@@ -557,6 +563,12 @@ class DuckDbLake:
             "UPDATE lake.counters SET value = coalesce((SELECT max(seq) FROM lake.changes), 0) "
             "WHERE name = 'changes'"
         )
+        self._reach(f"changes/{stream}", self._counter("changes"))
+
+    def _reach(self, feed: str, seq: int) -> None:
+        """Note how far a feed reaches, so that nobody looks for more in vain."""
+        self._file.execute("DELETE FROM lake.counters WHERE name = ?", [feed])
+        self._file.execute("INSERT INTO lake.counters VALUES (?, ?)", [feed, seq])
 
     def _counter(self, name: str) -> int:
         sql = "SELECT coalesce(max(value), 0) FROM lake.counters WHERE name = ?"
@@ -638,7 +650,7 @@ class DuckDbLake:
         failed = [letter.external_id for letter in dead_letters]
         self._file.stage("handled", {"external_id": [*ids, *failed]})
 
-    def _write_mapped(self, table: TypedTable, changed: int) -> None:
+    def _write_mapped(self, sync: str, table: TypedTable, changed: int) -> None:
         first = self._counter("mapped")
         table.parse("SELECT external_id, value FROM changed_mapped")
         self._file.execute(
@@ -654,6 +666,7 @@ class DuckDbLake:
         self._file.execute(
             "UPDATE lake.counters SET value = ? WHERE name = 'mapped'", [first + changed]
         )
+        self._reach(f"mapped/{sync}", first + changed)
 
     def _stage_links(self, links: Sequence[Link]) -> None:
         self._file.stage(

@@ -103,6 +103,8 @@ class LakeFile:
         self._epoch = epoch
         self._lent = memory
         self._resting: ExitStack | None = None
+        self.writes = 0
+        """How often it was written, or tried to: what was read before may be otherwise since."""
         self._checked = False
 
     @cached_property
@@ -141,6 +143,7 @@ class LakeFile:
     def writing(self, what: str) -> Iterator[None]:
         """Attached for a `transaction`; makes the file if it isn't there."""
         self.let_go()
+        self.writes += 1
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(what):
             if not self.path.exists():

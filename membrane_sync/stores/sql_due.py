@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.ports import ConnectionRecord, DueItem, Settled, Timetable
-from membrane_sync.stores.sql_database import LedgerDatabase, metadata
+from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_leases import now
 
 SUSPECT_ATTEMPTS = 2
@@ -111,7 +111,7 @@ class SqlDue:
         query = sa.select(due).where(due.c.batch == batch).order_by(due.c.connection, due.c.sync)
         with self._database.begin() as transaction:
             return [
-                DueItem(row.connection, _timetable(row), row.attempts)
+                DueItem(row.connection, _timetable(row), row.attempts, aware(row.finished_at))
                 for row in transaction.execute(query)
             ]
 

@@ -237,3 +237,8 @@ def _number(formula: Any, scope: Mapping[str, Any]) -> int | None:
         return int(value)
     except (TypeError, ValueError):
         raise Fatal(f"a total of the pagination is {value!r}, not a number") from None
+
+
+def total_records(pagination: Pagination, scope: Mapping[str, Any]) -> int:
+    """How many records a page says the list has; 0 where that isn't declared, or not said."""
+    return _number(pagination.total_records, scope) or 0

@@ -20,6 +20,7 @@ from membrane_sync.sync.collection import Bounds, Listing, Step
 from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import CursorOrder
 from membrane_sync.sync.page import Page, read_page
+from membrane_sync.sync.paging import total_records
 from membrane_sync.sync.rendering import Functions
 from membrane_sync.sync.resume import Trail
 from membrane_sync.sync.source import Source
@@ -59,12 +60,14 @@ class Pulled:
 
     Not `named` if one of them has no id, or the answer was skipped: then nobody can say which
     records didn't come. `stored` if the lake has it already, from before a reading was cut off.
+    `total` is how many records the app says the list has, 0 if it doesn't.
     """
 
     received: int
     batch: Batch
     named: bool = True
     stored: bool = False
+    total: int = 0
 
 
 def pull(
@@ -123,7 +126,13 @@ def pull(
         )
         stored = trail is not None and trail.is_stored
         named = taken.named and not answer.skipped
-        yield Pulled(taken.received(fresh), batch, named, stored)
+        yield Pulled(
+            taken.received(fresh),
+            batch,
+            named,
+            stored,
+            total_records(source.method.pagination, page.scope),
+        )
 
 
 def _deletes(reading: Reading) -> bool:

@@ -30,6 +30,8 @@ def link_and_push(
     report: Report,
     progress: Progress = lambda _v, _r: None,
     instance_key: str = DEFAULT_INSTANCE,
+    *,
+    look: bool = True,
 ) -> None:
     """Bring the mapped records that changed since the last time into the product's database.
 
@@ -37,7 +39,8 @@ def link_and_push(
     are written by keys that don't change, then links and offset are committed: after a crash in
     between, the same rows are written once more, to the same content, and none is forgotten. If
     the table or its database is another than the last time, or the rows are no longer there, all
-    records are written. What was refused is tried once more by each run, after the rest.
+    records are written. What was refused is tried once more by each run, after the rest. Without
+    `look`, where nothing changed, nobody looks whether the rows are there.
     """
     if schema.table is None:
         raise DestinationError(
@@ -52,7 +55,8 @@ def link_and_push(
     key = LinkKey(table.key, instance_key)
     destination.prepare(schema)
     offset = _offset(lake, sync, key, schema.table, destination.place)
-    if offset.seq and _are_gone(lake, destination, sync, key, schema, owner):
+    unchanged = not (look or lake.mapped(sync.key, offset.seq, 1))
+    if offset.seq and not unchanged and _are_gone(lake, destination, sync, key, schema, owner):
         offset = replace(offset, seq=0)
         lake.keep_links(key, (), (), (), offset, ())
     for records, reached in _batches(lake, sync, offset):

@@ -74,6 +74,8 @@ class Read:
 
 def read(task: Task) -> Read:
     """Read deletions, if the app lists them, and then the list; `finish` must follow."""
+    if task.bounds is not None:
+        task.bounds.check(task.sync.collection)
     scope = _scope(task.sync, task.parties.connection)
     anew = task.mode == "full"
     learn_fields(task.sync, task.parties.api, task.lake, scope, task.report, anew=anew)

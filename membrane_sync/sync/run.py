@@ -43,12 +43,14 @@ def run_sync(
     run_id: str = "",
     progress: Progress = silent,
     report: Report | None = None,
+    look: bool = True,
 ) -> Report:
     """Sync one connection from end to end, and report what happened.
 
     `report` is filled as the sync goes on, for one who wants the numbers of a sync that fails, too.
     A full scan that is refused deletes nothing; what else it brought is delivered all the same.
-    With `bounds`, what has a time between them is read, and the cursor stays where it is.
+    With `bounds`, what has a time between them is read, and the cursor stays where it is. Without
+    `look`, where nothing changed, nobody looks whether the product's rows are still there.
     """
     report = report or new_report(sync, parties)
     started = monotonic()
@@ -58,7 +60,7 @@ def run_sync(
         finish(task, done)
     finally:
         map_records(sync, parties, report, progress=progress)
-        deliver_records(sync, parties, report, progress=progress)
+        deliver_records(sync, parties, report, progress=progress, look=look)
         report.seconds = monotonic() - started
     return report
 
@@ -107,7 +109,12 @@ def map_records(
 
 
 def deliver_records(
-    sync: ResolvedSync, parties: Parties, report: Report, *, progress: Progress = silent
+    sync: ResolvedSync,
+    parties: Parties,
+    report: Report,
+    *,
+    progress: Progress = silent,
+    look: bool = True,
 ) -> None:
     """4 and 5: link mapped records and write them to the product's database."""
     if sync.schema is None:
@@ -125,4 +132,5 @@ def deliver_records(
         report,
         progress,
         sync.instance_key,
+        look=look,
     )

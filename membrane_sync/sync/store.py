@@ -75,6 +75,7 @@ def _add(report: Report, counts: StoreCounts) -> None:
 def _counted(pages: Iterable[Pulled], report: Report, progress: Progress) -> Iterator[Pulled]:
     for page in pages:
         report.pages += 1
+        report.total = max(report.total, page.total)
         progress("pull", report)
         yield page
 

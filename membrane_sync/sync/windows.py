@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from membrane_sync.elements.cursor import Cursor, Window
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import evaluate
 from membrane_sync.sync.notation import Notation
@@ -26,6 +27,44 @@ class Bounds:
 
     since: datetime | None = None
     until: datetime | None = None
+
+    @classmethod
+    def between(cls, since: str, until: str) -> Bounds:
+        """The bounds that a person writes, in ISO 8601 with a zone; an empty one is open.
+
+        Raises Fatal where they make no window.
+        """
+        bounds = cls(_moment("since", since), _moment("until", until))
+        if bounds.since is None and bounds.until is None:
+            raise Fatal("a window needs a bound", hint="give since, until, or both")
+        if bounds.since and bounds.until and bounds.since >= bounds.until:
+            raise Fatal(
+                f"the window is empty: since {since} is not before until {until}",
+                hint="since belongs to the window, until doesn't",
+            )
+        return bounds
+
+    def check(self, collection: DataCollection) -> None:
+        """Raise Fatal for a collection whose records can't be told apart by their times."""
+        cursor = collection.list_.cursor if collection.list_ else None
+        if cursor is None or not cursor.is_time:
+            raise Fatal(
+                f"collection {collection.key!r} has no window to read: its cursor is no time",
+                hint="read all of it: --full, or in Dagster mode full",
+            )
+
+
+def _moment(name: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    hint = "write it as 2026-01-31T00:00:00Z, or 2026-01-31T00:00:00+01:00"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Fatal(f"{name} is no time: {text!r}", hint=hint) from None
+    if moment.tzinfo is None:
+        raise Fatal(f"{name} names no time zone: {text!r}", hint=hint)
+    return moment.astimezone(UTC)
 
 
 @dataclass(frozen=True)

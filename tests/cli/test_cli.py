@@ -207,6 +207,25 @@ def test_full_reads_everything_again(connected: Cli) -> None:
     assert (report["pulled"], report["unchanged"], report["delivered"]) == (30, 30, 0)
 
 
+def test_backfill_reads_a_window_and_leaves_the_cursor(
+    connected: Cli, kinto: Kinto, account: Account
+) -> None:
+    connected("sync")
+    late = [{"id": "late", "email": "late@x.example"}]
+    kinto.write(account, account.user, "contacts", late)
+    window = ("backfill", "acme_kinto", "--sync", "contacts", "--since", "2020-01-01T00:00Z")
+    (report,) = connected.json(*window)["reports"]
+    assert (report["pulled"], report["created"], report["delivered"]) == (31, 1, 1)
+    (report,) = connected.json(*window, "--until", "2020-01-02T00:00Z")["reports"]
+    assert report["pulled"] == 0
+    (report,) = connected.json("sync", "contacts")["reports"]
+    assert (report["pulled"], report["unchanged"]) == (1, 1), "the cursor had stayed"
+    for wrong in ("soon", "2020-01-01"):
+        result = connected("backfill", "acme_kinto", "--sync", "contacts", "--since", wrong)
+        assert result.exit_code == Exit.FAILED
+        assert "write it as 2026-01-31T00:00:00Z" in result.output
+
+
 def test_status_records_links(connected: Cli) -> None:
     connected("sync")
     rows = {row["sync"]: row for row in connected.json("status")}

@@ -101,6 +101,11 @@ class Workspace:
         )
         return by_id(json.loads(row["_payload"]) for row in rows)
 
+    def lake_cursor(self, connection: str, stream: str = "contacts") -> Any:
+        """The stored cursor of a stream."""
+        sql = f"SELECT cursor FROM cursors WHERE stream = '{stream}'"
+        return self.select(connection, sql)[0]["cursor"]
+
     def links(self, connection: str) -> dict[str, str]:
         """The product's key of each linked external record."""
         rows = self.select(connection, "SELECT external_id, app_id FROM links")

@@ -23,13 +23,16 @@ def run_job(
     *,
     job: str = "sync_kinto_contacts",
     mode: str = "",
+    since: str = "",
+    until: str = "",
     registered: bool = True,
     sync: str = "",
 ) -> dg.ExecuteInProcessResult:
     """One run of a job for one connection; a failed run is a result too."""
     integration = job.split("_")[1]
     op = f"{integration}__contacts"
-    config = {"ops": {op: {"config": {"mode": mode}}}} if mode else {}
+    given = {"mode": mode, "since": since, "until": until}
+    config = {"ops": {op: {"config": {n: value for n, value in given.items() if value}}}}
     definition = build_definitions(workspace.root).resolve_job_def(job)
     if registered:
         register(instance, integration, connection)
@@ -48,7 +51,7 @@ def numbers(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
         event.asset_key.path[-1]: {
             name: value.value
             for name, value in event.materialization.metadata.items()
-            if value.value != 0 and not name.startswith("cursor_")
+            if value.value != 0 and name != "duration" and not name.startswith("cursor_")
         }
         for event in result.get_asset_materialization_events()
         if event.asset_key is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ from membrane_sync.apps.kinto import Kinto
 from membrane_sync.apps.pocketbase import PocketBase, record_id
 from membrane_sync.apps.process import free_port
 from membrane_sync.errors import RateLimited
-from membrane_sync.orchestration import failures, stages
+from membrane_sync.orchestration import failures, progress
 from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.ports import ConnectionRecord, Override
@@ -103,6 +105,63 @@ class TestNumbers:
         assert cursors[0][0] == "none"
         assert cursors[0][1] == cursors[1][0] != cursors[1][1]
 
+    def test_a_window_is_read_again_and_the_cursor_stays(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        tenant.write(person(n) for n in range(3))
+        middle = _after_all(tenant)
+        tenant.write(person(n) for n in range(3, 5))
+        connection = workspace.connect(tenant.connection)
+        run_job(workspace, instance, connection)
+        cursor = workspace.lake_cursor(connection)
+        tenant.write([person(5)])
+
+        end = _after_all(tenant, later=60_000)
+        window = run_job(workspace, instance, connection, mode="window", since=middle, until=end)
+        found = numbers(window)["contacts"]
+        assert (found["mode"], found["since"], found["until"]) == ("window", middle, end)
+        assert (found["pulled"], found["created"], found["unchanged"]) == (3, 1, 2)
+        assert workspace.lake_cursor(connection) == cursor
+        assert len(workspace.rows()) == 6, "what the window brought is delivered, too"
+        before = run_job(workspace, instance, connection, mode="window", until=middle)
+        assert numbers(before)["contacts"]["pulled"] == 3
+
+    @pytest.mark.parametrize(
+        ("config", "said"),
+        [
+            ({"mode": "window"}, "a window needs a bound"),
+            ({"mode": "window", "since": "yesterday"}, "since is no time: 'yesterday'"),
+            ({"mode": "window", "until": "2026-01-31T00:00:00"}, "until names no time zone"),
+            (
+                {"mode": "window", "since": "2026-02-01T00:00Z", "until": "2026-02-01T01:00+01:00"},
+                "the window is empty",
+            ),
+            ({"since": "2026-02-01T00:00Z"}, "since and until go with mode window"),
+        ],
+    )
+    def test_a_window_that_makes_no_sense_reads_nothing(
+        self,
+        workspace: Workspace,
+        instance: dg.DagsterInstance,
+        tenant: Tenant,
+        config: dict[str, str],
+        said: str,
+    ) -> None:
+        connection = workspace.connect(tenant.connection)
+        before = tenant.requests()
+        result = run_job(workspace, instance, connection, **config)
+        assert said in failure(result)
+        assert tenant.requests() == before
+
+    def test_a_collection_without_times_has_no_window(
+        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
+    ) -> None:
+        path = "connectors/kinto/data_collections/contacts.yaml"
+        workspace.replace(path, "    granularity: millisecond\n", "")
+        connection = workspace.connect(tenant.connection)
+        result = run_job(workspace, instance, connection, mode="window", since="2026-02-01T00:00Z")
+        assert "collection 'contacts' has no window to read" in failure(result)
+
     def test_the_run_says_where_it_stands_while_it_waits(
         self,
         workspace: Workspace,
@@ -110,7 +169,7 @@ class TestNumbers:
         tenant: Tenant,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(stages, "PROGRESS_SECONDS", 0.02)
+        monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.02)
         tenant.write(person(n) for n in range(1_500))
         connection = workspace.connect(tenant.connection)
         result = run_job(workspace, instance, connection)
@@ -120,11 +179,12 @@ class TestNumbers:
             if entry.user_message.startswith(f"{connection}: ")
         ]
         assert len(said) > 6
-        assert f"{connection}: pull: requests 2, pages 2, pulled 1,500, created 1,500" in said
+        pulled = f"{connection}: pull: requests 2, pages 2, pulled 1,500, created 1,500, "
+        assert any(re.fullmatch(re.escape(pulled) + r"[\d,]+ rows/s", line) for line in said)
         assert f"{connection}: map: mapped 1,500" in said
         assert said[-1] == f"{connection}: deliver: delivered 1,500, linked 1,500"
 
-        monkeypatch.setattr(stages, "PROGRESS_SECONDS", 10.0)
+        monkeypatch.setattr(progress, "PROGRESS_SECONDS", 10.0)
         result = run_job(workspace, instance, connection)
         log = log_of(instance, result.run_id)
         assert f"{connection}: map: nothing new" in log
@@ -180,6 +240,12 @@ class TestNumbers:
         workspace.write(place, "schema: {type: integer, maximum: 6}\n")
         mapped = numbers(run_job(workspace, instance, connection))["contacts_mapped"]
         assert mapped["mapped"] == 1, "another schema maps all again"
+
+
+def _after_all(tenant: Tenant, later: int = 1) -> str:
+    """A moment after all that the app has, by its own clock, as a person writes it."""
+    last = max(record["last_modified"] for record in tenant.truth().values())
+    return datetime.fromtimestamp((last + later) / 1_000, UTC).isoformat()
 
 
 class TestLineage:

@@ -99,6 +99,44 @@ def test_connections_are_synced_from_the_ui(
     assert left_behind(workspace.root) == []
 
 
+BACKFILL = """mutation ($backfill: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $backfill) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+
+
+def test_a_window_is_backfilled_for_chosen_connections(workspace: Workspace, kinto: Kinto) -> None:
+    """What the dialog sends with its section *Config* filled in."""
+    package = "mappings/universal/packages/contacts.yaml"
+    workspace.replace(package, "schedule: {every_minutes: 15}", "schedule: null")
+    tenants = [Tenant(kinto, name) for name in ("window_a", "window_b", "window_c")]
+    for tenant in tenants:
+        tenant.write(person(n) for n in range(3))
+        workspace.connect(tenant.connection)
+    chosen = [tenant.connection.key for tenant in tenants[:2]]
+    config = {"mode": "window", "since": "2020-01-01T00:00:00Z"}
+    with DevServer(workspace.root) as server:
+        wait_for("partitions", lambda: len(server.partitions("kinto/contacts")) == 3, seconds=40)
+        params = {
+            "assetSelection": [{"path": ["kinto", "contacts"]}],
+            "partitionNames": chosen,
+            "runConfigData": {"ops": {"kinto__contacts": {"config": config}}},
+        }
+        launched = server.ask(BACKFILL, backfill=params)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        wait_for(
+            "both to be read",
+            lambda: all(statuses(server, connection) == ["SUCCESS"] for connection in chosen),
+            seconds=90,
+        )
+        assert statuses(server, tenants[2].connection.key) == []
+    for tenant in tenants[:2]:
+        assert workspace.records(tenant.connection.key) == tenant.truth()
+        cursors = workspace.select(
+            tenant.connection.key, "SELECT * FROM cursors WHERE stream = 'contacts'"
+        )
+        assert cursors == [], "a window never makes a cursor"
+
+
 def show_graph(server: DevServer, page: Page, shots: Path) -> None:
     page.goto(graph_url(server.url, NODES))
     for integration, names in NODES.items():
