@@ -88,12 +88,31 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
+class Partition:
+    """How far the list below one parent was read.
+
+    `cursor` is the next to ask from, None to ask for all; `began` the one that the `reading` began
+    with, of which `pages` are committed; `done` if it was read to its end. `seq` is the change of
+    the parent that it was read after.
+    """
+
+    parent: str
+    cursor: Any = None
+    began: Any = None
+    reading: str = ""
+    pages: int = 0
+    done: bool = False
+    seq: int = 0
+
+
+@dataclass(frozen=True)
 class Batch:
     """One page of a pull: what the lake commits in one transaction, cursor included.
 
     `cursor` None leaves the stored cursor where it is. `scan` names the full scan this page is part
     of, so that its records are marked as seen. A change of the `ignored` fields alone is no change.
-    `pages` of the `reading` are committed once this batch is.
+    `pages` of the `reading` are committed once this batch is. `partitions` are how far the lists
+    below these parents were read with it.
     """
 
     stream: str
@@ -105,6 +124,33 @@ class Batch:
     ignored: Sequence[str] = ()
     reading: str = ""
     pages: int = 0
+    parents: Sequence[str] = ()
+    """Below a parent: the parent's id of each of the records, in their order."""
+    partitions: Sequence[Partition] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """A collection above another one: its stream, and which fields of its records are needed.
+
+    None for whole records.
+    """
+
+    stream: str
+    fields: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A record to read the list below of: `records` are its JSON and that of each one above it.
+
+    `partition` is how far that was read, None if it never was; `seq` its latest change.
+    """
+
+    id: str
+    records: Sequence[str]
+    partition: Partition | None = None
+    seq: int = 0
 
 
 @dataclass(frozen=True)

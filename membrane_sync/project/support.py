@@ -84,7 +84,5 @@ def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
 def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
     if method.function is not None:
         yield ("function",), "a call by function is not supported yet; use path"
-    if method.parent:
-        yield ("parent",), "lists below a parent are not supported yet"
     if method.conditional:
         yield ("conditional",), "conditional requests are not supported yet"

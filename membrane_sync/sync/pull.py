@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.formulas.locators import reader
-from membrane_sync.ports import Api
-from membrane_sync.records import Batch, DeadLetter, RawRecord
+from membrane_sync.records import Answer, Batch, Call, DeadLetter, RawRecord
 from membrane_sync.sync.checkpoint import Checkpoints
 from membrane_sync.sync.collection import Bounds, Listing, Step
 from membrane_sync.sync.cursor import CursorOrder
@@ -54,16 +53,26 @@ class Pulled:
     """One page: how many records the app sent, and the batch to store.
 
     Not `named` if one of them has no id, or the answer was skipped: then nobody can say which
-    records didn't come. `stored` if the lake has it already, from before a reading was cut off.
+    records didn't come. `stored` if the lake has it already, from before a reading was cut off;
+    `skipped` if an error rule passed over the answer.
     """
 
     received: int
     batch: Batch
     named: bool = True
     stored: bool = False
+    skipped: bool = False
 
 
-def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pulled]:
+class Sender(Protocol):
+    """What answers calls, as `ports.Api` does."""
+
+    def send(self, call: Call) -> Answer:
+        """The app's good answer."""
+        ...
+
+
+def pull(reading: Reading, api: Sender, trail: Trail | None = None) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
     A record that comes again in the same state is dropped: right after, because an inclusive cursor
@@ -106,7 +115,7 @@ def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pul
         )
         stored = trail is not None and trail.is_stored
         named = taken.named and not answer.skipped
-        yield Pulled(taken.received(fresh), batch, named, stored)
+        yield Pulled(taken.received(fresh), batch, named, stored, answer.skipped)
 
 
 class Echo:

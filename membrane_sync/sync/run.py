@@ -20,12 +20,14 @@ from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import TokenExpired
 from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.family import Household, drill_down, read_below, scope_of
 from membrane_sync.sync.lookup import Answering
 from membrane_sync.sync.map import map_stream
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.push import link_and_push
 from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
+from membrane_sync.sync.visits import Visits
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class _Read:
     """A reading that came to its end; `whole` if all that came has an id."""
 
     reading: Reading
-    trail: Trail
+    trail: Trail | Visits
     whole: bool
 
 
@@ -124,14 +126,20 @@ def _read(
     reading = Reading(
         collection=sync.collection,
         stream=sync.stream,
-        scope=_scope(sync, parties.connection),
+        scope=scope_of(sync, parties.connection),
         cursor=stored,
         full=full,
         run_id=run_id or uuid.uuid4().hex,
         scan=new_scan() if full and sync.collection.deletes.full_scan else "",
     )
-    reading, trail = _begun(sync, reading, parties.lake)
     before, skipped = parties.api.requests, parties.api.skipped
+    if drill_down(sync) is not None:
+        try:
+            return _read_below(sync, parties, report, reading, mode, progress)
+        finally:
+            report.requests += parties.api.requests - before
+            report.skipped += parties.api.skipped - skipped
+    reading, trail = _begun(sync, reading, parties.lake)
     try:
         whole = _stored(sync, parties, report, reading, trail, progress)
     except TokenExpired:
@@ -164,10 +172,42 @@ def _stored(
     return store(pages, parties.lake, report, progress, trail.commit)
 
 
+def _read_below(
+    sync: ResolvedSync,
+    parties: Parties,
+    report: Report,
+    reading: Reading,
+    mode: Mode,
+    progress: Progress,
+) -> _Read:
+    """Read the lists below each parent, after the parents themselves, which aren't counted."""
+
+    def bring(above: ResolvedSync) -> None:
+        parents = new_report(above, parties)
+        try:
+            pull_and_store(
+                above,
+                parties,
+                parents,
+                mode=mode,
+                run_id=reading.run_id,
+                progress=lambda verb, _: progress(verb, report),
+            )
+        finally:
+            report.pages += parents.pages
+            report.failed += parents.failed
+
+    house = Household(parties.connection, parties.api, parties.lake, report, progress, bring)
+    return _Read(*read_below(sync, reading, house))
+
+
 def _catch_up(
     sync: ResolvedSync, parties: Parties, report: Report, run_id: str, progress: Progress
 ) -> None:
     """After a reading that began in an earlier sync: what changed since, if a cursor tells."""
+    drill = drill_down(sync)
+    if drill is not None and not drill.changed_parents_only:
+        return  # it would be a request for each parent: the next sync makes them
     if not _has_no_cursor(sync):
         read = _read(sync, parties, report, "incremental", run_id, progress)
         _finish(sync, parties, report, read)
@@ -256,7 +296,10 @@ def deliver_records(
 
 
 def _has_no_cursor(sync: ResolvedSync) -> bool:
-    return sync.collection.list_ is not None and sync.collection.list_.cursor is None
+    """Whether nothing tells what has changed, so that all of it is read each time."""
+    method, drill = sync.collection.list_, drill_down(sync)
+    by_parent = drill is not None and drill.changed_parents_only
+    return method is not None and method.cursor is None and not by_parent
 
 
 def _is_scan_due(sync: ResolvedSync, lake: Lake) -> bool:
@@ -266,10 +309,3 @@ def _is_scan_due(sync: ResolvedSync, lake: Lake) -> bool:
     interval = timedelta(seconds=sync.source.full_sync_interval_seconds)
     # A time to come was noted by a clock that was wrong, and says nothing.
     return last is None or not timedelta(0) <= datetime.now(UTC) - last < interval
-
-
-def _scope(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:
-    return {
-        "input": dict(connection.input),
-        "parameters": {**sync.integration.parameters, **sync.source.collection_parameters},
-    }
