@@ -41,6 +41,7 @@ from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
+from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
 
 __all__ = ["Memory", "Opened", "Runtime", "Standing", "find_root", "open_runtime"]
@@ -255,7 +256,7 @@ class Runtime:
     ) -> DuckDbLake:
         return DuckDbLake(
             self.lake_path(connection.key),
-            schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
+            schemas=schemas_of(syncs, connection),
             wait_seconds=self.settings.lock_wait_seconds,
             epoch=epoch,
             memory=memory,

@@ -8,7 +8,7 @@ and that of each level as `$.ancestors.<collection>`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import variables
 from membrane_sync.formulas.locators import steps_of
 from membrane_sync.ports import Api, ConnectionRecord, Lake
+from membrane_sync.project.families import drill_down
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Batch, Level, Offset, Parent, Partition, Report
 from membrane_sync.sync.ahead import ahead
@@ -42,19 +43,13 @@ def scope_of(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]
     }
 
 
-def drill_down(sync: ResolvedSync) -> DrillDown | None:
-    """How its list is below a parent; None if it isn't."""
-    method = sync.collection.list_
-    return None if method is None or method.not_supported else method.parent
-
-
 def parents_sync(sync: ResolvedSync, connection: ConnectionRecord) -> ResolvedSync | None:
     """How the collection above is pulled; None if there's none.
 
     Its stream is the one that a data source with the same parameters has, so that whoever else
     syncs the parents shares it.
     """
-    drill = drill_down(sync)
+    drill = drill_down(sync.collection)
     if drill is None:
         return None
     collection = sync.names.collection(drill.collection)
@@ -90,6 +85,21 @@ def lineage(sync: ResolvedSync, connection: ConnectionRecord) -> list[ResolvedSy
     return found
 
 
+def schemas_of(
+    syncs: Sequence[ResolvedSync], connection: ConnectionRecord
+) -> dict[str, Mapping[str, Any]]:
+    """The field schemas of all streams that these syncs read, parents included."""
+    found: dict[str, Mapping[str, Any]] = {s.stream: s.collection.fields_schema for s in syncs}
+    for sync in syncs:
+        try:
+            above = lineage(sync, connection)
+        except Fatal:
+            continue  # that sync alone fails by it
+        for up in above:
+            found.setdefault(up.stream, up.collection.fields_schema)
+    return found
+
+
 @dataclass
 class Family:
     """The reading of all lists below the parents of one collection."""
@@ -109,7 +119,7 @@ class Family:
     @property
     def drill(self) -> DrillDown:
         """How the lists are below their parents."""
-        drill = drill_down(self.sync)
+        drill = drill_down(self.sync.collection)
         assert drill is not None
         return drill
 

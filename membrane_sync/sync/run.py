@@ -15,12 +15,13 @@ from typing import Any
 
 from membrane_sync.errors import DestinationError, UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
+from membrane_sync.project.families import drill_down
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import TokenExpired
 from membrane_sync.sync.cursor import marked, stored_value
-from membrane_sync.sync.family import Household, drill_down, read_below, scope_of
+from membrane_sync.sync.family import Household, read_below, scope_of
 from membrane_sync.sync.lookup import Answering
 from membrane_sync.sync.map import map_stream
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
@@ -133,7 +134,7 @@ def _read(
         scan=new_scan() if full and sync.collection.deletes.full_scan else "",
     )
     before, skipped = parties.api.requests, parties.api.skipped
-    if drill_down(sync) is not None:
+    if drill_down(sync.collection) is not None:
         try:
             return _read_below(sync, parties, report, reading, mode, progress)
         finally:
@@ -205,7 +206,7 @@ def _catch_up(
     sync: ResolvedSync, parties: Parties, report: Report, run_id: str, progress: Progress
 ) -> None:
     """After a reading that began in an earlier sync: what changed since, if a cursor tells."""
-    drill = drill_down(sync)
+    drill = drill_down(sync.collection)
     if drill is not None and not drill.changed_parents_only:
         return  # it would be a request for each parent: the next sync makes them
     if not _has_no_cursor(sync):
@@ -297,7 +298,7 @@ def deliver_records(
 
 def _has_no_cursor(sync: ResolvedSync) -> bool:
     """Whether nothing tells what has changed, so that all of it is read each time."""
-    method, drill = sync.collection.list_, drill_down(sync)
+    method, drill = sync.collection.list_, drill_down(sync.collection)
     by_parent = drill is not None and drill.changed_parents_only
     return method is not None and method.cursor is None and not by_parent
 
