@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from membrane_sync.errors import AppUnavailable, Fatal
 from membrane_sync.ports import Lake
 from membrane_sync.project.project import ResolvedSync
-from membrane_sync.records import Report
+from membrane_sync.records import Batch, Level, Offset, Partition, RawRecord, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.sync.cursor import marked
+from membrane_sync.sync.family import consumer_of
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import new_report, pull_and_store
 from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
@@ -259,3 +262,69 @@ def test_a_reading_that_was_cut_off_asks_for_no_page_twice(changed_only: bool, f
         assert [(c.url, c.query) for c in went_on] == [
             (c.url, c.query) for c in whole.calls[fail_at - 1 :]
         ], "and no page twice"
+
+
+class _Statements:
+    """Counts what is asked of a lake's DuckDB."""
+
+    def __init__(self, lake: DuckDbLake, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        for name in ("execute", "rows", "stage"):
+            real = getattr(lake._file, name)
+            monkeypatch.setattr(lake._file, name, partial(self._counted, real))
+
+    def _counted(self, real: Any, *arguments: Any) -> Any:
+        self.count += 1
+        return real(*arguments)
+
+
+def _with_parents(path: Path, count: int) -> tuple[DuckDbLake, FamilyApp]:
+    """A lake in which so many accounts, and the lists below them, were read."""
+    app, lake = FamilyApp(page_size=100, touches=True), DuckDbLake(path)
+    for number in range(count):
+        app.put("/accounts", f"a{number:06}")
+    records = [RawRecord(i, json.dumps(r)) for i, r in app.lists["/accounts"].items()]
+    cursor = BY_CHANGE.names.collection("accounts")
+    assert cursor is not None and cursor.list_ is not None and cursor.list_.cursor is not None
+    lake.store(Batch("accounts", records, marked(cursor.list_.cursor, app.now)))
+    upto = lake.latest_change("accounts")
+    done = [Partition(raw.external_id, done=True, seq=upto) for raw in records]
+    lake.store(Batch("projects", (), partitions=done))
+    lake.move(Offset(consumer_of(BY_CHANGE), upto, "accounts"))
+    return lake, app
+
+
+def test_the_cost_is_in_proportion_to_what_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = []
+    for count in (100, 100_000):
+        lake, app = _with_parents(tmp_path / f"{count}.duckdb", count)
+        everyone = lake.parents("projects", [Level("accounts", ["id"])], reading="another")
+        assert len(everyone) == count
+        for number in range(0, 100, 10):
+            app.put(f"/accounts/a{number:06}/projects", f"p{number}")
+        counted = _Statements(lake, monkeypatch)
+        api = FakeApi(app.respond)
+        all_ = parties(api, lake, MemoryDestination())
+        pull_and_store(BY_CHANGE, all_, new_report(BY_CHANGE, all_))
+        below = [call.url for call in api.calls if call.url != "/accounts"]
+        assert sorted(below) == [f"/accounts/a{n:06}/projects" for n in range(0, 100, 10)]
+        assert len(api.calls) == 11
+        assert len(held(lake, "projects")) == 10
+        statements.append(counted.count)
+        lake.close()
+    assert statements[0] == statements[1], "as many for 100,000 parents as for 100"
+
+
+def test_many_lists_are_committed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, app = DuckDbLake(tmp_path / "acme.duckdb"), app_of(300, 1)
+    commits = []
+    real = lake.store
+    monkeypatch.setattr(lake, "store", lambda batch: commits.append(batch) or real(batch))
+    sync(BY_CURSOR, app, lake)
+    assert len(held(lake, "projects")) == 300
+    below = [batch for batch in commits if batch.stream == "projects"]
+    assert len(below) < 30, "not a transaction for each parent"
+    assert len(lake.select("SELECT * FROM partitions WHERE done")) == 300
+    lake.close()
