@@ -46,6 +46,7 @@ from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
+from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
 
 __all__ = ["Memory", "Opened", "Runtime", "Standing", "find_root", "open_runtime"]
@@ -263,7 +264,7 @@ class Runtime:
             sources[sync.stream].append(sync.source)
         return DuckDbLake(
             self.lake_path(connection.key),
-            schemas={sync.stream: sync.collection.fields_schema for sync in syncs},
+            schemas=schemas_of(syncs, connection),
             rules={s.stream: rules_of(s.collection, sources[s.stream]) for s in syncs},
             retention=Retention(self.settings.keep_changes_days, self.settings.keep_history_days),
             wait_seconds=self.settings.lock_wait_seconds,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,11 +19,13 @@ from membrane_sync.records import (
     Change,
     DeadLetter,
     Delivery,
+    Level,
     Link,
     LinkKey,
     MappedCounts,
     MappedRecord,
     Offset,
+    Parent,
     Report,
     StoreCounts,
 )
@@ -123,6 +125,36 @@ class Lake(Protocol):
 
     def note_scan(self, stream: str) -> None:
         """Note that a full scan by which nothing is deleted came to its end."""
+        ...
+
+    def parents(
+        self, stream: str, above: Sequence[Level], *, since: int | None = None, reading: str = ""
+    ) -> Collection[Parent]:
+        """The records that the stream's lists are below, those that aren't deleted, by their ids.
+
+        `above` are the levels from the nearest on. Those that the `reading` is done with are left
+        out. With `since`, a place in the change feed, only those are given that changed after it
+        and after their list was read, or whose list wasn't read to its end. What is given can be
+        gone through while the lake is written.
+        """
+        ...
+
+    def latest_change(self, stream: str, after: int = 0) -> int:
+        """The feed's newest entry of a stream; `after` if there's none after it."""
+        ...
+
+    def orphan(
+        self, stream: str, above: str, *, since: int | None, delete: bool, run_id: str
+    ) -> StoreCounts:
+        """Forget parents that are gone from the stream `above`, and delete their children.
+
+        With `since`, of those that changed after this place in the feed; else of all. Without
+        `delete`, the children stay as they are.
+        """
+        ...
+
+    def move(self, offset: Offset) -> None:
+        """Write how far a consumer of the feed has come."""
         ...
 
     def scanned_at(self, stream: str) -> datetime | None:

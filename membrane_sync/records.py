@@ -88,6 +88,24 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
+class Partition:
+    """How far the list below one parent was read.
+
+    `cursor` is the next to ask from, None to ask for all; `began` the one that the `reading` began
+    with, of which `pages` are committed; `done` if it was read to its end. `seq` is the change of
+    the parent that it was read after.
+    """
+
+    parent: str
+    cursor: Any = None
+    began: Any = None
+    reading: str = ""
+    pages: int = 0
+    done: bool = False
+    seq: int = 0
+
+
+@dataclass(frozen=True)
 class Batch:
     """One page of a pull: what the lake commits in one transaction, cursor included.
 
@@ -95,7 +113,7 @@ class Batch:
     of, so that its records are marked as seen. A change of the `ignored` fields alone is no change.
     `pages` of the `reading` are committed once this batch is. A `part` of the stream has a cursor
     of its own, and its tombstones count once. `known` are ids of records that the cursor had
-    passed.
+    passed. `partitions` are how far the lists below these parents were read with it.
     """
 
     stream: str
@@ -109,6 +127,33 @@ class Batch:
     pages: int = 0
     part: str = ""
     known: Sequence[str] = ()
+    parents: Sequence[str] = ()
+    """Below a parent: the parent's id of each of the records, in their order."""
+    partitions: Sequence[Partition] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """A collection above another one: its stream, and which fields of its records are needed.
+
+    None for whole records.
+    """
+
+    stream: str
+    fields: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A record to read the list below of: `records` are its JSON and that of each one above it.
+
+    `partition` is how far that was read, None if it never was; `seq` its latest change.
+    """
+
+    id: str
+    records: Sequence[str]
+    partition: Partition | None = None
+    seq: int = 0
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,16 @@ class DrillDown(Spec):
     """Lists that must be read for each record of a parent collection."""
 
     collection: Annotated[str, RefersTo("data_collection")]
-    parameters: Template = Field(default_factory=dict)
-    changed_parents_only: bool = False
+    parameters: Template = Field(
+        default_factory=dict, description="The parent's own, where it's read with some"
+    )
+    changed_parents_only: bool = Field(
+        default=False, description="A parent changes whenever one of its children does"
+    )
+    unique_ids: bool = Field(default=True, description="No two parents have children with one id")
+    on_parent_delete: Literal["delete", "keep"] = Field(
+        default="delete", description="What becomes of the children of a deleted parent"
+    )
 
 
 class ListMethod(Listing):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from membrane_sync.elements.data_collection import DataCollection, Listing
+from membrane_sync.elements.data_collection import DataCollection, Listing, ListMethod
 from membrane_sync.formulas import variables
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTOR, Address
@@ -51,7 +51,7 @@ def is_extended(blocks: Mapping[Address, Block], address: Address) -> bool:
 def list_problems(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
     """Where and what: requests that don't send what their cursor or pagination relies on."""
     if collection.list_ is not None:
-        for path, message in _unsent(collection.list_):
+        for path, message in (*_unsent(collection.list_), *_childless(collection.list_)):
             yield ("list", *path), message
     if collection.deletes.endpoint is not None:
         for path, message in _unsent(collection.deletes.endpoint):
@@ -76,6 +76,16 @@ def _unsent(method: Listing) -> Iterator[tuple[Steps, str]]:
         for name in ("$.tie.value", "$.tie.after"):
             if not used & {name, "$.tie", "$"}:
                 yield ("pagination", "tie_break"), f"tie_break doesn't use {name}"
+
+
+def _childless(method: ListMethod) -> Iterator[tuple[Steps, str]]:
+    """A list below a parent that doesn't ask for that parent's children."""
+    if method.parent is None or method.function is not None or method.not_supported:
+        return
+    read = _read(method.query, method.body, method.headers, method.variables)
+    read |= _read(method.path_parameters)
+    if not any(name == "$" or name.startswith(("$.parent", "$.ancestors")) for name in read):
+        yield ("parent",), "the request doesn't use $.parent: it would be the same for each parent"
 
 
 def _read(*formulas: object) -> set[str]:

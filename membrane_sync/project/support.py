@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from membrane_sync.elements import Element
 from membrane_sync.elements.connection import Connection
 from membrane_sync.elements.connector import Connector
-from membrane_sync.elements.data_collection import DataCollection, ListMethod
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
@@ -26,8 +26,6 @@ def unsupported(element: Element) -> Iterator[tuple[Steps, str]]:
     """Where and what: everything in the element that a sync relies on and can't have yet."""
     if isinstance(element, Connector):
         yield from _connector(element)
-    elif isinstance(element, DataCollection):
-        yield from _collection(element)
     elif isinstance(element, Sync) and element.direction != "import":
         yield ("direction",), f"direction {element.direction!r} is not supported yet; use import"
 
@@ -66,14 +64,3 @@ def _connector(connector: Connector) -> Iterator[tuple[Steps, str]]:
         yield ("authentication", "type"), f"{kind!r} is not supported yet; use one of {runnable}"
     if connector.authentication.options:
         yield ("authentication", "options"), "a choice of authentications is not supported yet"
-
-
-def _collection(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
-    if collection.list_:
-        for path, message in _list(collection.list_):
-            yield ("list", *path), message
-
-
-def _list(method: ListMethod) -> Iterator[tuple[Steps, str]]:
-    if method.parent:
-        yield ("parent",), "lists below a parent are not supported yet"

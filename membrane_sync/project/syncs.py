@@ -19,6 +19,7 @@ from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import NotFound, Problem
 from membrane_sync.formulas.locators import steps_of
 from membrane_sync.project import schemas
+from membrane_sync.project.families import collections_above, family_problems
 from membrane_sync.project.frozen import FROZEN
 from membrane_sync.project.loader import CONNECTION
 from membrane_sync.project.located import Block, Steps, is_formula, mark_at, problem_at
@@ -225,6 +226,8 @@ def _misfits(view: View, sync: ResolvedSync) -> Iterator[Problem]:
             f"{sync.collection.key!r}, which declares no field"
         )
         yield _at(view, "data_source", sync.source.key, ("contract",), message)
+    for path, message in family_problems(sync.collection, sync.names.collection):
+        yield _at(view, "data_collection", sync.collection.key, path, message)
     yield from _unsupported(view, sync)
 
 
@@ -265,6 +268,9 @@ def _shared_rows(view: View, sync: ResolvedSync, schema: DataSchema) -> Iterator
 
 def _unsupported(view: View, sync: ResolvedSync) -> Iterator[Problem]:
     """What the sync relies on and this version doesn't do."""
+    for above in collections_above(sync.collection, sync.names.collection):
+        for path, message in unsupported(above):
+            yield _at(view, "data_collection", above.key, path, message)
     parts: dict[str, Element | None] = {
         "connector": sync.connector,
         "data_collection": sync.collection,

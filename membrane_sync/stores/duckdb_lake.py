@@ -7,7 +7,7 @@ cheaper than `ON CONFLICT`, and the file's lock makes it safe.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +23,13 @@ from membrane_sync.records import (
     Batch,
     Change,
     DeadLetter,
+    Level,
     Link,
     LinkKey,
     MappedCounts,
     MappedRecord,
     Offset,
+    Parent,
     RawRecord,
     StoreCounts,
 )
@@ -38,6 +40,12 @@ from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
 from membrane_sync.stores.lake_state import LakeState
 from membrane_sync.stores.page_log import FilePageLog
+from membrane_sync.stores.partitions import (
+    forget_parents,
+    found_parents,
+    orphans,
+    write_partitions,
+)
 from membrane_sync.stores.retention import Retention, drop_old
 from membrane_sync.stores.stream_rules import StreamRules
 from membrane_sync.stores.stream_tables import StreamTables
@@ -99,7 +107,8 @@ class DuckDbLake:
         return self._state().cursors.get(stream)
 
     def store(self, batch: Batch) -> StoreCounts:
-        if not batch.records and batch.cursor is None and not batch.dead_letters:
+        new = (batch.records, batch.dead_letters, batch.partitions)
+        if not any(new) and batch.cursor is None:
             # Pages without anything new aren't worth a commit: they'd be read again as quickly.
             return StoreCounts()
         rules = self._rules.get(batch.stream, _DEFAULT_RULES)
@@ -127,6 +136,7 @@ class DuckDbLake:
                 note_discarded(self._file, batch.stream, discards)
             staged = "SELECT external_id FROM staged"
             self._replace_dead_letters("pull", batch.stream, staged, letters)
+            write_partitions(self._file, batch)
             self._write_cursor(batch)
             self._write_pages(batch)
         failed = len({letter.external_id for letter in letters})
@@ -176,6 +186,47 @@ class DuckDbLake:
     def note_scan(self, stream: str) -> None:
         with self._file.writing(f"note the scan of {stream}"), self._file.transaction():
             self._write_scanned(stream)
+
+    def parents(
+        self, stream: str, above: Sequence[Level], *, since: int | None = None, reading: str = ""
+    ) -> Collection[Parent]:
+        with self._file.reading(f"read the parents of {stream}") as there:
+            if not there or not all(self._records(level.stream).exists() for level in above):
+                return []
+            return found_parents(self._file, stream, above, since, reading)
+
+    def latest_change(self, stream: str, after: int = 0) -> int:
+        with self._file.reading("read the newest change") as there:
+            if not there:
+                return after
+            return self._file.number(
+                "SELECT coalesce(max(seq), ?) FROM lake.changes WHERE stream = ? AND seq > ?",
+                [after, stream, after],
+            )
+
+    def orphan(
+        self, stream: str, above: str, *, since: int | None, delete: bool, run_id: str
+    ) -> StoreCounts:
+        table = self._records(stream)
+        with self._file.reading(f"look for orphans of {stream}") as there:
+            if not there or not (table.exists() and self._records(above).exists()):
+                return StoreCounts()
+            children, known = orphans(self._file, stream, above, since)
+        gone = children if delete else 0
+        if gone or known:
+            with self._file.writing(f"delete orphans of {stream}"), self._file.transaction():
+                if gone:
+                    tables = self._tables(stream, run_id)
+                    tables.keep_history()
+                    tables.history.close("SELECT external_id FROM gone")
+                    self._delete(stream, tables, "SELECT external_id FROM gone")
+                    self._append_changes(stream, run_id, "SELECT external_id, 'deleted' FROM gone")
+                forget_parents(self._file, stream, children=delete)
+        return StoreCounts(deleted=gone)
+
+    def move(self, offset: Offset) -> None:
+        with self._file.writing(f"move {offset.consumer}"), self._file.transaction():
+            self._write_offset(offset)
 
     def scanned_at(self, stream: str) -> datetime | None:
         return self._state().scanned_at(stream)

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.formulas.locators import reader
-from membrane_sync.ports import Api
-from membrane_sync.records import Batch, DeadLetter, RawRecord
+from membrane_sync.records import Answer, Batch, Call, DeadLetter, RawRecord
 from membrane_sync.sync.checkpoint import Checkpoints
 from membrane_sync.sync.collection import Bounds, Listing, Step
 from membrane_sync.sync.conditional import Condition
@@ -59,8 +58,9 @@ class Pulled:
     """One page: how many records the app sent, and the batch to store.
 
     Not `named` if one of them has no id, or the answer was skipped: then nobody can say which
-    records didn't come. `stored` if the lake has it already, from before a reading was cut off.
-    `total` is how many records the app says the list has, 0 if it doesn't.
+    records didn't come. `stored` if the lake has it already, from before a reading was cut off;
+    `skipped` if an error rule passed over the answer. `total` is how many records the app says the
+    list has, 0 if it doesn't.
     """
 
     received: int
@@ -68,10 +68,19 @@ class Pulled:
     named: bool = True
     stored: bool = False
     total: int = 0
+    skipped: bool = False
+
+
+class Sender(Protocol):
+    """What answers calls, as `ports.Api` does."""
+
+    def send(self, call: Call) -> Answer:
+        """The app's good answer."""
+        ...
 
 
 def pull(
-    reading: Reading, api: Api, trail: Trail | None = None, condition: Condition | None = None
+    reading: Reading, api: Sender, trail: Trail | None = None, condition: Condition | None = None
 ) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
@@ -132,6 +141,7 @@ def pull(
             named,
             stored,
             total_records(source.method.pagination, page.scope),
+            answer.skipped,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
+from membrane_sync.project.families import drill_down
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
@@ -21,9 +22,11 @@ from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collecti
 from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.custom_fields import learn_fields
+from membrane_sync.sync.family import Household, read_below, scope_of
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
+from membrane_sync.sync.visits import Visits
 
 DELETED = "/deleted"
 """The part of a stream that is the app's list of deleted records, with a cursor of its own."""
@@ -67,7 +70,7 @@ class Read:
     """A reading that came to its end; `whole` if all that came has an id."""
 
     reading: Reading
-    trail: Trail
+    trail: Trail | Visits
     whole: bool
     condition: Condition | None = None
 
@@ -76,7 +79,7 @@ def read(task: Task) -> Read:
     """Read deletions, if the app lists them, and then the list; `finish` must follow."""
     if task.bounds is not None:
         task.bounds.check(task.sync.collection)
-    scope = _scope(task.sync, task.parties.connection)
+    scope = scope_of(task.sync, task.parties.connection)
     anew = task.mode == "full"
     learn_fields(task.sync, task.parties.api, task.lake, scope, task.report, anew=anew)
     if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
@@ -88,6 +91,9 @@ def read(task: Task) -> Read:
 def finish(task: Task, done: Read) -> None:
     """Delete what a whole scan didn't see; after a reading of an earlier sync, read what's new."""
     _finish(task, done)
+    drill = drill_down(task.sync.collection)
+    if drill is not None and not drill.changed_parents_only:
+        return  # it would be a request for each parent: the next sync makes them
     if done.trail.resumed and not _has_no_cursor(task.sync.collection) and task.bounds is None:
         _finish(task, _read(task, _reading(task, task.sync.collection, mode="incremental")))
 
@@ -103,7 +109,7 @@ def _reading(
         collection=collection,
         stream=task.sync.stream,
         part=part,
-        scope=_scope(task.sync, task.parties.connection),
+        scope=scope_of(task.sync, task.parties.connection),
         cursor=stored,
         full=full,
         run_id=task.run_id or uuid.uuid4().hex,
@@ -115,10 +121,44 @@ def _reading(
 
 
 def _read(task: Task, reading: Reading) -> Read:
-    reading, trail = _begun(task, reading)
-    condition = _condition(task, reading)
     api = task.parties.api
     before, skipped = api.requests, api.skipped
+    try:
+        if drill_down(reading.collection) is not None:
+            return _read_below(task, reading)
+        return _read_list(task, reading)
+    finally:
+        task.report.requests += api.requests - before
+        task.report.skipped += api.skipped - skipped
+
+
+def _read_below(task: Task, reading: Reading) -> Read:
+    """Read the lists below each parent, after the parents themselves, which aren't counted."""
+
+    def bring(above: ResolvedSync) -> None:
+        counted = Report(above.sync.key, above.integration.key, task.parties.connection.key)
+        parents = replace(
+            task,
+            sync=above,
+            report=counted,
+            progress=lambda verb, _: task.progress(verb, task.report),
+            bounds=None,
+        )
+        try:
+            finish(parents, read(parents))
+        finally:
+            task.report.pages += counted.pages
+            task.report.failed += counted.failed
+
+    house = Household(
+        task.parties.connection, task.parties.api, task.lake, task.report, task.progress, bring
+    )
+    return Read(*read_below(task.sync, reading, house))
+
+
+def _read_list(task: Task, reading: Reading) -> Read:
+    reading, trail = _begun(task, reading)
+    condition = _condition(task, reading)
     try:
         whole = _stored(task, reading, trail, condition)
     except TokenExpired:
@@ -133,9 +173,6 @@ def _read(task: Task, reading: Reading) -> Read:
         if trail.resumed:
             trail.end()
         raise
-    finally:
-        task.report.requests += api.requests - before
-        task.report.skipped += api.skipped - skipped
     return Read(reading, trail, whole, condition)
 
 
@@ -212,7 +249,10 @@ def _stored_cursor(collection: DataCollection, stream: str, lake: Lake) -> Any:
 
 
 def _has_no_cursor(collection: DataCollection) -> bool:
-    return collection.list_ is not None and collection.list_.cursor is None
+    """Whether nothing tells what has changed, so that all of it is read each time."""
+    method, drill = collection.list_, drill_down(collection)
+    by_parent = drill is not None and drill.changed_parents_only
+    return method is not None and method.cursor is None and not by_parent
 
 
 def _is_full(task: Task, mode: Mode) -> bool:
@@ -229,13 +269,3 @@ def _is_scan_due(sync: ResolvedSync, lake: Lake) -> bool:
     interval = timedelta(seconds=sync.source.full_sync_interval_seconds)
     # A time to come was noted by a clock that was wrong, and says nothing.
     return last is None or not timedelta(0) <= datetime.now(UTC) - last < interval
-
-
-def _scope(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:
-    extends = sync.collection.extends
-    parameters = {
-        **sync.integration.parameters,
-        **(extends.parameters if extends else {}),
-        **sync.source.collection_parameters,
-    }
-    return {"input": dict(connection.input), "parameters": parameters}

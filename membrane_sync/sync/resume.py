@@ -96,7 +96,7 @@ class Trail:
         if not self._replaying:
             return None
         kept = next(self._kept, None)
-        if kept is not None and kept[0] == _name(call):
+        if kept is not None and kept[0] == call_name(call):
             return kept[1]
         self._replaying = False
         self._log.shorten(len(self._sizes))
@@ -119,7 +119,7 @@ class Trail:
         if not self._begun:
             self._log.begin(self._beginning.written())
             self._begun = True
-        self._log.keep(_name(call), answer)
+        self._log.keep(call_name(call), answer)
         self._rebase()
 
     def end(self) -> None:
@@ -148,5 +148,6 @@ class Trail:
         self._bases = [found for found in self._bases if found[0] > page]
 
 
-def _name(call: Call) -> str:
+def call_name(call: Call) -> str:
+    """By which a call is known again, without its values."""
     return fingerprint(call.method, call.url, call.query, call.headers, call.body)

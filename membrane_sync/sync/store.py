@@ -43,7 +43,7 @@ def store(
         batch = _joined(fresh)
         counts = lake.store(batch)
         committed(batch.pages)
-        _add(report, counts)
+        add_counts(report, counts)
         report.pulled += sum(page.received for page in fresh)
         if batch.cursor is not None:
             report.cursor_to = str(value_of(batch.cursor))
@@ -55,7 +55,7 @@ def finish_scan(
     lake: Lake, stream: str, scan: str, max_share: float, run_id: str, report: Report
 ) -> None:
     """After a complete full scan, delete the records that are gone over there."""
-    _add(report, lake.finish_scan(stream, scan, max_share, run_id))
+    add_counts(report, lake.finish_scan(stream, scan, max_share, run_id))
 
 
 def new_scan() -> str:
@@ -63,7 +63,8 @@ def new_scan() -> str:
     return f"scan-{uuid.uuid4().hex[:12]}"
 
 
-def _add(report: Report, counts: StoreCounts) -> None:
+def add_counts(report: Report, counts: StoreCounts) -> None:
+    """Add what changed in the lake to a report."""
     report.created += counts.created
     report.updated += counts.updated
     report.deleted += counts.deleted
@@ -105,6 +106,8 @@ def _joined(pages: list[Pulled]) -> Batch:
     A record that can't be taken is one dead letter for each field, on however many pages it came.
     """
     records = [raw for page in pages for raw in page.batch.records]
+    parents = [parent for page in pages for parent in page.batch.parents]
+    partitions = [found for page in pages for found in page.batch.partitions]
     letters = [letter for page in pages for letter in page.batch.dead_letters]
     dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
     cursors = [page.batch.cursor for page in pages if page.batch.cursor is not None]
@@ -115,4 +118,6 @@ def _joined(pages: list[Pulled]) -> Batch:
         records=records,
         dead_letters=dead,
         cursor=cursors[-1] if cursors else None,
+        parents=parents,
+        partitions=list({found.parent: found for found in partitions}.values()),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,14 +26,17 @@ from membrane_sync.records import (
     ChangeKind,
     DeadLetter,
     Delivery,
+    Level,
     Link,
     LinkKey,
     MappedCounts,
     MappedRecord,
     Offset,
+    Parent,
     RawRecord,
     StoreCounts,
 )
+from membrane_sync.testing.memory_below import Below
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class MemoryLake:
         self._logs: dict[str, MemoryPageLog] = {}
         self._notes: dict[tuple[str, str], Any] = {}
         self.schemas: dict[str, Mapping[str, Any]] = {}
+        self._below = Below()
         self._seq = 0
 
     def records(self, stream: str) -> dict[str, str]:
@@ -116,6 +120,7 @@ class MemoryLake:
         if batch.cursor is not None:
             self._cursors[batch.stream + batch.part] = batch.cursor
             self.writes += 1
+        self.writes += self._below.keep(batch)
         if batch.reading:
             self._pages[batch.stream + batch.part] = (batch.reading, batch.pages)
         counted = list(kinds.values())
@@ -166,6 +171,40 @@ class MemoryLake:
 
     def note_scan(self, stream: str) -> None:
         self._scanned_at[stream] = datetime.now(UTC)
+
+    def parents(
+        self, stream: str, above: Sequence[Level], *, since: int | None = None, reading: str = ""
+    ) -> Collection[Parent]:
+        records = {level.stream: self.records(level.stream) for level in above}
+        changed = None if since is None else self._changed(above[0].stream, since)
+        return self._below.parents(stream, above, records, changed, reading)
+
+    def latest_change(self, stream: str, after: int = 0) -> int:
+        return max([after, *self._changed(stream, after).values()])
+
+    def orphan(
+        self,
+        stream: str,
+        above: str,
+        *,
+        since: int | None,
+        delete: bool,
+        run_id: str,  # noqa: ARG002 – nothing here tells runs apart
+    ) -> StoreCounts:
+        gone = None if since is None else set(self._changed(above, since))
+        alive = self.records(above)
+        orphans = self._below.orphans(stream, gone, alive) & set(self.records(stream))
+        for external_id in orphans if delete else ():
+            record = self._records[stream][external_id]._replace(deleted=True)
+            self._keep(stream, record)
+        self._below.forget(stream, alive)
+        return StoreCounts(deleted=len(orphans) if delete else 0)
+
+    def move(self, offset: Offset) -> None:
+        self._move(offset)
+
+    def _changed(self, stream: str, after: int) -> dict[str, int]:
+        return {e.external_id: e.seq for e in self._feed.get(stream, []) if e.seq > after}
 
     def scanned_at(self, stream: str) -> datetime | None:
         return self._scanned_at.get(stream)

@@ -1,0 +1,350 @@
+"""Lists below parents: the collections above a collection, and how all their lists are read.
+
+The parents are read first, into a stream of their own; then the list below each of them that has
+to be read, each from its own cursor. Formulas of the request see the parent's record as `$.parent`,
+and that of each level as `$.ancestors.<collection>`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from membrane_sync.elements.data_collection import DrillDown, ListMethod
+from membrane_sync.elements.data_source import DataSource
+from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.formulas import variables
+from membrane_sync.formulas.locators import steps_of
+from membrane_sync.ports import Api, ConnectionRecord, Lake
+from membrane_sync.project.families import drill_down
+from membrane_sync.project.project import ResolvedSync
+from membrane_sync.records import Batch, Level, Offset, Parent, Partition, Report
+from membrane_sync.sync.ahead import ahead
+from membrane_sync.sync.collection import TokenExpired
+from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.pull import Pulled, Reading, pull
+from membrane_sync.sync.rendering import evaluated
+from membrane_sync.sync.resume import Beginning, fingerprint, unfinished
+from membrane_sync.sync.store import Progress, add_counts, new_scan, store
+from membrane_sync.sync.visits import Visit, Visits
+
+MARKS = 1_000
+"""So many lists without anything new are noted in one commit; fewer aren't worth one."""
+
+
+def scope_of(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:
+    """What formulas of requests see, whatever they ask for."""
+    extends = sync.collection.extends
+    parameters = {
+        **sync.integration.parameters,
+        **(extends.parameters if extends else {}),
+        **sync.source.collection_parameters,
+    }
+    return {"input": dict(connection.input), "parameters": parameters}
+
+
+def parents_sync(sync: ResolvedSync, connection: ConnectionRecord) -> ResolvedSync | None:
+    """How the collection above is pulled; None if there's none.
+
+    Its stream is the one that a data source with the same parameters has, so that whoever else
+    syncs the parents shares it.
+    """
+    drill = drill_down(sync.collection)
+    if drill is None:
+        return None
+    collection = sync.names.collection(drill.collection)
+    if collection is None:
+        raise Fatal(
+            f"collection {sync.collection.key!r} is below {drill.collection!r}, which there isn't",
+            hint="name one of the connector's collections in list.parent.collection",
+        )
+    source = DataSource(
+        key=collection.key,
+        collection_key=collection.key,
+        collection_parameters=evaluated(drill.parameters, scope_of(sync, connection)),
+        pull_updates_interval_seconds=sync.source.pull_updates_interval_seconds,
+        full_sync_interval_seconds=sync.source.full_sync_interval_seconds,
+    )
+    return replace(sync, collection=collection, source=source)
+
+
+def lineage(sync: ResolvedSync, connection: ConnectionRecord) -> list[ResolvedSync]:
+    """How each collection above is pulled, the nearest first; raises Fatal for a circle."""
+    found: list[ResolvedSync] = []
+    seen = {sync.collection.key}
+    above = parents_sync(sync, connection)
+    while above is not None:
+        if above.collection.key in seen:
+            raise Fatal(
+                f"collection {above.collection.key!r} is below itself",
+                hint="a list.parent must lead to a collection that has none",
+            )
+        seen.add(above.collection.key)
+        found.append(above)
+        above = parents_sync(above, connection)
+    return found
+
+
+def schemas_of(
+    syncs: Sequence[ResolvedSync], connection: ConnectionRecord
+) -> dict[str, Mapping[str, Any]]:
+    """The field schemas of all streams that these syncs read, parents included."""
+    found: dict[str, Mapping[str, Any]] = {s.stream: s.collection.fields_schema for s in syncs}
+    for sync in syncs:
+        try:
+            above = lineage(sync, connection)
+        except Fatal:
+            continue  # that sync alone fails by it
+        for up in above:
+            found.setdefault(up.stream, up.collection.fields_schema)
+    return found
+
+
+@dataclass
+class Family:
+    """The reading of all lists below the parents of one collection."""
+
+    sync: ResolvedSync
+    above: list[ResolvedSync]
+    reading: Reading
+    lake: Lake
+    visits: Visits
+    since: int
+    """The place in the feed up to which the parents were read; 0 before the first reading."""
+    left: dict[str, Partition] = field(default_factory=dict)
+    """How far lists were read, which no page has taken to the lake yet."""
+    due: bool = False
+    """Whether that must be written, even if nothing else is."""
+
+    @property
+    def drill(self) -> DrillDown:
+        """How the lists are below their parents."""
+        drill = drill_down(self.sync.collection)
+        assert drill is not None
+        return drill
+
+    def parents(self) -> Collection[Parent]:
+        """Those whose lists are to be read."""
+        levels = [Level(up.stream, self._fields(i)) for i, up in enumerate(self.above)]
+        everyone = not self.drill.changed_parents_only or self.reading.full or self.reading.bounds
+        return self.lake.parents(
+            self.sync.stream,
+            levels,
+            since=None if everyone else self.since,
+            reading=self.visits.beginning.name,
+        )
+
+    def pages(self, parents: Collection[Parent]) -> Iterator[Pulled]:
+        """The pages of all lists, each as a batch to store."""
+        for visit in self.visits.lists(parents):
+            yield from self._pages_below(visit)
+
+    def _pages_below(self, visit: Visit) -> Iterator[Pulled]:
+        cursor = self.sync.collection.list_.cursor if self.sync.collection.list_ else None
+        reading = replace(
+            self.reading,
+            scope={**self.reading.scope, **self._seen(visit.parent)},
+            cursor=None if cursor is None else stored_value(cursor, visit.cursor),
+        )
+        known = visit.parent.partition
+        fresh = known is None or not known.done or visit.parent.seq > known.seq
+        state, whole = visit.cursor, True
+        for page in pull(reading, visit):
+            whole = whole and not page.skipped
+            moved = page.batch.cursor is not None and cursor is not None
+            if moved and cursor is not None:
+                state = marked(cursor, page.batch.cursor)
+            if not visit.is_stored and (moved or (fresh and page.batch.records)):
+                self._mark(visit, state, done=False, due=True)
+                fresh = True
+            yield self._page(visit, page)
+        self._mark(visit, state, done=whole, due=fresh or not whole)
+
+    def _mark(self, visit: Visit, cursor: Any, *, done: bool, due: bool) -> None:
+        """Note how far the list was read, for the next page that is stored."""
+        if self.reading.bounds is not None:
+            return
+        parent, name = visit.parent, self.visits.beginning.name
+        seq = parent.seq if done else 0
+        self.left[visit.name] = Partition(
+            parent.id, cursor, visit.cursor, name, visit.pages, done, seq
+        )
+        self.due = self.due or due
+
+    def _page(self, visit: Visit, page: Pulled) -> Pulled:
+        marks: list[Partition] = []
+        if not visit.is_stored and (self.due or len(self.left) >= MARKS):
+            marks = list(self.left.values())
+            for name in self.left:
+                self.visits.marked(name)
+            self.left, self.due = {}, False
+        batch = self._owned(page.batch, visit.parent.id)
+        batch = replace(batch, cursor=None, partitions=marks, pages=self.visits.page)
+        return replace(page, batch=batch, stored=visit.is_stored)
+
+    def _owned(self, batch: Batch, parent: str) -> Batch:
+        """The batch with its records' parent, which is a part of their ids if it must be."""
+        if not self.drill.unique_ids:
+            batch = replace(
+                batch,
+                records=[
+                    raw._replace(external_id=below(parent, raw.external_id))
+                    for raw in batch.records
+                ],
+                dead_letters=[
+                    replace(letter, external_id=below(parent, letter.external_id))
+                    for letter in batch.dead_letters
+                ],
+            )
+        return replace(batch, parents=[parent] * len(batch.records))
+
+    def _seen(self, parent: Parent) -> Mapping[str, Any]:
+        records = [json.loads(text) for text in parent.records]
+        keys = [up.collection.key for up in self.above]
+        return {"parent": records[0], "ancestors": dict(zip(keys, records, strict=True))}
+
+    def _fields(self, level: int) -> list[str] | None:
+        """Which fields of a level's records the request reads; None for all that they have."""
+        assert self.sync.collection.list_ is not None
+        return needed_fields(
+            self.sync.collection.list_, self.above[level].collection.key, nearest=level == 0
+        )
+
+
+def below(parent: str, external_id: str) -> str:
+    """The id of a child whose own is only unique below its parent.
+
+    >>> below("7", "a/b")
+    '7/a%2Fb'
+    """
+    return f"{parent}/{external_id.replace('%', '%25').replace('/', '%2F')}"
+
+
+def needed_fields(method: ListMethod, key: str, *, nearest: bool) -> list[str] | None:
+    """The fields of the parents of this collection that a request reads; None for whole records."""
+    if method.function is not None:
+        return None
+    found: set[str] = set()
+    for locator in variables(method.model_dump()):
+        steps = steps_of(locator)
+        if steps is None or not steps:
+            return None
+        if steps[0] == "parent" and nearest:
+            rest = steps[1:]
+        elif steps[0] == "ancestors" and (len(steps) == 1 or steps[1] == key):
+            rest = steps[2:]
+        else:
+            continue
+        if not rest or not isinstance(rest[0], str):
+            return None
+        found.add(rest[0])
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class Household:
+    """What a reading of lists below parents needs: app, lake, and one who brings the parents."""
+
+    connection: ConnectionRecord
+    api: Api
+    lake: Lake
+    report: Report
+    progress: Progress
+    bring: Callable[[ResolvedSync], None]
+
+
+def read_below(
+    sync: ResolvedSync, reading: Reading, house: Household
+) -> tuple[Reading, Visits, bool]:
+    """Read the lists below all parents that need it, once the parents are in the lake.
+
+    Gives the reading, its log, and whether all that came has an id and no answer was skipped. The
+    children of parents that are gone are deleted, unless it's declared that they stay.
+    """
+    above = lineage(sync, house.connection)
+    begun = unfinished(house.lake.page_log(sync.stream), _kind(sync, reading))
+    if begun is None:
+        house.bring(above[0])
+    family = _family(sync, above, reading, begun, house)
+    try:
+        whole = _read(family, house)
+    except TokenExpired:
+        # What was deleted since is only told by all that's there.
+        family.visits.end()
+        scan = new_scan() if sync.collection.deletes.full_scan else ""
+        reading = replace(reading, full=True, scan=scan)
+        family = _family(sync, above, reading, None, house)
+        whole = _read(family, house)
+    except UnexpectedAnswer:
+        # What was kept may be what the app doesn't understand any more, as a token that expired.
+        if family.visits.resumed:
+            family.visits.end()
+        raise
+    return family.reading, family.visits, whole
+
+
+def _family(
+    sync: ResolvedSync,
+    above: list[ResolvedSync],
+    reading: Reading,
+    begun: Beginning | None,
+    house: Household,
+) -> Family:
+    """The reading, begun or gone on with; its beginning holds its place in the parents' feed."""
+    lake = house.lake
+    since = _since(lake, sync, above[0])
+    resumed = begun is not None
+    if begun is None:
+        upto = lake.latest_change(above[0].stream, since)
+        of, now = _kind(sync, reading), datetime.now(UTC)
+        begun = Beginning(new_scan(), of, now, cursor=upto, scan=reading.scan)
+    reading = replace(
+        reading,
+        scan=begun.scan,
+        started_at=begun.started_at,
+        cursor=None,
+    )
+    visits = Visits(lake.page_log(sync.stream), begun, house.api, resumed=resumed)
+    return Family(sync, above, reading, lake, visits, since)
+
+
+def _read(family: Family, house: Household) -> bool:
+    sync, above, lake, visits = family.sync, family.above[0], family.lake, family.visits
+    drill, reading, since = family.drill, family.reading, family.since
+    orphans = lake.orphan(
+        sync.stream,
+        above.stream,
+        since=None if reading.full or not since else since,
+        delete=drill.on_parent_delete == "delete",
+        run_id=reading.run_id,
+    )
+    add_counts(house.report, orphans)
+    pages = ahead(family.pages(family.parents()))
+    whole = store(pages, lake, house.report, house.progress, visits.commit)
+    if family.due:
+        marks = list(family.left.values())
+        lake.store(Batch(sync.stream, (), run_id=reading.run_id, partitions=marks))
+    upto = int(visits.beginning.cursor)
+    if reading.bounds is None and upto != since:
+        lake.move(Offset(consumer_of(sync), upto, above.stream))
+    return whole
+
+
+def _since(lake: Lake, sync: ResolvedSync, above: ResolvedSync) -> int:
+    """The place in the feed up to which the parents were read; 0 before the first reading."""
+    offset = lake.offset(consumer_of(sync))
+    return offset.seq if offset.version == above.stream else 0
+
+
+def consumer_of(sync: ResolvedSync) -> str:
+    """The name under which the lake has how far the parents' feed was read for this stream."""
+    return f"below:{sync.stream}"
+
+
+def _kind(sync: ResolvedSync, reading: Reading) -> str:
+    """By which another reading is known to be the same."""
+    parts = (sync.collection_version, reading.scope, reading.full, bool(reading.scan))
+    return fingerprint("below", *parts, reading.bounds)
