@@ -61,12 +61,15 @@ def parents_sync(sync: ResolvedSync, connection: ConnectionRecord) -> ResolvedSy
             f"collection {sync.collection.key!r} is below {drill.collection!r}, which there isn't",
             hint="name one of the connector's collections in list.parent.collection",
         )
+    declared = sync.source.model_fields_set & {
+        "pull_updates_interval_seconds",
+        "full_sync_interval_seconds",
+    }
     source = DataSource(
         key=collection.key,
         collection_key=collection.key,
         collection_parameters=evaluated(drill.parameters, scope_of(sync, connection)),
-        pull_updates_interval_seconds=sync.source.pull_updates_interval_seconds,
-        full_sync_interval_seconds=sync.source.full_sync_interval_seconds,
+        **{name: getattr(sync.source, name) for name in declared},
     )
     return replace(sync, collection=collection, source=source)
 
