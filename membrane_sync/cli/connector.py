@@ -172,7 +172,7 @@ def _target(loaded: Project, app: str, record: ConnectionRecord, url: str) -> Ta
     if url:
         connector = connector.model_copy(update={"base_url": url})
     open_api = live_api(connector, parameters)
-    return Target(connector, collections, record, open_api, parameters)
+    return Target(connector, collections, record, open_api, parameters, every=collections)
 
 
 def _replayed(loaded: Project, app: str, file: Path) -> Target:

@@ -13,7 +13,7 @@ from membrane_sync.errors import MembraneError, NotAuthorized
 from membrane_sync.kit.cursors import check_cursor
 from membrane_sync.kit.findings import Finding, Findings
 from membrane_sync.kit.lists import check_list
-from membrane_sync.kit.reading import Probe
+from membrane_sync.kit.reading import Probe, below_a_parent
 from membrane_sync.kit.single import Single, check_reading, check_writing
 from membrane_sync.ports import Api, ConnectionRecord
 from membrane_sync.project.support import unsupported
@@ -39,6 +39,8 @@ class Target:
     write: bool = False
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Fields of a new record, by collection; else one is made like those that are there."""
+    every: Sequence[DataCollection] = ()
+    """All collections of the connector, as lists may be below others than those to check."""
     mark: str = field(default_factory=lambda: secrets.token_hex(3))
     """In what is created, so that it's told apart."""
 
@@ -124,6 +126,10 @@ def _collection(
     if waiting:
         findings.unproven("list", waiting[0])
         return
+    below = _below(target, collection, api, scope, findings)
+    if below is None:
+        return
+    scope = below
     reading = check_list(collection, api, scope, target.pages, findings)
     records = reading.records if reading else []
     if reading is not None and records:
@@ -137,6 +143,25 @@ def _collection(
         method = getattr(collection, name)
         if method is not None and not method.not_supported:
             findings.unproven(name, "nothing was written", "--write, on an account for tests")
+
+
+def _below(
+    target: Target,
+    collection: DataCollection,
+    api: Probe,
+    scope: Mapping[str, Any],
+    findings: Findings,
+) -> Mapping[str, Any] | None:
+    """The scope with a record above the list; None, and why, if there's none to be had."""
+    known = {found.key: found for found in (*target.every, *target.collections)}
+    try:
+        below = below_a_parent(collection, known.get, api, scope)
+    except MembraneError as error:
+        findings.failed("list", f"of its parents: {error.message}", error.hint)
+        return None
+    if below is None:
+        findings.unproven("list", "there's no parent to read it below", "add one over there")
+    return below
 
 
 def _limits(connector: Connector, api: Probe, findings: Findings) -> None:

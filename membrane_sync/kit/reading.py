@@ -11,10 +11,15 @@ from typing import Any
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.ports import Api
+from membrane_sync.project.families import Lookup, drill_down
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import Page, read_page
+from membrane_sync.sync.rendering import evaluated
 from membrane_sync.sync.source import Source
+
+PARENTS_TRIED = 5
+"""Of lists below a parent, one that isn't empty is looked for below so many."""
 
 _LIMIT_HEADER = re.compile(r"rate-?limit|retry-after|call-limit", re.IGNORECASE)
 
@@ -83,6 +88,37 @@ def read(collection: DataCollection, api: Probe, scope: Mapping[str, Any], most:
             step = None
     reading.ended = step is None
     return reading
+
+
+def below_a_parent(
+    collection: DataCollection, lookup: Lookup, api: Probe, scope: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """The scope with a record above the list, if it's below one: the first that has something.
+
+    Only the first few are tried. None if there's no record above.
+    """
+    drill = drill_down(collection)
+    if drill is None:
+        return scope
+    parent = lookup(drill.collection)
+    if parent is None:
+        return None
+    parameters = {**scope["parameters"], **evaluated(drill.parameters, scope)}
+    above = below_a_parent(parent, lookup, api, {**scope, "parameters": parameters})
+    if above is None:
+        return None
+    seen: Mapping[str, Any] | None = None
+    for record in _alive(parent, read(parent, api, above, 1).records)[:PARENTS_TRIED]:
+        ancestors = {**above.get("ancestors", {}), parent.key: record}
+        seen = {**scope, "parent": record, "ancestors": ancestors}
+        if read(collection, api, seen, 1).records:
+            break
+    return seen
+
+
+def _alive(collection: DataCollection, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    tombstone = collection.deletes.tombstone
+    return [r for r in records if tombstone is None or not value_at(tombstone, r)]
 
 
 def _by_pages(collection: DataCollection) -> DataCollection:

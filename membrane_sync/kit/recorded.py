@@ -97,6 +97,7 @@ def replaying(
         pages=about["pages"],
         write=about["write"],
         samples=about["samples"],
+        every=collections,
         mark=about["mark"],
     )
 

@@ -80,6 +80,15 @@ def test_the_packaged_connector_keeps_its_promises(project: Project, url: str) -
     assert {f.collection for f in found} == {"", *(spec.key for spec in STYLES)}
 
 
+def test_lists_below_a_parent_are_read_below_one_that_has_some(project: Project, url: str) -> None:
+    notes = collection_of(project, "notes")
+    above = {"every": [collection_of(project, "accounts")]}
+    found = check_connector(target(project, url, notes, **above))
+    assert verdicts([f for f in found if f.collection == "notes"])["list"] == "ok"
+    without = check_connector(target(project, url, notes))
+    assert verdicts([f for f in without if f.collection == "notes"]) == {"list": "not_provable"}
+
+
 def collection_of(project: Project, key: str) -> DataCollection:
     return project.get(DataCollection, key, integration=KEY)
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from membrane_sync.errors import AppUnavailable
 from membrane_sync.sync.run import new_report, pull_and_store
@@ -94,7 +100,7 @@ class Families(RuleBasedStateMachine):
         pull_and_store(self.sync, all_, new_report(self.sync, all_), mode=mode)
 
 
-TestFamilies = Families.TestCase
-TestFamilies.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+def test_a_quiet_sync_brings_the_truth_of_all_levels() -> None:
+    run_state_machine_as_test(
+        Families, settings=settings(max_examples=60, stateful_step_count=25, deadline=None)
+    )
