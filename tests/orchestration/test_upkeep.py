@@ -11,8 +11,9 @@ import pytest
 
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.orchestration.definitions import build_definitions
+from membrane_sync.orchestration.due import DAY, is_time_to_look
 from membrane_sync.orchestration.upkeep import HEALTH, prune_dagster, standings
-from membrane_sync.ports import ConnectionRecord, Override, RunRecord
+from membrane_sync.ports import ConnectionRecord, DueItem, Override, RunRecord, Timetable
 from tests.end_to_end.helpers import Tenant, Workspace, person
 from tests.orchestration.helpers import (
     due_rows,
@@ -127,6 +128,20 @@ def test_old_runs_are_pruned_but_for_a_partitions_newest(
     result = job.execute_in_process(instance=instance)
     assert result.success
     assert "deleted 0 runs" in log_of(instance, result.run_id), "by default they are kept 30 days"
+
+
+def test_each_item_looks_once_a_day() -> None:
+    table = Timetable("contacts", every_seconds=900)
+    looks = []
+    for moment in range(900, 30 * DAY, 900):
+        before = datetime.fromtimestamp(moment - 900, UTC)
+        item = DueItem("acme", table, attempts=1, finished_at=before)
+        looks.append(is_time_to_look(item, moment))
+    days = [sum(looks[first : first + 96]) for first in range(0, len(looks) - 95, 96)]
+    assert set(days) == {1}
+    assert is_time_to_look(DueItem("acme", table, attempts=1), 900.0), "it never looked"
+    failed_before = DueItem("acme", table, attempts=2, finished_at=datetime.fromtimestamp(0, UTC))
+    assert is_time_to_look(failed_before, 900.0)
 
 
 def test_instances_are_due_by_themselves(
