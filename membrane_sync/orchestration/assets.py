@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from membrane_sync.orchestration import translator
+from membrane_sync.orchestration.checks import Checked, check_specs
 from membrane_sync.orchestration.partitions import connections_of
 from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, Wanted, run_stage
@@ -58,6 +59,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=translator.collection_key(sync),
+        check_specs=check_specs(PULL.checks, translator.collection_key(sync)),
         description="\n\n".join(filter(None, about)),
         kinds={sync.connector.key, "duckdb"},
         code_version=translator.collection_version(sync),
@@ -70,7 +72,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
     )
     def records(
         context: dg.AssetExecutionContext, config: PullConfig, membrane: MembraneResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Checked:
         keys = [sharing.sync.key for sharing in syncs]
         return run_stage(PULL, context, membrane, keys, Wanted(**dict(config)))
 
@@ -80,6 +82,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
 def _mapped_asset(sync: ResolvedSync) -> dg.AssetsDefinition:
     @dg.asset(
         key=translator.mapped_key(sync),
+        check_specs=check_specs(MAP.checks, translator.mapped_key(sync)),
         deps=[translator.collection_key(sync)],
         description="The same records in the product's shape, by field mapping "
         f"**{sync.mapping.title}**.",
@@ -95,9 +98,7 @@ def _mapped_asset(sync: ResolvedSync) -> dg.AssetsDefinition:
         partitions_def=connections_of(sync.integration.key),
         group_name=translator.group_name(sync.integration.key),
     )
-    def mapped(
-        context: dg.AssetExecutionContext, membrane: MembraneResource
-    ) -> dg.MaterializeResult[None]:
+    def mapped(context: dg.AssetExecutionContext, membrane: MembraneResource) -> Checked:
         return run_stage(MAP, context, membrane, [sync.sync.key])
 
     return mapped
@@ -110,6 +111,7 @@ def _delivered_asset(project: Project, sync: ResolvedSync) -> dg.AssetsDefinitio
 
     @dg.asset(
         key=translator.delivered_key(sync),
+        check_specs=check_specs(DELIVER.checks, translator.delivered_key(sync)),
         deps=[translator.mapped_key(sync)],
         description="The same records in the product's own database, each linked to the external "
         "record it came from.",
@@ -123,9 +125,7 @@ def _delivered_asset(project: Project, sync: ResolvedSync) -> dg.AssetsDefinitio
         partitions_def=connections_of(sync.integration.key),
         group_name=translator.group_name(sync.integration.key),
     )
-    def delivered(
-        context: dg.AssetExecutionContext, membrane: MembraneResource
-    ) -> dg.MaterializeResult[None]:
+    def delivered(context: dg.AssetExecutionContext, membrane: MembraneResource) -> Checked:
         return run_stage(DELIVER, context, membrane, [sync.sync.key])
 
     return delivered

@@ -10,6 +10,7 @@ from membrane_sync.orchestration.batch_job import batch_job, due_sensor
 from membrane_sync.orchestration.jobs import sync_job
 from membrane_sync.orchestration.resources import MembraneResource, remember
 from membrane_sync.orchestration.sensors import connections_sensor
+from membrane_sync.orchestration.upkeep import upkeep
 from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
 
@@ -25,11 +26,14 @@ def build_definitions(root: Path) -> dg.Definitions:
         raise ProjectError(problems)
     syncs = [sync for integration in project.integrations for sync in project.syncs(integration)]
     remember(project)
+    always = upkeep()
     return dg.Definitions(
         assets=[
-            a for integration in project.integrations for a in sync_assets(project, integration)
+            *(a for integration in project.integrations for a in sync_assets(project, integration)),
+            *always["assets"],
         ],
-        jobs=[*(sync_job(sync) for sync in syncs), batch_job()],
+        jobs=[*(sync_job(sync) for sync in syncs), batch_job(), *always["jobs"]],
+        schedules=always["schedules"],
         sensors=[connections_sensor(project.integrations), due_sensor(project)],
         resources={"membrane": MembraneResource(root=str(root))},
         executor=dg.in_process_executor,

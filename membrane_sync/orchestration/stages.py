@@ -11,6 +11,13 @@ import dagster as dg
 
 from membrane_sync.errors import Fatal
 from membrane_sync.orchestration import translator
+from membrane_sync.orchestration.checks import (
+    DELIVER_CHECKS,
+    MAP_CHECKS,
+    PULL_CHECKS,
+    Check,
+    check_results,
+)
 from membrane_sync.orchestration.failures import failures, hidden_values
 from membrane_sync.orchestration.partitions import register
 from membrane_sync.orchestration.progress import Teller
@@ -72,6 +79,8 @@ class Stage:
     """Those that are zero if nothing of the asset changed."""
     rows: Callable[[ResolvedSync], str]
     """The query that counts the rows the asset has for the connection."""
+    key: Callable[[ResolvedSync], dg.AssetKey]
+    checks: Sequence[Check]
 
 
 def run_stage(
@@ -91,7 +100,9 @@ def run_stage(
         sync = _chosen(context, runtime, connection, syncs)
         with hidden_values():
             metadata = _run(stage, context, runtime, connection, sync, wanted)
-    return dg.MaterializeResult(metadata=metadata)
+            rows, checked = _looked_at(stage, runtime, connection, sync)
+    metadata = {"dagster/partition_row_count": rows, **metadata}
+    return dg.MaterializeResult(metadata=metadata, check_results=checked)
 
 
 def _chosen(
@@ -143,7 +154,7 @@ def _run(
             f"{connection.key}: map: dropped fields that the data schema doesn't take: {names}"
         )
         metadata["dropped_fields"] = report.dropped_fields
-    return {"dagster/partition_row_count": _rows(stage, runtime, connection, sync), **metadata}
+    return metadata
 
 
 def report_metadata(
@@ -165,12 +176,14 @@ def report_metadata(
     return metadata
 
 
-def _rows(
+def _looked_at(
     stage: Stage, runtime: "Runtime", connection: "ConnectionRecord", sync: ResolvedSync
-) -> int:
+) -> tuple[int, list[dg.AssetCheckResult]]:
+    """How many rows the connection has, and what the checks say of them."""
     lake = runtime.lake(connection)
     try:
-        return lake.count(stage.rows(sync))
+        checked = check_results(stage.checks, stage.key(sync), sync, connection.key, lake.count)
+        return lake.count(stage.rows(sync)), checked
     finally:
         lake.close()
 
@@ -218,6 +231,8 @@ _PULLED = ("requests", "not_modified", "pages", "pulled", *_STORED)
 _CHANGED = ("created", "updated", "deleted")
 _DELIVERED = ("delivered", "removed", "linked", "unlinked")
 
-PULL = Stage("pull", _pull, _PULLED, _CHANGED, _records)
-MAP = Stage("map", _map, ("mapped",), ("mapped",), _mapped)
-DELIVER = Stage("deliver", _deliver, _DELIVERED, _DELIVERED, _links)
+PULL = Stage("pull", _pull, _PULLED, _CHANGED, _records, translator.collection_key, PULL_CHECKS)
+MAP = Stage("map", _map, ("mapped",), ("mapped",), _mapped, translator.mapped_key, MAP_CHECKS)
+DELIVER = Stage(
+    "deliver", _deliver, _DELIVERED, _DELIVERED, _links, translator.delivered_key, DELIVER_CHECKS
+)

@@ -36,11 +36,13 @@ def run(
     sync: Sync | None = None,
     to: DataSchema | None = None,
     links: str = "people",
+    *,
+    look: bool = True,
 ) -> Report:
     report = Report()
     table = resolved(collection()).links.model_copy(update={"key": links})
     to = to or schema()
-    link_and_push(lake, destination, sync or declared_sync(), table, to, OWNER, report)
+    link_and_push(lake, destination, sync or declared_sync(), table, to, OWNER, report, look=look)
     return report
 
 
@@ -222,6 +224,18 @@ def test_a_table_that_was_dropped_or_emptied_is_filled_again() -> None:
     assert (report.delivered, report.linked, report.failed) == (2, 0, 0)
     assert [row for row in destination.rows("contacts") if row["tenant"] == "acme"] == before
     assert run(lake, destination).delivered == 0
+
+
+def test_who_does_not_look_finds_a_dropped_table_with_the_next_change() -> None:
+    lake, destination = MemoryLake(), Watched()
+    keep(lake, a={"email": "a"}, b={"email": "b"})
+    run(lake, destination)
+    destination.drop()
+    assert run(lake, destination, look=False).delivered == 0
+    keep(lake, c={"email": "c"})
+    assert run(lake, destination, look=False).delivered == 3
+    destination.drop()
+    assert run(lake, destination).delivered == 3
 
 
 def test_a_crash_while_a_table_is_filled_again_forgets_no_row(
