@@ -95,6 +95,8 @@ def pull(reading: Reading, api: Api, trail: Trail | None = None) -> Iterator[Pul
         step = _next(steps, page)
         if trail and step:
             trail.keep(call, answer, step.base)
+        elif trail:
+            trail.last()
         taken = taker.take(page)
         fresh = echo.fresh(taken.kept, again)
         again = step is not None and step.again
