@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -63,16 +63,24 @@ class PageLog(Protocol):
         """How the reading began; None if none was left unfinished."""
         ...
 
+    def kept_at(self) -> datetime | None:
+        """When something was last kept; None if nothing is."""
+        ...
+
     def answers(self) -> Iterator[tuple[str, Answer]]:
         """The kept answers in their order, each with the name of its call."""
         ...
 
-    def begin(self, header: Mapping[str, Any]) -> None:
-        """Begin anew: what was kept before is gone."""
+    def begin(self, header: Mapping[str, Any], answers: Iterable[tuple[str, Answer]] = ()) -> None:
+        """Begin anew, with these answers; what was kept before is gone. All of it, or nothing."""
         ...
 
     def keep(self, call: str, answer: Answer) -> None:
-        """Keep one more answer; once it returns, a killed process doesn't take it along."""
+        """Keep one more answer; once it returns, a killed process doesn't take it along.
+
+        Where there's no room for it, this answer and all later ones aren't kept, and the reading
+        goes on.
+        """
         ...
 
     def shorten(self, answers: int) -> None:
@@ -81,6 +89,10 @@ class PageLog(Protocol):
 
     def clear(self) -> None:
         """Forget all of it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; what is kept stays."""
         ...
 
 
@@ -98,8 +110,8 @@ class Lake(Protocol):
         """Write a page's records, their changes, its dead letters and its cursor."""
         ...
 
-    def pages(self, stream: str, reading: str) -> int:
-        """How many pages of this reading are committed."""
+    def pages(self, stream: str, reading: str) -> int | None:
+        """How many pages of this reading are committed; None if it was a scan that is finished."""
         ...
 
     def page_log(self, stream: str) -> PageLog:

@@ -142,7 +142,7 @@ class DuckDbLake:
         failed = len({letter.external_id for letter in letters})
         return replace(counts, failed=failed)
 
-    def pages(self, stream: str, reading: str) -> int:
+    def pages(self, stream: str, reading: str) -> int | None:
         with self._file.reading("read a reading's pages") as there:
             rows = self._rows(
                 "SELECT pages FROM lake.readings WHERE stream = ? AND reading = ?",
@@ -150,7 +150,7 @@ class DuckDbLake:
                 reading,
                 if_=there,
             )
-        return int(rows[0][0]) if rows else 0
+        return rows[0][0] if rows else 0
 
     def page_log(self, stream: str) -> FilePageLog:
         return FilePageLog(self.path.with_suffix(f".{quote(stream, safe='')}.pages"))
@@ -656,6 +656,7 @@ class DuckDbLake:
             )
 
     def _write_scanned(self, stream: str) -> None:
+        self._file.execute("UPDATE lake.readings SET pages = NULL WHERE stream = ?", [stream])
         self._file.execute("DELETE FROM lake.finished_scans WHERE stream = ?", [stream])
         self._file.execute("INSERT INTO lake.finished_scans VALUES (?, ?)", [stream, _now()])
 

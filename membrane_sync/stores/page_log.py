@@ -1,13 +1,16 @@
 """The answers of a reading that isn't finished, in a file beside the lake.
 
 A process that is killed leaves it behind, and the next one reads on where that one ended. Nothing
-waits for the disk: what a power failure takes is asked for again.
+waits for the disk: what a power failure takes is asked for again. Each line carries a checksum, and
+what doesn't agree with its own, and all after it, counts as not there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,14 +23,20 @@ class FilePageLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._full = False
 
     def begun(self) -> dict[str, Any] | None:
         try:
             with self._path.open("rb") as file:
-                header = json.loads(file.readline())
-        except (OSError, ValueError):
+                return _read(file)[0]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return header if isinstance(header, dict) else None
+
+    def kept_at(self) -> datetime | None:
+        try:
+            return datetime.fromtimestamp(self._path.stat().st_mtime, UTC)
+        except OSError:
+            return None
 
     def answers(self) -> Iterator[tuple[str, Answer]]:
         try:
@@ -35,29 +44,42 @@ class FilePageLog:
         except OSError:
             return
         with file:
-            file.readline()
+            _pass_header(file)
             while (entry := _entry(file)) is not None:
                 yield entry
 
-    def begin(self, header: Mapping[str, Any]) -> None:
+    def begin(self, header: Mapping[str, Any], answers: Iterable[tuple[str, Answer]] = ()) -> None:
         self.close()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._path.with_name(f"{self._path.name}.new")
-        unfinished.write_bytes(json.dumps(header).encode() + b"\n")
-        unfinished.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                file.write(_written(header, b""))
+                file.writelines(_answer(call, answer) for call, answer in answers)
+            unfinished.replace(self._path)
+        except OSError:
+            # The log only saves requests: a reading goes on without it, but never by an old one.
+            self._full = True
+            unfinished.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
 
     def keep(self, call: str, answer: Answer) -> None:
-        if self._file is None:
-            self._file = self._path.open("ab")
-        self._file.write(_written(call, answer))
-        self._file.flush()
+        if self._full:
+            return
+        try:
+            if self._file is None:
+                self._file = self._path.open("ab", buffering=0)
+            written = _answer(call, answer)
+            self._full = self._file.write(written) != len(written)
+        except OSError:
+            self._full = True
 
     def shorten(self, answers: int) -> None:
         """Keep only the first answers, and drop what a crash left half written."""
         self.close()
         try:
             with self._path.open("rb+") as file:
-                file.readline()
+                _pass_header(file)
                 for _ in range(answers):
                     if _entry(file) is None:
                         break
@@ -76,8 +98,12 @@ class FilePageLog:
             self._file = None
 
 
-def _written(call: str, answer: Answer) -> bytes:
-    content = answer.content or json.dumps(answer.body).encode()
+def _pass_header(file: BinaryIO) -> None:
+    file.readline()
+    file.readline()
+
+
+def _answer(call: str, answer: Answer) -> bytes:
     entry = {
         "call": call,
         "status": answer.status,
@@ -86,30 +112,47 @@ def _written(call: str, answer: Answer) -> bytes:
         "url": answer.url,
         "plain": bool(answer.content),
         "skipped": answer.skipped,
-        "bytes": len(content),
     }
-    return json.dumps(entry).encode() + b"\n" + content + b"\n"
+    return _written(entry, answer.content or json.dumps(answer.body).encode())
 
 
 def _entry(file: BinaryIO) -> tuple[str, Answer] | None:
     """The next answer; None at the end, or where a crash cut one off: the file is left there."""
     start = file.tell()
     try:
-        entry = json.loads(file.readline())
-        content = file.read(entry["bytes"])
-        if len(content) == entry["bytes"] and file.read(1) == b"\n":
-            plain = content if entry["plain"] else b""
-            read = json.loads if entry["plain"] else lambda _: json.loads(content)
-            answer = Answer(
-                entry["status"],
-                entry["headers"],
-                url=entry["url"],
-                content=plain,
-                read=read,
-                skipped=entry["skipped"],
-            )
-            return entry["call"], answer
+        entry, content = _read(file)
+        plain = entry["plain"]
+        answer = Answer(
+            entry["status"],
+            entry["headers"],
+            url=entry["url"],
+            content=content if plain else b"",
+            read=json.loads if plain else lambda _: json.loads(content),
+            skipped=entry["skipped"],
+        )
+        return entry["call"], answer
     except (ValueError, KeyError, TypeError):
-        pass
-    file.seek(start)
-    return None
+        file.seek(start)
+        return None
+
+
+def _written(entry: Mapping[str, Any], content: bytes) -> bytes:
+    """A line with the content's length and the checksum of all, then the content."""
+    line = json.dumps({**entry, "bytes": len(content)}).encode()
+    return b"%08x %s\n%s\n" % (_checksum(line, content), line, content)
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """The next entry and its content; raises ValueError, KeyError or TypeError at half of one."""
+    checksum, _, line = file.readline().rstrip(b"\n").partition(b" ")
+    entry: Any = json.loads(line)
+    if not isinstance(entry, dict):
+        raise ValueError("no entry")
+    content = file.read(entry.pop("bytes"))
+    if int(checksum, 16) != _checksum(line, content) or file.read(1) != b"\n":
+        raise ValueError("not as it was written")
+    return entry, content
+
+
+def _checksum(line: bytes, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(line))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
@@ -13,7 +13,7 @@ DEPTH = 8
 """So many pages wait at most, so that memory is constant however fast the app is."""
 
 
-def ahead(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
+def ahead(items: Iterator[Item], depth: int = DEPTH) -> Generator[Item]:
     """The items in their order; from the second on, they're made up to `depth` items ahead.
 
     What making one raises comes in its place. Closing it stops the thread, at the latest when the

@@ -116,6 +116,8 @@ def pull(
             condition.saw(call, answer, last=step is None)
         if trail and step:
             trail.keep(call, answer, step.base)
+        elif trail:
+            trail.last()
         taken = taker.take(page)
         fresh = echo.fresh(taken.kept, again)
         again = step is not None and step.again

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection
-from membrane_sync.errors import UnexpectedAnswer
+from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.families import drill_down
 from membrane_sync.project.project import ResolvedSync
@@ -76,26 +77,38 @@ class Read:
 
 
 def read(task: Task) -> Read:
-    """Read deletions, if the app lists them, and then the list; `finish` must follow."""
+    """Read deletions, if the app lists them, and then the list; `finish` must follow.
+
+    A list that an earlier sync began to read comes before: what it shows may be deleted by now.
+    """
     if task.bounds is not None:
         task.bounds.check(task.sync.collection)
     scope = scope_of(task.sync, task.parties.connection)
     anew = task.mode == "full"
     learn_fields(task.sync, task.parties.api, task.lake, scope, task.report, anew=anew)
-    if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
-        gone = deleted_collection(task.sync.collection)
-        _finish(task, _read(task, _reading(task, gone, DELETED)))
-    return _read(task, _reading(task, task.sync.collection))
+    reading = _reading(task, task.sync.collection)
+    if _unfinished(task, reading) is None:
+        _read_deletions(task)
+    return _read(task, reading)
 
 
 def finish(task: Task, done: Read) -> None:
     """Delete what a whole scan didn't see; after a reading of an earlier sync, read what's new."""
     _finish(task, done)
+    if not done.trail.resumed or task.bounds is not None:
+        return
+    _read_deletions(task)
     drill = drill_down(task.sync.collection)
     if drill is not None and not drill.changed_parents_only:
         return  # it would be a request for each parent: the next sync makes them
-    if done.trail.resumed and not _has_no_cursor(task.sync.collection) and task.bounds is None:
+    if not _has_no_cursor(task.sync.collection):
         _finish(task, _read(task, _reading(task, task.sync.collection, mode="incremental")))
+
+
+def _read_deletions(task: Task) -> None:
+    if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
+        gone = deleted_collection(task.sync.collection)
+        _finish(task, _read(task, _reading(task, gone, DELETED)))
 
 
 def _reading(
@@ -157,23 +170,20 @@ def _read_below(task: Task, reading: Reading) -> Read:
 
 
 def _read_list(task: Task, reading: Reading) -> Read:
-    reading, trail = _begun(task, reading)
-    condition = _condition(task, reading)
-    try:
-        whole = _stored(task, reading, trail, condition)
-    except TokenExpired:
-        # Nothing was read yet; what was deleted since is only told by all that's there.
+    while True:
+        begun, trail = _begun(task, reading)
+        condition = _condition(task, begun)
+        try:
+            whole = _stored(task, begun, trail, condition)
+            return Read(begun, trail, whole, condition)
+        except TokenExpired:
+            # What was deleted since is only told by all that's there.
+            reading = replace(reading, cursor=None, full=True, scan=new_scan())
+        except UnexpectedAnswer:
+            # What was kept may be what the app doesn't understand any more: begin anew.
+            if not trail.resumed:
+                raise
         trail.end()
-        reading = replace(reading, cursor=None, full=True, scan=new_scan())
-        reading, trail = _begun(task, reading)
-        condition = _condition(task, reading)
-        whole = _stored(task, reading, trail, condition)
-    except UnexpectedAnswer:
-        # What was kept may be what the app doesn't understand any more, as a token that expired.
-        if trail.resumed:
-            trail.end()
-        raise
-    return Read(reading, trail, whole, condition)
 
 
 def _condition(task: Task, reading: Reading) -> Condition | None:
@@ -187,19 +197,13 @@ def _condition(task: Task, reading: Reading) -> Condition | None:
 
 def _begun(task: Task, reading: Reading) -> tuple[Reading, Trail]:
     """The reading and its trail: of the same reading that was cut off, if there's one."""
-    stream = reading.stream + reading.part
-    log = task.lake.page_log(stream)
-    of = fingerprint(
-        task.sync.collection_version,
-        reading.scope,
-        reading.full,
-        bool(reading.scan),
-        reading.bounds,
-    )
-    begun = unfinished(log, of)
-    if begun is None:
+    log = task.lake.page_log(reading.stream + reading.part)
+    found = _unfinished(task, reading)
+    if found is None:
+        of = _identity(task, reading)
         fresh = Beginning(new_scan(), of, datetime.now(UTC), reading.cursor, scan=reading.scan)
         return replace(reading, started_at=fresh.started_at), Trail(log, fresh)
+    begun, committed = found
     reading = replace(
         reading,
         cursor=begun.cursor,
@@ -207,15 +211,41 @@ def _begun(task: Task, reading: Reading) -> tuple[Reading, Trail]:
         scan=begun.scan,
         started_at=begun.started_at,
     )
-    committed = max(begun.first_page, task.lake.pages(stream, begun.name))
     return reading, Trail(log, begun, resumed=True, committed=committed)
+
+
+def _unfinished(task: Task, reading: Reading) -> tuple[Beginning, int] | None:
+    """How the same reading began, if it was cut off, and how many of its pages are committed.
+
+    One whose scan is finished isn't gone on with, nor one which the cursor has overtaken: what it
+    kept is older than what the lake has.
+    """
+    stream = reading.stream + reading.part
+    begun = unfinished(task.lake.page_log(stream), _identity(task, reading))
+    if begun is None:
+        return None
+    pages = task.lake.pages(stream, begun.name)
+    if pages is None or (not pages and begun.cursor != reading.cursor):
+        return None
+    return begun, max(begun.first_page, pages)
+
+
+def _identity(task: Task, reading: Reading) -> str:
+    return fingerprint(
+        task.sync.collection_version,
+        reading.scope,
+        reading.full,
+        bool(reading.scan),
+        reading.bounds,
+    )
 
 
 def _stored(task: Task, reading: Reading, trail: Trail, condition: Condition | None) -> bool:
     pages = ahead(_marked(reading, pull(reading, task.parties.api, trail, condition)))
-    if condition:
-        pages = condition.guarded(pages, task.lake)
-    return store(pages, task.lake, task.report, task.progress, trail.commit)
+    # However it ends, no thread reads on, or keeps what it has still read.
+    with closing(trail), closing(pages):
+        guarded = condition.guarded(pages, task.lake) if condition else pages
+        return store(guarded, task.lake, task.report, task.progress, trail.commit)
 
 
 def _marked(reading: Reading, pages: Iterator[Pulled]) -> Iterator[Pulled]:
@@ -239,8 +269,11 @@ def _finish(task: Task, done: Read) -> None:
             task.lake.note_scan(reading.stream)
         if condition and done.whole and task.bounds is None:
             condition.keep(task.lake)
-    finally:
+    except Fatal:
+        # The scan is refused, and would be again by the same pages.
         done.trail.end()
+        raise
+    done.trail.end()
 
 
 def _stored_cursor(collection: DataCollection, stream: str, lake: Lake) -> Any:

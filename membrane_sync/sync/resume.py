@@ -21,6 +21,8 @@ from membrane_sync.records import Answer, Call
 LONGEST = timedelta(hours=1)
 """Tokens of the app expire, and lists drift: what was cut off longer ago is begun anew."""
 
+_CLOSE = timedelta(seconds=1)
+
 REBASE_BYTES = 32_000_000
 """A log as long as this is begun again at a page from which the listing could begin."""
 
@@ -44,15 +46,16 @@ class Beginning:
 
 def unfinished(log: PageLog, of: str, now: datetime | None = None) -> Beginning | None:
     """The beginning of the same reading, if one was cut off not too long ago."""
-    header = log.begun()
-    if header is None:
+    header, kept_at = log.begun(), log.kept_at()
+    if header is None or kept_at is None:
         return None
     try:
         begun = Beginning(**{**header, "started_at": datetime.fromisoformat(header["started_at"])})
-        age = (now or datetime.now(UTC)) - begun.started_at
     except (TypeError, ValueError, KeyError):
         return None
-    return begun if begun.of == of and timedelta(0) <= age < LONGEST else None
+    age = (now or datetime.now(UTC)) - kept_at
+    # A file's time may be a little ahead of the clock that is read after it.
+    return begun if begun.of == of and -_CLOSE <= age < LONGEST else None
 
 
 def fingerprint(*parts: Any) -> str:
@@ -77,6 +80,7 @@ class Trail:
         self._kept = log.answers() if resumed else iter(())
         self._replaying = resumed
         self._begun = resumed
+        self._closed = False
         self._sizes: list[int] = []
         self._bases: list[tuple[int, Any]] = []
 
@@ -87,8 +91,11 @@ class Trail:
 
     @property
     def is_stored(self) -> bool:
-        """Whether the lake has the page that was read last."""
-        return self.page <= self.committed and self.resumed
+        """Whether the lake has the page that was read last: one that was asked for again it hasn't.
+
+        Such a page may show what is newer than what the lake has of it.
+        """
+        return self._replaying and self.page <= self.committed
 
     def answer(self, call: Call) -> Answer | None:
         """The kept answer to this call, which is the next page; None if it must be asked for."""
@@ -114,7 +121,7 @@ class Trail:
         self._sizes.append(len(answer.content))
         if base is not None:
             self._bases.append((self.page, base))
-        if self._replaying:
+        if self._replaying or self._closed:
             return
         if not self._begun:
             self._log.begin(self._beginning.written())
@@ -122,9 +129,23 @@ class Trail:
         self._log.keep(call_name(call), answer)
         self._rebase()
 
+    def last(self) -> None:
+        """The answer is the last one. If it's the only one, an earlier reading's are of no use now.
+
+        What they show is older than what the lake is about to get.
+        """
+        if not self._begun and not self._closed:
+            self._log.clear()
+
+    def close(self) -> None:
+        """Keep no more, even if a thread still reads; what is kept stays to be gone on with."""
+        self._closed = True
+        self._log.close()
+
     def end(self) -> None:
-        """Nothing is left to go on with."""
-        if self._begun:
+        """Nothing is left to go on with; another reading's log isn't touched."""
+        header = self._log.begun() if self._begun else None
+        if header is not None and header.get("name") == self._beginning.name:
             self._log.clear()
 
     def _rebase(self) -> None:
@@ -141,9 +162,7 @@ class Trail:
             return
         rest = list(islice(self._log.answers(), dropped, None))
         self._beginning = replace(self._beginning, asked=base, first_page=page)
-        self._log.begin(self._beginning.written())
-        for call, answer in rest:
-            self._log.keep(call, answer)
+        self._log.begin(self._beginning.written(), rest)
         self._sizes = self._sizes[dropped:]
         self._bases = [found for found in self._bases if found[0] > page]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -52,24 +52,33 @@ class MemoryPageLog:
     def __init__(self) -> None:
         self._header: dict[str, Any] | None = None
         self._answers: list[tuple[str, Answer]] = []
+        self._kept_at: datetime | None = None
 
     def begun(self) -> dict[str, Any] | None:
         return self._header
 
+    def kept_at(self) -> datetime | None:
+        return self._kept_at
+
     def answers(self) -> Iterator[tuple[str, Answer]]:
         return iter(list(self._answers))
 
-    def begin(self, header: Mapping[str, Any]) -> None:
-        self._header, self._answers = dict(header), []
+    def begin(self, header: Mapping[str, Any], answers: Iterable[tuple[str, Answer]] = ()) -> None:
+        self._header, self._answers = dict(header), list(answers)
+        self._kept_at = datetime.now(UTC)
 
     def keep(self, call: str, answer: Answer) -> None:
         self._answers.append((call, answer))
+        self._kept_at = datetime.now(UTC)
 
     def shorten(self, answers: int) -> None:
         del self._answers[answers:]
 
     def clear(self) -> None:
-        self._header, self._answers = None, []
+        self._header, self._answers, self._kept_at = None, [], None
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class MemoryLake:
@@ -91,7 +100,7 @@ class MemoryLake:
         self._links: dict[LinkKey, dict[str, Link]] = {}
         self._waiting: dict[str, set[str]] = {}
         self._tombstones: dict[str, set[tuple[str, str]]] = {}
-        self._pages: dict[str, tuple[str, int]] = {}
+        self._pages: dict[str, tuple[str, int | None]] = {}
         self._logs: dict[str, MemoryPageLog] = {}
         self._notes: dict[tuple[str, str], Any] = {}
         self.schemas: dict[str, Mapping[str, Any]] = {}
@@ -133,7 +142,7 @@ class MemoryLake:
             missed=sum(kinds.get(i) in ("created", "updated") for i in set(batch.known)),
         )
 
-    def pages(self, stream: str, reading: str) -> int:
+    def pages(self, stream: str, reading: str) -> int | None:
         name, pages = self._pages.get(stream, ("", 0))
         return pages if name == reading else 0
 
@@ -166,11 +175,13 @@ class MemoryLake:
             gone_one = self._records[stream][external_id]._replace(deleted=True)
             self._keep(stream, gone_one)
         self._scans.pop(stream, None)
-        self._scanned_at[stream] = datetime.now(UTC)
+        self.note_scan(stream)
         return StoreCounts(deleted=len(gone))
 
     def note_scan(self, stream: str) -> None:
         self._scanned_at[stream] = datetime.now(UTC)
+        name, _ = self._pages.get(stream, ("", 0))
+        self._pages[stream] = (name, None)
 
     def parents(
         self, stream: str, above: Sequence[Level], *, since: int | None = None, reading: str = ""

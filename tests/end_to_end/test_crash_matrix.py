@@ -1,0 +1,241 @@
+"""kill -9 at every boundary of reading: the lake is as without, and one page at most comes again.
+
+A process reads from the simulator, which this process serves, and kills itself before or after a
+request, keeping an answer, a write, a commit, the end of a scan. Another process then syncs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+
+from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.testing.simulator import Access, Collection, Simulator, running
+from membrane_sync.testing.simulator.project import CONNECTOR
+from tests.end_to_end.crashing import Nursery, Place, Work
+
+Change = Callable[[Simulator, str], None]
+
+LOGICAL = (
+    "SELECT _external_id, _payload, _hash, _deleted_at IS NULL AS alive FROM records.contacts "
+    "ORDER BY _external_id",
+    "SELECT external_id, kind FROM changes ORDER BY seq",
+    "SELECT stream, cursor FROM cursors ORDER BY stream",
+    "SELECT verb, external_id, field, reason FROM dead_letters ORDER BY ALL",
+    "SELECT stream, external_id FROM scans ORDER BY ALL",
+    "SELECT stream, count(*) AS finished FROM finished_scans GROUP BY ALL",
+    "SELECT stream, external_id FROM tombstones ORDER BY ALL",
+)
+"""All that a sync leaves in the lake, but when and by which run."""
+
+PAGE = 50
+
+
+def some_changes(simulator: Simulator, key: str) -> None:
+    """Enough for several pages, ties among it, and each kind of change."""
+    simulator.edit(key, 90)
+    simulator.delete(key, 25)
+    simulator.edit(key, 15, together=True)
+    simulator.create(key, 20)
+
+
+def many_deletions(simulator: Simulator, key: str) -> None:
+    """More than a page of them, and some that are there again."""
+    gone = simulator.delete(key, 120)
+    simulator.undelete(key, gone[:10])
+    simulator.edit(key, 5)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way of reading: a collection of the packaged connector, and what happened before."""
+
+    name: str
+    key: str
+    changes: Change | None = None
+    """What was changed since a first sync; None for the first sync itself."""
+    scan_due: bool = False
+    switches: dict[str, Any] = field(default_factory=dict)
+    pagination: dict[str, Any] = field(default_factory=dict)
+    declared: dict[str, Any] = field(default_factory=dict)
+    cursor: bool = True
+    records: int = 130
+    days: int | None = None
+    """Days from the beginning of the app to now, where the reading needs a clock."""
+    first_days: int | None = None
+    """The same at the first sync."""
+    flush_rows: int = 1
+
+    def collection(self) -> DataCollection:
+        """The packaged declaration with small pages."""
+        path = CONNECTOR / "data_collections" / f"{self.key}.yaml"
+        text: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = {"key": "contacts", **text, **self.declared}
+        text["list"]["pagination"] |= {"page_size": PAGE, **self.pagination}
+        if not self.cursor:
+            del text["list"]["cursor"], text["list"]["query"]
+        return DataCollection.model_validate(text)
+
+
+def after(days: int | None) -> datetime | None:
+    """So many days after the beginning of the app."""
+    return None if days is None else datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days)
+
+
+TOMBSTONES = {"switches": {"deletes": "tombstone"}}
+BY_TOKEN = {"deletes": "tombstone", "delta_changes": 10_000}
+BY_WINDOW = {
+    "switches": {"deletes": "tombstone", "window": "required", "step_ms": 40_000_000},
+    "declared": {"deletes": {"tombstone": {"$var": "$.deleted"}}},
+    "days": 140,
+    "first_days": 65,
+}
+
+KINDS = [
+    Kind("first", "contacts", **TOMBSTONES),
+    Kind("incremental", "contacts", some_changes, **TOMBSTONES, flush_rows=PAGE + 10),
+    Kind("first by window", "windowed", **BY_WINDOW),
+    Kind("incremental by window", "windowed", some_changes, **BY_WINDOW),
+    Kind("scan by page", "by_page", some_changes, True, {"pagination": "page"}),
+    Kind("scan by token", "silent", some_changes, True, flush_rows=PAGE + 10),
+    Kind("scan by offset", "by_offset", some_changes, True, {"pagination": "offset"}),
+    Kind("scan without cursor", "silent", some_changes, cursor=False),
+    Kind(
+        "beyond a cap",
+        "capped",
+        switches={"pagination": "page", "result_cap": 30, "per_moment": 35},
+        pagination={"result_cap": 30, "page_size": 15},
+        records=50,
+    ),
+    Kind("first by delta token", "delta", switches=BY_TOKEN),
+    Kind("delta token", "delta", some_changes, switches=BY_TOKEN),
+    Kind(
+        "list of deletions",
+        "deleted_endpoint",
+        many_deletions,
+        switches={"deletes": "endpoint", "page_size": PAGE},
+        records=200,
+    ),
+]
+"""Each of them is killed everywhere; a new way of reading is a new line here."""
+
+
+class Scene:
+    """An app, and the lake as it is before the sync that will be killed."""
+
+    def __init__(
+        self, kind: Kind, root: Path, url: str, simulator: Simulator, nursery: Nursery
+    ) -> None:
+        self.kind, self.root, self.simulator, self.run = kind, root, simulator, nursery.run
+        lake, now = root / "before.duckdb", after(kind.days)
+        self.work = Work(kind.collection(), lake, url, now, kind.flush_rows)
+        self._copies = 0
+        if kind.changes is not None:
+            self.run(replace(self.work, now=after(kind.first_days)))
+            kind.changes(simulator, kind.key)
+        if kind.scan_due:
+            with duckdb.connect(str(self.work.lake)) as lake:
+                lake.execute("UPDATE finished_scans SET finished_at = TIMESTAMP '2020-01-01'")
+
+    def copy(self) -> Work:
+        """The same work into a lake of its own."""
+        self._copies += 1
+        lake = self.root / str(self._copies) / "acme.duckdb"
+        lake.parent.mkdir()
+        if self.work.lake.exists():
+            shutil.copy(self.work.lake, lake)
+        return self.work.into(lake)
+
+    def requests(self, *runs: Callable[[], object]) -> Counter[str]:
+        """What the app was asked meanwhile."""
+        self.simulator.log.entries.clear()
+        for each in runs:
+            each()
+        return Counter(f"{e.method} {e.path}?{e.query}" for e in self.simulator.log.entries)
+
+
+@contextmanager
+def scene_of(kind: Kind, root: Path, nursery: Nursery) -> Iterator[Scene]:
+    spec = Collection(key=kind.key, records=kind.records, **kind.switches)
+    simulator = Simulator(seed=3, collections=[spec], access=Access(kind="none"))
+    with running(simulator) as url:
+        yield Scene(kind, root, url, simulator, nursery)
+
+
+def state(work: Work) -> list[list[dict[str, Any]]]:
+    """All that is in the lake."""
+    with duckdb.connect(str(work.lake), read_only=True) as lake:
+        return [lake.sql(sql).to_arrow_table().to_pylist() for sql in LOGICAL]
+
+
+def alive(found: list[list[dict[str, Any]]]) -> set[str]:
+    return {row["_external_id"] for row in found[0] if row["alive"]}
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_killed_anywhere_it_ends_as_uninterrupted(
+    kind: Kind, tmp_path: Path, nursery: Nursery
+) -> None:
+    with scene_of(kind, tmp_path, nursery) as scene:
+        reference = scene.copy()
+        passed: Counter[Place] = Counter()
+        once = scene.requests(lambda: passed.update(scene.run(reference)))
+        expected = state(reference)
+        assert alive(expected) == set(scene.simulator.truth(kind.key))
+        assert passed["send", "after", 3] and passed["commit", "after", 2]
+        quiet = scene.requests(lambda: scene.run(reference))
+        assert state(reference) == expected
+
+        for place in sorted(passed):
+            work = scene.copy()
+            before = scene.requests(lambda: scene.run(work, place))  # noqa: B023
+            over = not kind.cursor and state(work) == expected
+            asked = before + scene.requests(lambda: scene.run(work))  # noqa: B023
+            assert state(work) == expected, f"killed {place}"
+            assert not list(work.lake.parent.glob("*.pages*")), f"killed {place}"
+            # What changed since is asked for, too; without a cursor that is the next sync's.
+            allowed = once + (quiet if kind.cursor or over else Counter())
+            again = asked - allowed
+            assert again.total() <= 1, f"killed {place}: asked again for {again}"
+            assert once - asked == Counter(), f"killed {place}"
+
+
+SECOND = [
+    ("send", "after", 1),
+    ("keep", "before", 1),
+    ("commit", "before", 1),
+    ("clear", "before", 1),
+]
+
+
+@pytest.mark.parametrize("kind", [KINDS[1], KINDS[4]], ids=lambda kind: kind.name)
+def test_killed_again_while_it_goes_on(kind: Kind, tmp_path: Path, nursery: Nursery) -> None:
+    with scene_of(kind, tmp_path, nursery) as scene:
+        reference = scene.copy()
+        once = scene.requests(lambda: scene.run(reference))
+        expected = state(reference)
+        quiet = scene.requests(lambda: scene.run(reference))
+        for second in SECOND:
+            work = scene.copy()
+            runs = [("send", "after", 2), second, None]
+            asked = scene.requests(*[lambda at=at: scene.run(work, at) for at in runs])  # noqa: B023
+            assert state(work) == expected, f"killed {second}"
+            again = asked - once - quiet - quiet
+            assert again.total() <= 2, f"killed {second}: asked again for {again}"

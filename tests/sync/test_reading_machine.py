@@ -1,0 +1,211 @@
+"""An app that changes as it likes, read now and then: the lake comes to its truth.
+
+Hypothesis chooses what the app's users do, when a sync runs, what goes wrong in the middle of it,
+and what changes while its pages are read. The simulator answers without a network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.errors import AppUnavailable, UnexpectedAnswer
+from membrane_sync.records import Answer, Batch, Call, StoreCounts
+from membrane_sync.sync.run import new_report, pull_and_store
+from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
+from membrane_sync.testing.simulator import STYLES, Collection, Faults, Simulator
+from membrane_sync.testing.simulator.project import CONNECTOR
+from membrane_sync.testing.simulator.routes import Received, route
+from membrane_sync.testing.simulator.traffic import Dice
+from tests.sync.parts import parties, resolved
+
+PAGE = 4
+SPECS = {spec.key: spec for spec in STYLES}
+
+
+def declared(key: str) -> DataCollection:
+    """The packaged declaration with small pages."""
+    path = CONNECTOR / "data_collections" / f"{key}.yaml"
+    text: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "page_size" in text["list"].get("pagination", {}):
+        text["list"]["pagination"]["page_size"] = PAGE
+    if text["deletes"].get("full_scan"):
+        text["deletes"]["max_share"] = 1
+    return DataCollection.model_validate({"key": "contacts", **text})
+
+
+class FeedLake(MemoryLake):
+    """A lake that holds each entry of its feed against what it had before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def store(self, batch: Batch) -> StoreCounts:
+        before = self.records(batch.stream)
+        counts = super().store(batch)
+        self.check(before)
+        return counts
+
+    def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
+        before = self.records(stream)
+        counts = super().finish_scan(stream, scan, max_share, run_id)
+        self.check(before)
+        return counts
+
+    def check(self, before: dict[str, str]) -> None:
+        new = self.changes("contacts", self.read, 10_000)
+        after = self.records("contacts")
+        assert max(Counter(change.external_id for change in new).values(), default=1) == 1
+        for change in new:
+            was, now = before.get(change.external_id), after.get(change.external_id)
+            kind = "created" if was is None else "deleted" if now is None else "updated"
+            assert change.kind == kind and was != now, change
+            self.read = change.seq
+        changed = {i for i in {*before, *after} if before.get(i) != after.get(i)}
+        assert changed == {change.external_id for change in new}
+
+
+class Reading(RuleBasedStateMachine):
+    """One collection of the app and one lake; each style of reading is a machine of its own."""
+
+    key = "contacts"
+    switches: dict[str, Any] = {}  # noqa: RUF012 – each style's own
+    drift: tuple[str, ...] = ("edit", "create", "delete")
+
+    @initialize(seed=st.integers(0, 999), records=st.integers(0, 20), ties=st.integers(1, 5))
+    def begin(self, seed: int, records: int, ties: int) -> None:
+        spec = SPECS[self.key]
+        more = {"records": records, "per_moment": ties if spec.per_moment == 1 else spec.per_moment}
+        if self.key == "exclusive":
+            more["per_moment"] = 1
+        spec = Collection.model_validate({**spec.model_dump(), **more, **self.switches})
+        self.app = Simulator(seed=seed, collections=[spec])
+        self.table = self.app.tables[self.key]
+        self.lake, self.api = FeedLake(), FakeApi(self.respond)
+        self.sync = resolved(declared(self.key))
+        self.scans = self.sync.collection.deletes.full_scan
+        self.fail: tuple[int, Exception] | None = None
+
+    def respond(self, call: Call) -> Answer:
+        if self.fail is not None:
+            left, error = self.fail
+            self.fail = None if not left else (left - 1, error)
+            if not left:
+                raise error
+        address = urlsplit(call.url)
+        query = dict(parse_qsl(address.query))
+        query |= {n: str(v) for n, v in call.query.items() if v is not None}
+        body = json.dumps(call.body).encode() if call.body is not None else b""
+        url = f"https://app.test{address.path}"
+        asked = Received(call.method, address.path, url, query, {}, body, "acme")
+        reply = route(self.app, asked)
+        if reply.status >= 400:
+            raise UnexpectedAnswer(f"answered {reply.status}: {reply.body!r}")
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        return Answer(reply.status, headers, content=reply.body, read=json.loads)
+
+    def read(self, *, full: bool = False) -> None:
+        all_ = parties(self.api, self.lake, MemoryDestination())
+        report = new_report(self.sync, all_)
+        pull_and_store(self.sync, all_, report, mode="full" if full else "incremental")
+
+    @rule(count=st.integers(1, 6), together=st.booleans())
+    def create(self, count: int, together: bool) -> None:
+        self.app.create(self.key, count, together=together and self.key != "exclusive")
+
+    @rule(count=st.integers(1, 6), together=st.booleans())
+    def edit(self, count: int, together: bool) -> None:
+        self.app.edit(self.key, count, together=together and self.key != "exclusive")
+
+    @rule(count=st.integers(1, 3))
+    def delete(self, count: int) -> None:
+        self.app.delete(self.key, count)
+
+    @rule()
+    def undelete(self) -> None:
+        alive = self.app.truth(self.key)
+        ids = [f"{self.key}-{n:08d}" for n in range(self.table.count)]
+        gone = [i for i in ids if i not in alive]
+        self.app.undelete(self.key, gone[:2])
+
+    @rule(seconds=st.sampled_from([0.05, 1, 7]))
+    def wait(self, seconds: float) -> None:
+        self.app.tick(seconds)
+
+    @rule(every=st.integers(0, 3))
+    def sync_while_it_changes(self, every: int) -> None:
+        if every and self.drift:
+            faults = Faults(drift_every=every + 1, drift_kinds=self.drift)
+            self.app.dice = Dice(faults, self.app.seed)
+        self.read()
+        self.app.dice = Dice(Faults(), self.app.seed)
+
+    @rule(
+        after=st.integers(0, 4),
+        error=st.sampled_from([AppUnavailable, UnexpectedAnswer, KeyboardInterrupt]),
+        full=st.booleans(),
+    )
+    def sync_that_fails(self, after: int, error: Any, full: bool) -> None:
+        self.fail = (after, error("the app is away"))
+        with suppress(AppUnavailable, UnexpectedAnswer, KeyboardInterrupt):
+            self.read(full=full)
+        self.fail = None
+
+    @rule()
+    def full_sync(self) -> None:
+        self.read(full=True)
+
+    @rule()
+    def quiet_sync(self) -> None:
+        self.app.settle()
+        self.read(full=self.scans)
+        if self.scans:
+            # One that a cut-off reading had begun shows what was there then.
+            self.read(full=True)
+        found = {i: json.loads(text) for i, text in self.lake.records("contacts").items()}
+        assert found == self.app.truth(self.key)
+
+    def teardown(self) -> None:
+        if hasattr(self, "lake"):
+            self.quiet_sync()
+
+
+MACHINES: dict[str, dict[str, Any]] = {
+    "contacts": {},
+    "by_page": {},
+    "by_offset": {},
+    "by_link": {},
+    "by_keyset": {},
+    "silent": {},
+    "exclusive": {},
+    "by_millisecond": {},
+    "late": {},
+    "descending": {"drift": ()},
+    "unsorted": {"drift": ()},
+    "delta": {},
+    "deleted_endpoint": {},
+}
+"""Styles; of a list in no order that moves while it's read, pages can't be told apart."""
+
+
+@pytest.mark.parametrize("key", sorted(MACHINES))
+def test_it_comes_to_the_truth(key: str) -> None:
+    machine = type(f"Reading_{key}", (Reading,), {"key": key, **MACHINES[key]})
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    limits = settings(
+        max_examples=30, stateful_step_count=15, deadline=None, suppress_health_check=slow
+    )
+    state_machine = machine.TestCase
+    state_machine.settings = limits
+    state_machine("runTest").runTest()
