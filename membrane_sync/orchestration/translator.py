@@ -30,12 +30,12 @@ def collection_key(sync: ResolvedSync) -> dg.AssetKey:
 
 def mapped_key(sync: ResolvedSync) -> dg.AssetKey:
     """`kinto/contacts_mapped`: the same records in the product's shape."""
-    return dg.AssetKey([sync.integration.key, f"{sync.sync.key}_mapped"])
+    return dg.AssetKey([sync.integration.key, f"{sync.declared_key}_mapped"])
 
 
 def delivered_key(sync: ResolvedSync) -> dg.AssetKey:
     """`kinto/contacts_delivered`: the same records in the product's database, linked."""
-    return dg.AssetKey([sync.integration.key, f"{sync.sync.key}_delivered"])
+    return dg.AssetKey([sync.integration.key, f"{sync.declared_key}_delivered"])
 
 
 def job_name(sync: ResolvedSync) -> str:

@@ -160,3 +160,6 @@ def test_instances_are_due_by_themselves(
     row = due_rows(workspace)[connection, "contacts@emea"]
     assert (row["result"], row["attempts"]) == ("ok", 0)
     assert len(workspace.rows()) == 2, "each instance has rows of its own"
+    mapped = dg.AssetKey(["kinto", "contacts_mapped"])
+    made = instance.fetch_materializations(mapped, limit=5).records
+    assert len(made) == 2, "both are of the asset that the sync declares"
