@@ -81,6 +81,9 @@ def new_memory(spill: Path, threads: int = 2) -> Memory:
     memory = duckdb.connect(":memory:")
     memory.execute(f"SET TimeZone = 'UTC'; SET threads = {threads}")
     memory.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
+    # Else each checkpoint joins the row groups of the last commits, and writes them all again:
+    # measured 12 µs a row instead of 3. Room of deleted rows is given back by `compact`.
+    memory.execute("SET max_vacuum_tasks = 0; SET write_buffer_row_group_count = 1")
     memory.execute(f"SET temp_directory = {literal(str(spill))}")
     # Else a query could name Python variables as if they were tables.
     memory.execute("SET python_enable_replacements = false")

@@ -12,7 +12,9 @@ from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import Project
 from membrane_sync.project.support import unsupported
 from membrane_sync.records import Report
+from membrane_sync.sync.collection import deleted_collection
 from membrane_sync.sync.pull import Reading, pull
+from membrane_sync.sync.read import DELETED
 from membrane_sync.sync.store import finish_scan, new_scan, store
 from membrane_sync.testing import MemoryLake
 from membrane_sync.testing.simulator import STYLES, Collection, Simulator, running
@@ -52,6 +54,11 @@ class Sync:
         stream, report = self.collection.key, Report()
         deletes = self.collection.deletes
         scan = new_scan() if full and deletes.full_scan else ""
+        if deletes.endpoint is not None:
+            gone = deleted_collection(self.collection)
+            since = self.lake.cursor(stream + DELETED)
+            deletions = Reading(gone, stream, cursor=since, part=DELETED)
+            store(pull(deletions, self._api), self.lake, report)
         reading = Reading(
             self.collection, stream, cursor=self.lake.cursor(stream), full=full, scan=scan
         )
