@@ -48,7 +48,7 @@ check: lint types ## What a commit must pass: style, types, declarations, defini
 	@DAGSTER_DISABLE_TELEMETRY=1 PYTHONWARNINGS=ignore $(BIN)/dagster definitions validate -w workspace.yaml
 
 benchmark: $(READY) ## Measure against a peer and a floor
-	@$(BIN)/python benchmarks/sync.py
+	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.mapping
 	@$(BIN)/python -m benchmarks.reading
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import process_time
 
@@ -17,6 +14,7 @@ import duckdb
 import httpx
 import pyarrow as pa
 
+from benchmarks.servers import served
 from membrane_sync.bootstrap import open_runtime
 from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.ports import ConnectionRecord
@@ -50,7 +48,7 @@ fields_schema:
 
 def main() -> None:
     """Print CPU seconds, microseconds a record and the ratio, for three kinds of sync."""
-    with tempfile.TemporaryDirectory() as directory, server(RECORDS) as url:
+    with tempfile.TemporaryDirectory() as directory, served(HERE / "server.py", RECORDS) as url:
         ours = membrane(Path(directory) / "project", url)
         floor = Floor(Path(directory), url)
         print(f"{RECORDS:,} records, CPU seconds of this process\n")
@@ -150,19 +148,6 @@ class Floor:
                 ],
             )
         self.since = items[-1]["version"]  # type: ignore[assignment]
-
-
-@contextmanager
-def server(records: int) -> Iterator[str]:
-    """The app in a process of its own; gives its URL."""
-    command = [sys.executable, str(HERE / "server.py"), str(records)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 if __name__ == "__main__":

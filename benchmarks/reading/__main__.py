@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import environment
+from benchmarks.servers import served
 
 HERE = Path(__file__).parent
 RECORDS = int(os.environ.get("RECORDS", "1000000"))
@@ -44,7 +43,7 @@ def main() -> None:
 
 def compared(page: int, records: int) -> tuple[Figures, Figures]:
     """Ours and the least code: a first reading, and one with 1 % changed; gives the first ones."""
-    with tempfile.TemporaryDirectory() as directory, app(records) as url:
+    with tempfile.TemporaryDirectory() as directory, served(HERE / "server.py", records) as url:
         least = line("least code, first", run("least.py", url, page, directory))
         ours = line("membrane, first", run("ours.py", url, page, directory))
         change(url)
@@ -56,7 +55,10 @@ def compared(page: int, records: int) -> tuple[Figures, Figures]:
 
 def compare_with(python: Path, page: int, ours: Figures) -> None:
     """The peer on fewer records, as it's slow; its rate is what counts."""
-    with tempfile.TemporaryDirectory() as directory, app(PEER_RECORDS) as url:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        served(HERE / "server.py", PEER_RECORDS) as url,
+    ):
         peer = line("dlt rest_api, first", run("theirs.py", url, page, directory, python))
         change(url)
         line("dlt rest_api, 1 % changed", run("theirs.py", url, page, directory, python))
@@ -97,19 +99,6 @@ def change(url: str) -> None:
     """Change every hundredth record."""
     request: Any = urllib.request.Request(f"{url}/change", method="POST")
     urllib.request.urlopen(request, timeout=60).close()
-
-
-@contextmanager
-def app(records: int) -> Iterator[str]:
-    """The app in a process of its own; gives its URL."""
-    command = [sys.executable, str(HERE / "server.py"), str(records)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
         check_specs=check_specs(PULL.checks, translator.collection_key(sync)),
         description="\n\n".join(filter(None, about)),
         kinds={sync.connector.key, "duckdb"},
-        code_version=translator.collection_version(sync),
+        code_version=sync.collection_version,
         metadata={
             "dagster/column_schema": translator.table_schema(collection.fields_schema),
             "lake_table": f"records.{sync.stream}",

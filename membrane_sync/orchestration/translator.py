@@ -1,6 +1,5 @@
 """Our names in Dagster's words: asset keys, groups, job names, versions, columns."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -46,13 +45,6 @@ def job_name(sync: ResolvedSync) -> str:
 def group_name(integration: str) -> str:
     """One group of assets per integration."""
     return _name(integration)
-
-
-def collection_version(sync: ResolvedSync) -> str:
-    """Hash of what shapes the records in the lake."""
-    shape = sync.collection.model_dump(mode="json", exclude={"name", "description", "meta"})
-    text = json.dumps([shape, sync.source.collection_parameters], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def product_schema(sync: ResolvedSync) -> dict[str, Any]:
