@@ -198,7 +198,10 @@ class _Element:
         conditions = [self._keys(x, known, others)]
         inner = {name: f"{path}{pointer(name)}" for name in known}
         for name, part in known.items():
-            if not part.get("readOnly"):  # one that is there has a name that isn't known
+            if part.get("readOnly"):
+                if others:  # else one that is there has a name that isn't known
+                    conditions.append(f"{self.at(inner[name])} IS NULL")
+            else:
                 conditions.append(self.value(part, inner[name]))
                 if "default" in part:
                     conditions.append(f"{self.at(inner[name])} IS NOT NULL")

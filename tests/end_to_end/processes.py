@@ -6,6 +6,8 @@ They come from a server that has everything imported, so that starting one takes
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -128,9 +130,15 @@ class FencedProcess:
         assert self._process.pid is not None
         return self._process.pid
 
-    def wait_until_there(self) -> None:
-        """Wait until it stands at the place; it goes on by itself, unless it's frozen at once."""
+    def freeze(self) -> None:
+        """Freeze it where it stands at the place; it goes on from there once it's woken."""
         assert self._channel.poll(PATIENCE) and self._channel.recv() == "there"
+        os.kill(self.pid, signal.SIGSTOP)
+        self._channel.send("go on")
+
+    def wake(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def finish(self) -> str:
         """`done`, or the code of the error that it ended with."""
@@ -148,10 +156,6 @@ class FencedProcess:
         self._channel.close()
 
 
-STANDS_SECONDS = 0.7
-"""Time enough to be frozen in, and too short for a lease of a second to run out in."""
-
-
 def _sync_to(root: Path, connection: str, channel: Connection, place: str) -> None:
     store_verb.FLUSH_ROWS, map_verb.BATCH, push_verb.BATCH = 1_000, 1_000, 500
     there: list[bool] = []
@@ -160,7 +164,7 @@ def _sync_to(root: Path, connection: str, channel: Connection, place: str) -> No
         if not there:
             there.append(True)
             channel.send("there")
-            time.sleep(STANDS_SECONDS)
+            channel.poll(PATIENCE)
 
     def progress(verb: str, _report: Report) -> None:
         if verb == place:

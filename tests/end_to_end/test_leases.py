@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -51,14 +49,13 @@ def test_a_frozen_process_that_wakes_up_commits_nothing(
     place: str, fresh: Workspace, connection: str, tenant: Tenant
 ) -> None:
     with FencedProcess(fresh, connection, place) as frozen:
-        frozen.wait_until_there()
-        os.kill(frozen.pid, signal.SIGSTOP)
+        frozen.freeze()
         tenant.update([{"id": "c00001", "phone": "+1 changed while it was frozen"}])
         taken = fresh.sync(connection)
         assert taken.written
         before = everything(fresh, connection)
 
-        os.kill(frozen.pid, signal.SIGCONT)
+        frozen.wake()
         assert frozen.finish() == "fenced"
     assert everything(fresh, connection) == before
     truth = tenant.truth()
@@ -79,12 +76,11 @@ def test_nor_does_one_that_is_frozen_while_it_writes_rows(
         workspace = new_workspace(tmp_path / "project", database=url)
         connection = workspace.connect(tenant.connection)
         with FencedProcess(workspace, connection, "rows") as frozen:
-            frozen.wait_until_there()
-            os.kill(frozen.pid, signal.SIGSTOP)
+            frozen.freeze()
             tenant.update([{"id": "c00001", "phone": "+1 changed while it was frozen"}])
             assert workspace.sync(connection).delivered == RECORDS
             before = everything(workspace, connection)
-            os.kill(frozen.pid, signal.SIGCONT)
+            frozen.wake()
             assert frozen.finish() == "fenced"
         assert everything(workspace, connection) == before
 
@@ -94,13 +90,12 @@ def test_one_frozen_inside_a_transaction_of_the_lake_holds_up_the_next_one(
 ) -> None:
     """DuckDB lets nobody in then. So either the one commits before the other begins, or never."""
     with FencedProcess(fresh, connection, "transaction") as frozen:
-        frozen.wait_until_there()
-        os.kill(frozen.pid, signal.SIGSTOP)
+        frozen.freeze()
         monkeypatch.setenv("MEMBRANE_LOCK_WAIT_SECONDS", "2")
         with pytest.raises(LockTimeout) as caught:
             Workspace(fresh.root).sync(connection)
         assert f"process {frozen.pid} " in str(caught.value)
-        os.kill(frozen.pid, signal.SIGCONT)
+        frozen.wake()
         assert frozen.finish() == "fenced"
     assert fresh.sync(connection).written
     assert fresh.records(connection) == tenant.truth()
@@ -111,13 +106,12 @@ def test_a_frozen_process_cannot_make_the_lake_that_was_not_there(
     fresh: Workspace, connection: str, tenant: Tenant
 ) -> None:
     with FencedProcess(fresh, connection, "pull") as frozen:
-        frozen.wait_until_there()
         assert not fresh.runtime.lake_path(connection).exists()
-        os.kill(frozen.pid, signal.SIGSTOP)
+        frozen.freeze()
         record = fresh.runtime.ledger.connection(connection)
         with fresh.runtime.connect(connection, fresh.runtime.syncs(record)[0]):
             pass
-        os.kill(frozen.pid, signal.SIGCONT)
+        frozen.wake()
         assert frozen.finish() == "fenced"
     assert fresh.select(connection, "SELECT * FROM changes") == []
     assert "contacts" not in tables(fresh)
@@ -127,10 +121,9 @@ def test_a_frozen_process_that_nobody_missed_goes_on(
     fresh: Workspace, connection: str, tenant: Tenant
 ) -> None:
     with FencedProcess(fresh, connection, "map") as frozen:
-        frozen.wait_until_there()
-        os.kill(frozen.pid, signal.SIGSTOP)
+        frozen.freeze()
         time.sleep(1.5)
-        os.kill(frozen.pid, signal.SIGCONT)
+        frozen.wake()
         assert frozen.finish() == "done"
     assert len(fresh.delivered(connection)) == RECORDS
 

@@ -243,3 +243,9 @@ def test_plain_casts() -> None:
 def test_a_schema_that_can_not_be_planned_fits_nothing(schema: dict[str, Any]) -> None:
     assert compile_fit(schema) == Fit("", ())
     assert compile_fit(schema).run(["{}"], few=0) == [None]
+
+
+def test_a_field_that_may_not_be_written_does_not_fit_though_others_may_come() -> None:
+    known = {"a": {"readOnly": True}}
+    schema = {"properties": known, "additionalProperties": True}
+    assert check_sound(schema, [{"a": 1}, {"a": None}, {"b": 1}]) == [None, None, '{"b":1}']
