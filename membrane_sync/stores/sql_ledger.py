@@ -22,8 +22,9 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
-from membrane_sync.stores.sql_due import SqlDue, due, planned
+from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
 
 _connections = sa.Table(
@@ -42,6 +43,8 @@ _connections = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("expires_at", sa.Double),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refused_at", sa.Double),
 )
 
 _overrides = sa.Table(
@@ -81,6 +84,7 @@ class SqlLedger:
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
+        self.credentials = SqlCredentials(self._database, _connections, vault)
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -116,9 +120,11 @@ class SqlLedger:
             "status": record.status,
             "reason": record.reason,
             "expires_at": record.expires_at,
+            "refusals": 0,
         }
         here = _connections.c.key == record.key
         with self._begin() as transaction:
+            stood = transaction.execute(sa.select(_connections.c.status).where(here)).scalar()
             # The version always rises: credentials that are in use somewhere are told by it.
             newer = sa.update(_connections).where(here)
             newer = newer.values(values | {"version": _connections.c.version + 1})
@@ -126,10 +132,12 @@ class SqlLedger:
                 transaction.execute(
                     sa.insert(_connections).values(key=record.key, version=1, **values)
                 )
-            # What failed may go well with other credentials: it's due at once.
-            at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
-            at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
-            transaction.execute(at_once)
+            # What failed may go well with other credentials: it's due at once. So is all of a
+            # connection that had to be connected anew.
+            if stood in (None, "ready"):
+                make_due(transaction, record.key, due.c.attempts > 0)
+            else:
+                make_due(transaction, record.key)
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         here = _connections.c.key == key
@@ -141,7 +149,7 @@ class SqlLedger:
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
             gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
-            for table in (_overrides, due, planned):
+            for table in (_overrides, due, planned, refreshes):
                 transaction.execute(sa.delete(table).where(table.c.connection == key))
         if not gone.rowcount:
             raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
@@ -257,6 +265,7 @@ def _connection_record(row: Any) -> ConnectionRecord:
         reason=row.reason,
         version=row.version,
         expires_at=row.expires_at,
+        refusals=row.refusals,
     )
 
 
