@@ -183,10 +183,7 @@ class Tokens:
         asked = self._clock()
         found = self._store.claim(self._key, used, CLAIM_SECONDS, force=force)
         if isinstance(found, Claim):
-            if self._clock() - asked > CLAIM_SECONDS / 2:
-                # This process was frozen: by the time of the app's answer another may have it.
-                self._store.release(found, wait=0.0, error="", doubtful=found.doubtful)
-                return Pending(SHORTEST_PAUSE)
+            self._make_sure_of_time(found, asked)
             kept = self._refreshed(found)
             if kept is None:
                 # Connected anew meanwhile, or taken over: what others have got is what counts.
@@ -196,6 +193,15 @@ class Tokens:
             self._take(found)
             return None
         return found
+
+    def _make_sure_of_time(self, claim: Claim, asked: float) -> None:
+        """Not if this process was frozen: another one may have the claim by the app's answer."""
+        if self._clock() - asked > CLAIM_SECONDS / 2:
+            self._store.release(claim, wait=0.0, error="", doubtful=claim.doubtful)
+            raise AppUnavailable(
+                f"this process stood still while it was about to refresh {self._key!r}",
+                hint="nothing is lost; it's tried again",
+            )
 
     def _refreshed(self, claim: Claim) -> Kept | None:
         """Ask the app, and store what it gives; None if the claim stood no more."""
