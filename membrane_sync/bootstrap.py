@@ -20,13 +20,20 @@ from typing import Any
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.authentication.access import authenticator
 from membrane_sync.clients.authentication.flow import client_config
-from membrane_sync.clients.authentication.way import Way
+from membrane_sync.clients.authentication.way import Ask, Way
 from membrane_sync.elements.authentication import Authentication
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import (
+    Fatal,
+    LockTimeout,
+    MembraneError,
+    NotAuthorized,
+    NotFound,
+    ProjectError,
+)
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -190,6 +197,17 @@ def _reached(way: Access, connection: ConnectionRecord) -> Connector:
     }
     address = client_config(way.authentication, scope, way.functions)["base_url"]
     return way.connector.model_copy(update={"base_url": address}) if address else way.connector
+
+
+def _way(access: Access, input: Mapping[str, Any], ask: Ask) -> Way:
+    return Way(
+        connector=access.connector,
+        ask=ask,
+        render=render,
+        input=input,
+        parameters=access.parameters,
+        functions=access.functions,
+    )
 
 
 def _open(way: Access) -> Connector:
@@ -498,16 +516,7 @@ class Runtime:
             finally:
                 api.close()
 
-        return authenticator(
-            Way(
-                connector=way.connector,
-                ask=ask,
-                render=render,
-                input=given,
-                parameters=way.parameters,
-                functions=way.functions,
-            )
-        )
+        return authenticator(_way(way, given, ask))
 
     def checked_input(
         self, integration: str, option: str, input: Mapping[str, Any], typed: Mapping[str, Any]
@@ -547,17 +556,25 @@ class Runtime:
         self.ledger.connect(connection)
 
     def prove(self, connection: ConnectionRecord) -> None:
-        """Call the app's `test` request with the connection's credentials, if it declares one.
+        """Call the app's `test`, a request or a function, with the credentials, if it declares one.
 
         Raises NotAuthorized, or whatever else the app has against it.
         """
-        connector = self.project.connector(connection.integration)
-        parameters = self.project.integration(connection.integration).parameters
+        way = self.access(connection.integration, self.option(connection))
+        function = way.authentication.functions.test if way.authentication.functions else None
+        scope = {"input": dict(connection.input), "parameters": dict(way.parameters)}
         api = self.api(connection)
         try:
-            if connector.test is not None:
-                scope = {"input": dict(connection.input), "parameters": parameters}
-                api.send(render(connector.test, scope))
+            if function:
+                asked = _way(way, connection.input, lambda call, _: api.send(call))
+                seen = {**scope, "credentials": dict(connection.credentials)}
+                if not asked.run(function, seen, connection.credentials):
+                    raise NotAuthorized(
+                        f"{way.connector.key}: function {function!r} finds the credentials wrong",
+                        hint="connect again: membrane connect",
+                    )
+            elif way.connector.test is not None:
+                api.send(render(way.connector.test, scope))
         finally:
             api.close()
 
