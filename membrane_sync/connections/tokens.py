@@ -75,7 +75,7 @@ class Tokens:
         self,
         connection: ConnectionRecord,
         store: CredentialStore,
-        authenticator: Callable[[], Authenticator] | None,
+        authenticator: Callable[[], Authenticator],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -109,7 +109,7 @@ class Tokens:
         with self._lock:
             if self._held.kept.version != used:
                 return True
-            if self._refreshable():
+            if self._authenticator().refreshable:
                 self._obtain(used)
                 return True
             # They may have been typed in anew.
@@ -118,7 +118,7 @@ class Tokens:
     def renew(self) -> None:
         """Refresh now, whether it's needed or not; raises Fatal where it can't be done."""
         with self._lock:
-            if not self._refreshable():
+            if not self._authenticator().refreshable:
                 raise Fatal(
                     f"the credentials of {self._key!r} can't be refreshed: the app gave nothing to "
                     "do so with",
@@ -147,7 +147,7 @@ class Tokens:
             self._take(self._store.read(self._key))
             if self._clock() < self._held.look_at:
                 return
-        if not self._refreshable():
+        if not self._authenticator().refreshable:
             self._held = _for_ever(self._held.kept)
         elif self._is_alive(self._held):
             self._refresh_early()
@@ -264,12 +264,8 @@ class Tokens:
             hint="nothing is lost; they're tried again later",
         )
 
-    def _refreshable(self) -> bool:
-        return self._make is not None and self._authenticator().refreshable
-
     def _authenticator(self) -> Authenticator:
         if self._made is None:
-            assert self._make is not None
             self._made = self._make()
         return self._made
 
