@@ -6,6 +6,7 @@ The protocol is Authlib's; here it's told what the connector declares.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import httpx
@@ -258,8 +259,9 @@ class _App:
             verify=tls_of(self._way.authentication, self._scope),
             transport=self._way.transport,
         )
-        client.register_compliance_hook("access_token_response", passable)
-        client.register_compliance_hook("refresh_token_response", passable)
+        usable = partial(passable, app=self._way.connector.key)
+        client.register_compliance_hook("access_token_response", usable)
+        client.register_compliance_hook("refresh_token_response", usable)
         return client
 
     def token(
@@ -286,19 +288,22 @@ class _App:
 
     def revoke(self, token: str, hint: str) -> None:
         """End a token; one that has ended already is no error."""
-        with self._asking("revocation endpoint"), self.client() as client:
+        what = "revocation endpoint"
+        with self._asking(what), self.client() as client:
             answer = client.revoke_token(self.url("revoke_url"), token=token, token_type_hint=hint)
-            passable(answer)
+            passable(answer, self._way.connector.key, what)
 
     def post(self, key: str, data: Mapping[str, str], what: str) -> dict[str, Any]:
         """What another endpoint answers, asked with the client's own proof."""
         with self._asking(what), self.client() as client:
             proof = client.client_auth(client.token_endpoint_auth_method)
             answer = client.post(self.url(key), data=data, auth=proof, headers=_JSON)
-            body = passable(answer).json()
+            body = passable(answer, self._way.connector.key, what).json()
+            if not isinstance(body, dict):
+                raise ValueError
             if "error" in body:
                 raise OAuthError(body["error"], body.get("error_description"))
-            return dict(body)
+            return body
 
     def _asked(
         self, fetch: Callable[[Any], Any], *, renewing: bool = False, waiting: bool = False
