@@ -129,7 +129,7 @@ def _refused(error: OAuthError, said: str, words: Words, *, renewing: bool) -> M
     if code in _DEAD:
         if renewing:
             return Defunct(said, hint="connect again: membrane connect")
-        return NotAuthorized(said, hint="the code was used already, or ran out: start anew")
+        return NotAuthorized(said, hint="what proves it was used already, or ran out: start anew")
     return NotAuthorized(said, hint="connect again: membrane connect")
 
 
