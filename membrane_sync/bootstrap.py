@@ -40,6 +40,7 @@ from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention
+from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
@@ -239,6 +240,11 @@ class Runtime:
     def quotas(self) -> SqlQuotas:
         """The rate limits of all connections; opened by the first one that declares some."""
         return SqlQuotas(self.settings.ledger_url)
+
+    @property
+    def requests(self) -> SqlConnectionRequests:
+        """What products asked users to connect, by links."""
+        return self.ledger.requests
 
     def new_memory(self, threads: int) -> Memory:
         """A DuckDB that one thread may use for one lake after another."""
@@ -453,14 +459,16 @@ class Runtime:
             )
         self.ledger.connect(connection)
 
-    def prove(self, connection: ConnectionRecord) -> None:
+    def prove(
+        self, connection: ConnectionRecord, *, longest_wait: float = DEADLINE_SECONDS
+    ) -> None:
         """Call the app's `test` request with the connection's credentials, if it declares one.
 
         Raises NotAuthorized, or whatever else the app has against it.
         """
         connector = self.project.connector(connection.integration)
         parameters = self.project.integration(connection.integration).parameters
-        api = self.api(connection)
+        api = self.api(connection, longest_wait=longest_wait)
         try:
             if connector.test is not None:
                 scope = {"input": dict(connection.input), "parameters": parameters}

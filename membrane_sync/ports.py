@@ -706,3 +706,86 @@ class Leases(Protocol):
         did not renew in time, is taken over.
         """
         ...
+
+
+RequestStatus = Literal["pending", "success", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class ConnectionRequest:
+    """A product's request that a tenant connects an account; moments are seconds since 1970.
+
+    `connection` is the key that the account gets, or has already. Whoever has the link may answer
+    it; only a hash of what is secret in the link is kept. `error` is a stable word for what went
+    wrong last. `browser` tells the browser that answers it, `origin` the page that opened the link
+    as a popup.
+    """
+
+    id: str
+    tenant: str
+    integration: str
+    connection: str
+    token_hash: str = field(repr=False)
+    created_at: float
+    expires_at: float
+    name: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    option: str = ""
+    redirect_uri: str = ""
+    custom_state: str = ""
+    status: RequestStatus = "pending"
+    error: str = ""
+    browser: str = ""
+    origin: str = ""
+    away_until: float = 0.0
+    """The user was sent to the app's own page, and has until then to come back; 0 if not."""
+
+
+class ConnectionRequests(Protocol):
+    """Requests to connect an account, and what is on its way of them."""
+
+    def add(self, request: ConnectionRequest) -> None:
+        """Keep a new one; those that ended long ago are forgotten."""
+        ...
+
+    def find(self, id: str) -> ConnectionRequest | None:
+        """The request of this id."""
+        ...
+
+    def find_by_token(self, token_hash: str) -> ConnectionRequest | None:
+        """The request that a link belongs to."""
+        ...
+
+    def opened_by(self, id: str, origin: str) -> None:
+        """Note which page opened the link as a popup."""
+        ...
+
+    def claim(self, id: str, browser: str, now: float, seconds: float) -> bool:
+        """Begin an attempt, if the request is pending and no other attempt is under way."""
+        ...
+
+    def release(self, id: str, error: str = "") -> None:
+        """End an attempt that came to nothing."""
+        ...
+
+    def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
+        """The user goes to the app, to be back `until` then with the state; ends the attempt."""
+        ...
+
+    def take_back(
+        self, state_hash: str, browser: str, now: float, seconds: float
+    ) -> tuple[ConnectionRequest, Mapping[str, Any]] | None:
+        """Whose state this is, and what was kept for it; begins an attempt.
+
+        Each state is given out once, to the browser that was sent off with it; none that's
+        overdue, or of a request that has ended.
+        """
+        ...
+
+    def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
+        """End the request; False if it was ended before."""
+        ...
+
+    def attempts(self, subject: str, period: int) -> int:
+        """Count one more attempt of the subject in a period of time, and say how many there are."""
+        ...

@@ -4,7 +4,7 @@
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
 `MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
 `MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
-paths, in SQLite URLs too, are below the project.
+paths, in SQLite URLs too, are below the project. `connect_settings` has those of the connect page.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from membrane_sync.errors import Problem, ProjectError
+from membrane_sync.project.connect_settings import ConnectSettings, ConnectTable, connect_settings
 from membrane_sync.project.environment import expanded, unset
 from membrane_sync.project.located import Block, Mark, Steps, problem_at
 from membrane_sync.project.validation import validated_as
@@ -41,6 +42,7 @@ class Settings:
     keep_history_days: int | None = None
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
+    connect: ConnectSettings = field(default_factory=ConnectSettings)
 
 
 class _Table(BaseModel):
@@ -56,6 +58,7 @@ class _Table(BaseModel):
     keep_history_days: int | None = Field(default=None, ge=1)
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
+    connect: ConnectTable = Field(default_factory=ConnectTable)
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -104,6 +107,7 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
+        connect=connect_settings(table.connect, environ),
     )
 
 

@@ -22,6 +22,7 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
@@ -81,6 +82,7 @@ class SqlLedger:
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
+        self.requests = SqlConnectionRequests(self._database, vault)
 
     def close(self) -> None:
         """Give back the database connections."""

@@ -1,0 +1,270 @@
+"""How a user answers a connection request: chooses, types in, goes to the app and comes back.
+
+An answer takes effect once: attempts at one request follow one another, and the first that ends in
+a connection is the last.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from membrane_sync.connections.forms import FormField, form_fields, read_form
+from membrane_sync.connections.requests import Host, existing_connection, hashed
+from membrane_sync.elements.authentication import Authentication
+from membrane_sync.errors import (
+    Fatal,
+    LockTimeout,
+    MembraneError,
+    NotAuthorized,
+    RateLimited,
+    Retryable,
+)
+from membrane_sync.ports import ConnectionRecord, ConnectionRequest, Issued
+
+CALLBACK_PATH = "/oauth/callback"
+STATE_SECONDS = 600.0
+"""How long a user may stay at the app's own page."""
+ATTEMPT_SECONDS = 120.0
+"""How long others wait for an attempt whose process has died."""
+PERIOD_SECONDS = 600
+ATTEMPTS_PER_REQUEST = 10
+ATTEMPTS_PER_ADDRESS = 60
+"""How many attempts a period allows at one request, and from one address."""
+LONGEST_WAIT = 20.0
+"""Seconds that an app may make a user wait by its rate limits and its hiccups."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to authenticate that the user may choose, with the fields to fill in for it."""
+
+    key: str
+    title: str
+    description: str
+    in_browser: bool
+    input: list[FormField]
+    credentials: list[FormField]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Whoever answers: a secret of the browser's, and the address it comes from."""
+
+    browser: str = field(repr=False)
+    address: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of an attempt: go to a `url`, mend what is `wrong`, or the request has ended."""
+
+    url: str = ""
+    wrong: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CameBack:
+    """A user who is back from the app: the link's token, and the error if there was one."""
+
+    request: ConnectionRequest
+    token: str = field(repr=False)
+    option: str
+    error: MembraneError | None = None
+
+
+class Declined(NotAuthorized):
+    """The user, or the app, did not give the permission."""
+
+    code = "access_denied"
+
+
+def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
+    """The ways to answer a request, in the connector's order; of a product's choice, only that."""
+    connector = host.project.connector(request.integration)
+    given = form_fields(connector.input_schema)
+    existing = existing_connection(host, request)
+    asked = [] if existing else [one for one in given if one.name not in request.input]
+    offered = host.project.authentications(request.integration)
+    return [
+        _choice(key, authentication, asked, connector.name or connector.key)
+        for key, authentication in offered.items()
+        if request.option in ("", key)
+    ]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Carries out what a visitor does about a request; `now` is replaced in tests."""
+
+    host: Host
+    now: Callable[[], float] = time.time
+
+    def submit(
+        self,
+        request: ConnectionRequest,
+        token: str,
+        choice: Choice,
+        typed: Mapping[str, str],
+        visitor: Visitor,
+    ) -> Answered:
+        """Try what was typed in as `input.<name>` and `credentials.<name>`, or begin at the app.
+
+        Raises what the app has against it; the request is open for another attempt then.
+        """
+        input, wrong = read_form(choice.input, _below("input", typed))
+        secret, wrong_too = read_form(choice.credentials, _below("credentials", typed))
+        named = {f"input.{name}": why for name, why in wrong.items()}
+        named |= {f"credentials.{name}": why for name, why in wrong_too.items()}
+        if named:
+            return Answered(wrong=named)
+        self._count(request, visitor)
+        self._claim(request, visitor)
+        known = {**request.input, **input}
+        kept = {"token": token, "option": choice.key, "input": known, "credentials": secret}
+        return self._try(request, lambda: self._begin(request, kept))
+
+    def come_back(self, answer: Mapping[str, str], visitor: Visitor) -> CameBack:
+        """The user is back from the app with the callback's query.
+
+        Raises NotAuthorized where the state is unknown, overdue, used, or another browser's.
+        """
+        now, browser = self.now(), hashed(visitor.browser)
+        state = hashed(answer.get("state", ""))
+        found = self.host.requests.take_back(state, browser, now, ATTEMPT_SECONDS)
+        if found is None:
+            raise NotAuthorized("this was not begun here, is finished already, or took too long")
+        request, kept = found
+        try:
+            self._try(request, lambda: self._finish(request, kept, answer))
+        except MembraneError as error:
+            return CameBack(request, kept["token"], kept["option"], error)
+        return CameBack(request, kept["token"], kept["option"])
+
+    def cancel(self, request: ConnectionRequest, visitor: Visitor) -> None:
+        """End the request without a connection; raises LockTimeout while an attempt goes on."""
+        self._claim(request, visitor)
+        self.host.requests.settle(request.id, "cancelled", "cancelled")
+
+    def _claim(self, request: ConnectionRequest, visitor: Visitor) -> None:
+        now, browser = self.now(), hashed(visitor.browser)
+        if not self.host.requests.claim(request.id, browser, now, ATTEMPT_SECONDS):
+            raise LockTimeout(
+                "another attempt at this is still going on", hint="wait a minute, and try again"
+            )
+
+    def _try(self, request: ConnectionRequest, attempt: Callable[[], Answered]) -> Answered:
+        """The attempt; one that fails leaves the request open."""
+        error = "failed"
+        done = False
+        try:
+            answered = attempt()
+            done = True
+        except MembraneError as failure:
+            error = failure.code
+            raise
+        finally:
+            if not done:
+                self.host.requests.release(request.id, error)
+        return answered
+
+    def _begin(self, request: ConnectionRequest, kept: Mapping[str, Any]) -> Answered:
+        authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
+        if not authenticator.needs_browser:
+            return self._connect(request, kept, authenticator.issue(kept["credentials"]))
+        state = secrets.token_urlsafe(32)
+        authorization = authenticator.begin(callback_url(self.host, request.integration), state)
+        if not authorization.url.startswith(("https://", "http://")):
+            raise Fatal(f"integration {request.integration!r}: authorize_url is no web address")
+        until = self.now() + STATE_SECONDS
+        away = {**kept, "kept": dict(authorization.kept)}
+        self.host.requests.send_off(request.id, hashed(state), until, away)
+        return Answered(url=authorization.url)
+
+    def _finish(
+        self, request: ConnectionRequest, kept: Mapping[str, Any], answer: Mapping[str, str]
+    ) -> Answered:
+        if "error" in answer or "denied" in answer:
+            raise _refusal(answer.get("error", "access_denied"))
+        authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
+        back = callback_url(self.host, request.integration)
+        issued = authenticator.finish(answer, back, kept["kept"])
+        return self._connect(request, kept, issued)
+
+    def _connect(
+        self, request: ConnectionRequest, kept: Mapping[str, Any], issued: Issued
+    ) -> Answered:
+        existing = existing_connection(self.host, request)
+        ends = issued.expires_in
+        record = ConnectionRecord(
+            key=request.connection,
+            integration=request.integration,
+            tenant=request.tenant,
+            name=request.name or (existing.name if existing else ""),
+            input=kept["input"],
+            credentials={**kept["credentials"], **issued.credentials},
+            connected_at=datetime.now(UTC),
+            option=kept["option"],
+            status="paused" if existing and existing.status == "paused" else "ready",
+            reason=existing.reason if existing and existing.status == "paused" else "",
+            expires_at=self.now() + ends if ends is not None else None,
+        )
+        self.host.prove(record, longest_wait=LONGEST_WAIT)
+        self.host.register(record)
+        self.host.requests.settle(request.id, "success")
+        return Answered()
+
+    def _count(self, request: ConnectionRequest, visitor: Visitor) -> None:
+        """Raise RateLimited if there were too many attempts of late."""
+        now = self.now()
+        period = int(now // PERIOD_SECONDS)
+        for subject, most in (
+            (f"request:{request.id}", ATTEMPTS_PER_REQUEST),
+            (f"address:{visitor.address}", ATTEMPTS_PER_ADDRESS),
+        ):
+            if self.host.requests.attempts(hashed(subject), period) > most:
+                left = (period + 1) * PERIOD_SECONDS - now
+                raise RateLimited("there were too many attempts", retry_after=left)
+
+
+def callback_url(host: Host, integration: str) -> str:
+    """Where the app sends users back to: the integration's own address, or this server's."""
+    own = host.project.integration(integration).oauth_callback_url
+    return own or host.settings.connect.public_url + CALLBACK_PATH
+
+
+def _choice(key: str, authentication: Authentication, asked: list[FormField], app: str) -> Choice:
+    in_browser = _in_browser(authentication)
+    title = authentication.title or (f"Sign in to {app}" if in_browser else "")
+    return Choice(
+        key=key,
+        title=title or key.replace("_", " ").capitalize() or f"Connect {app}",
+        description=authentication.description or "",
+        in_browser=in_browser,
+        input=asked,
+        credentials=form_fields(authentication.input_schema, secret=True),
+    )
+
+
+def _in_browser(authentication: Authentication) -> bool:
+    oauth2 = authentication.oauth2
+    by_code = oauth2 is not None and oauth2.grant == "authorization_code"
+    return authentication.type == "oauth1" or (authentication.type == "oauth2" and by_code)
+
+
+def _below(prefix: str, typed: Mapping[str, str]) -> dict[str, str]:
+    """The fields of one part of the form, by the schema's names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): t for name, t in typed.items() if name.startswith(start)}
+
+
+def _refusal(error: str) -> MembraneError:
+    if error == "access_denied":
+        return Declined("the permission was not given")
+    if error in ("temporarily_unavailable", "server_error"):
+        return Retryable("the app can't do this now")
+    return Fatal(f"the app refused to begin: {error[:100]!r}", hint="look at the integration")

@@ -1,0 +1,210 @@
+"""Connection requests: the product asks, and a user answers by a link, on the connect page.
+
+Here is what may happen to one, and when; `server/connect/` has the page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from membrane_sync.errors import Fatal, NotFound, Rejected
+from membrane_sync.ports import (
+    Authenticator,
+    ConnectionRecord,
+    ConnectionRequest,
+    ConnectionRequests,
+    Ledger,
+)
+from membrane_sync.project.addresses import is_allowed
+from membrane_sync.project.project import Project
+from membrane_sync.project.settings import Settings
+
+LINK_SECONDS = 3600
+"""How long a link is good for, unless the product says otherwise."""
+LONGEST_LINK_SECONDS = 7 * 86_400
+
+
+class Host(Protocol):
+    """What a connection request needs of a runtime."""
+
+    @property
+    def project(self) -> Project:
+        """The declarations."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """The redirects that are allowed, above all."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """The connections there are."""
+        ...
+
+    @property
+    def requests(self) -> ConnectionRequests:
+        """The requests there are."""
+        ...
+
+    def lake_path(self, connection: str) -> Path:
+        """Where a connection's records are, or would be."""
+        ...
+
+    def authenticator(
+        self, integration: str, option: str, input: Mapping[str, Any]
+    ) -> Authenticator:
+        """One way to authenticate."""
+        ...
+
+    def prove(self, connection: ConnectionRecord, *, longest_wait: float = ...) -> None:
+        """Call the app with the connection's credentials."""
+        ...
+
+    def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
+        """Store the connection."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the product asks for; `connection` names the key, of one that's there to reconnect it.
+
+    Without a key, the tenant's connection in the integration is reconnected if there's one, unless
+    `allow_multiple_connections`.
+    """
+
+    tenant: str
+    integration: str
+    connection: str = ""
+    name: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    option: str = ""
+    allow_multiple_connections: bool = False
+    redirect_uri: str = ""
+    custom_state: str = ""
+    expires_in: float = LINK_SECONDS
+
+
+def create_request(
+    host: Host, wanted: Wanted, *, now: Callable[[], float] = time.time
+) -> tuple[ConnectionRequest, str]:
+    """Keep a new request; gives it with the token of its link, of which only a hash is kept.
+
+    Raises NotFound for an integration or option there isn't, and Rejected for what can't be done.
+    """
+    integration = host.project.integration(wanted.integration)
+    rules = host.settings.connect.redirects
+    if wanted.redirect_uri and not is_allowed(wanted.redirect_uri, rules):
+        raise Rejected(
+            "redirect_uri is not one of the addresses that users may be sent back to",
+            hint="add it to connect.redirects in the settings (MEMBRANE_CONNECT_REDIRECTS)",
+        )
+    existing = _existing(host, wanted)
+    input = {**(existing.input if existing else {}), **wanted.input}
+    if existing and input != dict(existing.input):
+        raise Rejected(
+            f"connection {existing.key!r} has another input; it stays with the account it has",
+            hint="leave the input out to reconnect it, or name another connection",
+        )
+    token, began = secrets.token_urlsafe(32), now()
+    request = ConnectionRequest(
+        id=f"cr_{secrets.token_hex(12)}",
+        tenant=wanted.tenant,
+        integration=integration.key,
+        connection=existing.key if existing else _new_key(host, wanted),
+        token_hash=hashed(token),
+        created_at=began,
+        expires_at=began + min(max(wanted.expires_in, 60), LONGEST_LINK_SECONDS),
+        name=wanted.name,
+        input=input,
+        option=wanted.option,
+        redirect_uri=wanted.redirect_uri,
+        custom_state=wanted.custom_state,
+    )
+    host.requests.add(request)
+    return request, token
+
+
+def find_request(
+    host: Host, id: str, tenant: str, *, now: Callable[[], float] = time.time
+) -> ConnectionRequest:
+    """A tenant's request; raises NotFound, for those of others just so."""
+    request = host.requests.find(id)
+    if request is None or request.tenant != tenant:
+        raise NotFound(f"there is no connection request {id!r}")
+    return as_of(request, now())
+
+
+def request_of_link(
+    host: Host, token: str, *, now: Callable[[], float] = time.time
+) -> ConnectionRequest:
+    """The request that a link belongs to; raises NotFound."""
+    request = host.requests.find_by_token(hashed(token))
+    if request is None:
+        raise NotFound("there is no such link")
+    return as_of(request, now())
+
+
+def as_of(request: ConnectionRequest, moment: float) -> ConnectionRequest:
+    """How the request stands at a moment: one that nobody answered in time has failed."""
+    last = max(request.expires_at, request.away_until)
+    if request.status == "pending" and last < moment:
+        return replace(request, status="error", error="expired")
+    return request
+
+
+def existing_connection(host: Host, request: ConnectionRequest) -> ConnectionRecord | None:
+    """The connection that the request reconnects, without its credentials."""
+    found = [c for c in host.ledger.connections(request.integration) if c.key == request.connection]
+    return found[0] if found and found[0].tenant == request.tenant else None
+
+
+def hashed(secret: str) -> str:
+    """What is kept of a secret that somebody brings along: enough to know it by."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _existing(host: Host, wanted: Wanted) -> ConnectionRecord | None:
+    """The connection to reconnect, if it's one of this tenant in this integration."""
+    if wanted.connection:
+        named = [c for c in host.ledger.connections() if c.key == wanted.connection]
+        if named and (named[0].tenant, named[0].integration) != (wanted.tenant, wanted.integration):
+            raise Rejected(f"connection {wanted.connection!r} is taken", hint="give it another key")
+        return named[0] if named else None
+    if wanted.allow_multiple_connections:
+        return None
+    mine = [c for c in host.ledger.connections(wanted.integration) if c.tenant == wanted.tenant]
+    alive = [c for c in mine if c.status != "archived"]
+    return min(alive, key=_first_to_mend, default=None)
+
+
+def _first_to_mend(connection: ConnectionRecord) -> tuple[bool, str]:
+    return connection.status != "reconnect_needed", connection.key
+
+
+def _new_key(host: Host, wanted: Wanted) -> str:
+    """The key asked for, or one made of tenant and integration that nobody has."""
+    if wanted.connection:
+        return wanted.connection
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{wanted.tenant}_{wanted.integration}")
+    plain = plain.lstrip("-")[:80] or "connection"
+    if not wanted.allow_multiple_connections and not _is_taken(host, plain):
+        return plain
+    for _ in range(10):
+        key = f"{plain}_{secrets.token_hex(4)}"
+        if not _is_taken(host, key):
+            return key
+    raise Fatal("no key is free for the connection", hint="name one")
+
+
+def _is_taken(host: Host, key: str) -> bool:
+    keys: Sequence[str] = [c.key.casefold() for c in host.ledger.connections()]
+    return key.casefold() in keys or host.lake_path(key).exists()
