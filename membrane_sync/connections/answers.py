@@ -9,12 +9,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from membrane_sync.connections.forms import FormField, form_fields, read_form
-from membrane_sync.connections.requests import Host, existing_connection, hashed
+from membrane_sync.connections.requests import (
+    Host,
+    existing_connection,
+    hashed,
+    with_credentials,
+)
 from membrane_sync.elements.authentication import Authentication
 from membrane_sync.errors import (
     Fatal,
@@ -89,7 +93,7 @@ def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
     given = form_fields(connector.input_schema)
     existing = existing_connection(host, request)
     asked = [] if existing else [one for one in given if one.name not in request.input]
-    offered = host.project.authentications(request.integration)
+    offered = host.authentications(request.integration)
     return [
         _choice(key, authentication, asked, connector.name or connector.key)
         for key, authentication in offered.items()
@@ -198,20 +202,13 @@ class Answering:
     def _connect(
         self, request: ConnectionRequest, kept: Mapping[str, Any], issued: Issued
     ) -> Answered:
-        existing = existing_connection(self.host, request)
-        ends = issued.expires_in
-        record = ConnectionRecord(
-            key=request.connection,
-            integration=request.integration,
-            tenant=request.tenant,
-            name=request.name or (existing.name if existing else ""),
+        there = existing_connection(self.host, request)
+        plain = ConnectionRecord(request.connection, request.integration, request.tenant)
+        record = replace(
+            with_credentials(there or plain, issued, self.now()),
+            name=request.name or (there.name if there else ""),
             input=kept["input"],
-            credentials={**kept["credentials"], **issued.credentials},
-            connected_at=datetime.now(UTC),
             option=kept["option"],
-            status="paused" if existing and existing.status == "paused" else "ready",
-            reason=existing.reason if existing and existing.status == "paused" else "",
-            expires_at=self.now() + ends if ends is not None else None,
         )
         self.host.prove(record, longest_wait=LONGEST_WAIT)
         self.host.register(record)

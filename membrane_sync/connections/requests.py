@@ -11,15 +11,18 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from membrane_sync.elements.authentication import Authentication
 from membrane_sync.errors import Fatal, NotFound, Rejected
 from membrane_sync.ports import (
     Authenticator,
     ConnectionRecord,
     ConnectionRequest,
     ConnectionRequests,
+    Issued,
     Ledger,
 )
 from membrane_sync.project.addresses import is_allowed
@@ -56,6 +59,10 @@ class Host(Protocol):
 
     def lake_path(self, connection: str) -> Path:
         """Where a connection's records are, or would be."""
+        ...
+
+    def authentications(self, integration: str) -> Mapping[str, Authentication]:
+        """The ways to authenticate that the integration offers, by their keys."""
         ...
 
     def authenticator(
@@ -165,6 +172,19 @@ def existing_connection(host: Host, request: ConnectionRequest) -> ConnectionRec
     """The connection that the request reconnects, without its credentials."""
     found = [c for c in host.ledger.connections(request.integration) if c.key == request.connection]
     return found[0] if found and found[0].tenant == request.tenant else None
+
+
+def with_credentials(record: ConnectionRecord, issued: Issued, now: float) -> ConnectionRecord:
+    """The connection with what an app has just issued; one that a person paused stays so."""
+    paused = record.status == "paused"
+    return replace(
+        record,
+        credentials=dict(issued.credentials),
+        connected_at=datetime.fromtimestamp(now, UTC),
+        status="paused" if paused else "ready",
+        reason=record.reason if paused else "",
+        expires_at=now + issued.expires_in if issued.expires_in is not None else None,
+    )
 
 
 def hashed(secret: str) -> str:

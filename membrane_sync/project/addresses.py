@@ -44,8 +44,9 @@ def is_allowed_origin(origin: str, rules: Iterable[str]) -> bool:
 
 def is_rule(rule: str) -> bool:
     """Whether it can be a rule: an address with a path, which may end in `*`."""
-    parts = _parts(rule.removesuffix("*"))
-    return parts is not None and bool(parts.path)
+    start = rule.removesuffix("*")
+    parts = _parts(start)
+    return parts is not None and bool(parts.path) and "*" not in start
 
 
 def with_answer(uri: str, answer: Mapping[str, str]) -> str:
