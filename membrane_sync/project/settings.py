@@ -4,7 +4,7 @@
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
 `MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
 `MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
-paths, in SQLite URLs too, are below the project.
+paths, in SQLite URLs too, are below the project. `server_settings` has those of the HTTP API.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.project.environment import expanded, unset
 from membrane_sync.project.located import Block, Mark, Steps, problem_at
+from membrane_sync.project.server_settings import ServerSettings, ServerTable, server_settings
 from membrane_sync.project.validation import validated_as
 
 FILE = "pyproject.toml"
@@ -41,6 +42,7 @@ class Settings:
     keep_history_days: int | None = None
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
+    server: ServerSettings = field(default_factory=ServerSettings)
 
 
 class _Table(BaseModel):
@@ -56,6 +58,7 @@ class _Table(BaseModel):
     keep_history_days: int | None = Field(default=None, ge=1)
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
+    server: ServerTable = Field(default_factory=ServerTable)
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -104,12 +107,14 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
+        server=server_settings(root, table.server, environ),
     )
 
 
 def _variable(path: Steps) -> str:
     """The environment variable that wins over this place in the file."""
     names = ("database", *path[1:]) if path[0] == "databases" else path
+    names = names[1:] if names[0] == "server" else names
     return "_".join(("MEMBRANE", *names)).upper()
 
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from membrane_sync.errors import NotConnected
+from membrane_sync.errors import Fatal, NotConnected
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -25,6 +26,7 @@ from membrane_sync.records import Report
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
 
 _connections = sa.Table(
     "membrane_connections",
@@ -73,6 +75,10 @@ _runs = sa.Table(
 )
 
 
+_IDENTITY = ("key", "tenant", "integration")
+"""What a connection is known by; none of it ever changes."""
+
+
 class SqlLedger:
     """Implements `ports.Ledger` through SQLAlchemy."""
 
@@ -81,11 +87,18 @@ class SqlLedger:
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
+        self.tenants = SqlTenants(self._database)
 
     def close(self) -> None:
         """Give back the database connections."""
         self.leases.close()
         self._database.close()
+
+    def for_tenant(self, tenant: str | None) -> SqlTenantLedger:
+        """The connections of one tenant and no other; of the whole workspace with None."""
+        return SqlTenantLedger(
+            self._database, _connections, _connection_record, self._vault, tenant
+        )
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         query = sa.select(_connections)
@@ -117,15 +130,15 @@ class SqlLedger:
             "reason": record.reason,
             "expires_at": record.expires_at,
         }
-        here = _connections.c.key == record.key
+        # Its tenant is in the condition: nobody takes over another's key, not in a race either.
+        here = sa.and_(*(_connections.c[n] == getattr(record, n) for n in _IDENTITY))
         with self._begin() as transaction:
+            mention(transaction, record.tenant)
             # The version always rises: credentials that are in use somewhere are told by it.
             newer = sa.update(_connections).where(here)
             newer = newer.values(values | {"version": _connections.c.version + 1})
             if not transaction.execute(newer).rowcount:
-                transaction.execute(
-                    sa.insert(_connections).values(key=record.key, version=1, **values)
-                )
+                _insert(transaction, {"key": record.key, "version": 1, **values})
             # What failed may go well with other credentials: it's due at once.
             at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
             at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
@@ -218,6 +231,15 @@ class SqlLedger:
 
     def _begin(self) -> AbstractContextManager[sa.Connection]:
         return self._database.begin()
+
+
+def _insert(transaction: sa.Connection, values: dict[str, Any]) -> None:
+    try:
+        transaction.execute(sa.insert(_connections).values(values))
+    except IntegrityError:
+        raise Fatal(
+            f"there is another connection {values['key']!r}", hint="give this one another key"
+        ) from None
 
 
 def _newest_runs() -> sa.Subquery:
