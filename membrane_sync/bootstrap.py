@@ -18,6 +18,8 @@ from threading import get_ident
 from typing import Any
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
+from membrane_sync.connections import lifecycle
+from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
@@ -467,6 +469,21 @@ class Runtime:
                 api.send(render(connector.test, scope))
         finally:
             api.close()
+
+    def pause(self, key: str, reason: str = "") -> None:
+        """Let none of a connection's syncs run until it's resumed (`lifecycle.pause`)."""
+        lifecycle.pause(self.ledger, key, reason)
+
+    def resume(self, key: str) -> None:
+        """Let a paused connection's syncs run again (`lifecycle.resume`)."""
+        lifecycle.resume(self.ledger, key)
+
+    def archive(self, key: str) -> Archived:
+        """Tell the app that a connection ends, and wipe its credentials (`lifecycle.archive`)."""
+        return lifecycle.archive(self.ledger, key, self._tell_of_end)
+
+    def _tell_of_end(self, connection: ConnectionRecord) -> None:
+        """Nothing to tell, while no connector says how."""
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""

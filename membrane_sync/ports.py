@@ -485,12 +485,23 @@ class Ledger(Protocol):
         """One connection with its credentials; raises NotConnected or SecretError."""
         ...
 
+    def known(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials, which needn't be readable; or NotConnected."""
+        ...
+
     def connect(self, record: ConnectionRecord) -> None:
         """Create the connection, or replace its credentials and input."""
         ...
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         """Note how the connection stands; raises NotConnected where there's none."""
+        ...
+
+    def archive(self, key: str, reason: str = "") -> None:
+        """Wipe its credentials, and note that it's archived; raises NotConnected.
+
+        Whoever has got new credentials meanwhile can't store them any more: the version rises.
+        """
         ...
 
     def disconnect(self, key: str) -> None:

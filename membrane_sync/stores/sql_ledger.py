@@ -110,12 +110,19 @@ class SqlLedger:
         return sorted(found, key=lambda record: record.key)
 
     def connection(self, key: str) -> ConnectionRecord:
+        row = self._row(key)
+        return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
+
+    def known(self, key: str) -> ConnectionRecord:
+        return _connection_record(self._row(key))
+
+    def _row(self, key: str) -> Any:
         query = sa.select(_connections).where(_connections.c.key == key)
         with self._begin() as transaction:
             row = transaction.execute(query).one_or_none()
         if row is None:
             raise _not_connected(key)
-        return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
+        return row
 
     def connect(self, record: ConnectionRecord) -> None:
         values = {
@@ -150,6 +157,22 @@ class SqlLedger:
         with self._begin() as transaction:
             if not transaction.execute(noted).rowcount:
                 raise _not_connected(key)
+
+    def archive(self, key: str, reason: str = "") -> None:
+        values = {
+            "credentials": self._vault.seal({}, key),
+            "status": "archived",
+            "reason": reason,
+            "version": _connections.c.version + 1,
+            "expires_at": None,
+        }
+        wiped = sa.update(_connections).where(_connections.c.key == key).values(values)
+        with self._begin() as transaction:
+            if not transaction.execute(wiped).rowcount:
+                raise _not_connected(key)
+            # Once it's connected again, it's planned anew.
+            for table in (due, planned):
+                transaction.execute(sa.delete(table).where(table.c.connection == key))
 
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
