@@ -18,6 +18,7 @@ from threading import get_ident
 from typing import Any
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.fetch import fetch_json
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.elements.data_schema import DataSchema
@@ -221,6 +222,9 @@ class Runtime:
         self.settings = project.settings
         self._syncs: dict[str, list[ResolvedSync]] = {}
         self._tables: dict[str, Tables] = {}
+
+    fetch_json = staticmethod(fetch_json)
+    """Fetches a public JSON document, such as the keys that tokens are signed with."""
 
     def close(self) -> None:
         """Give back all database connections; they come back when they're needed."""

@@ -1,9 +1,9 @@
 """How the HTTP API knows who asks, and what it lets in: `[tool.membrane_sync.server]`.
 
-Secrets come from the environment alone: `MEMBRANE_API_KEYS` and `MEMBRANE_WORKSPACE_SECRETS`, several
-of each with commas between them, so that one can be replaced while the other still works.
-`MEMBRANE_WORKSPACE_KEY`, `MEMBRANE_JWKS_URL`, `MEMBRANE_PUBLIC_KEYS` and `MEMBRANE_CORS_ORIGINS` win
-over the file.
+Secrets come from the environment alone: `MEMBRANE_API_KEYS` and `MEMBRANE_WORKSPACE_SECRETS`,
+several of each with commas between them, so that one can be replaced while the other still works.
+`MEMBRANE_WORKSPACE_KEY`, `MEMBRANE_JWKS_URL`, `MEMBRANE_PUBLIC_KEYS` and `MEMBRANE_CORS_ORIGINS`
+win over the file.
 """
 
 from __future__ import annotations

@@ -60,6 +60,22 @@ class Accounts:
         """Call the app with its credentials; raises NotAuthorized, or what else the app says."""
         self._runtime.prove(self._ledger.opened(key))
 
+    def pause(self, key: str) -> None:
+        """Let none of its syncs run until it's resumed."""
+        self._runtime.pause(self._ledger.connection(key).key)
+
+    def resume(self, key: str) -> None:
+        """Let its syncs run again."""
+        self._runtime.resume(self._ledger.connection(key).key)
+
+    def archive(self, key: str) -> None:
+        """Tell the app that it ends, and wipe its credentials."""
+        self._runtime.archive(self._ledger.connection(key).key)
+
+    def refresh(self, key: str) -> None:
+        """Get new credentials by its old ones; raises NotAuthorized where the app refuses."""
+        self._runtime.refresh(self._ledger.connection(key).key)
+
     def _connect(self, record: ConnectionRecord, typed: Typed) -> ConnectionRecord:
         record = replace(
             record, input=typed.input, credentials=typed.credentials, option=typed.option

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -30,7 +31,36 @@ from membrane_sync.errors import (
     UnexpectedAnswer,
 )
 
-_STATUS: Mapping[str, int] = {"not_authenticated": 401, "forbidden": 403, "already_exists": 409}
+
+class Problem(BaseModel):
+    """One thing wrong in a request, and where."""
+
+    element: str
+    message: str
+
+
+class Said(BaseModel):
+    """What went wrong, and what to do; `code` is stable."""
+
+    code: str
+    message: str
+    hint: str
+    request_id: str
+    problems: list[Problem] = []
+
+
+class Failure(BaseModel):
+    """The body of every answer that isn't what was asked for."""
+
+    error: Said
+
+
+_STATUS: Mapping[str, int] = {
+    "not_authenticated": 401,
+    "forbidden": 403,
+    "already_exists": 409,
+    "in_use": 409,
+}
 """Of errors that are the server's own, by their code."""
 
 _STATUS_OF: tuple[tuple[type[MembraneError], int], ...] = (

@@ -20,7 +20,7 @@ from fastapi.security import HTTPBearer
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import Fatal, NotAuthorized
-from membrane_sync.ports import TenantLedger, Tenants
+from membrane_sync.ports import Tenant, TenantLedger, Tenants
 from membrane_sync.project.project import Project
 from membrane_sync.server.accounts import Accounts
 from membrane_sync.server.tokens import Door, Identity, is_tenant_key
@@ -42,12 +42,15 @@ class Scope:
     ledger: TenantLedger
     accounts: Accounts
     project: Project
+    about: Tenant | None
+    """What is known of the tenant; None for a tenant that nobody has told of."""
 
     def owner(self) -> str:
         """The tenant that something new will belong to; raises Fatal if none is named."""
         if self.tenant is None:
             raise Fatal(
-                "no tenant is named", hint=f"name one in the header {TENANT_HEADER}, with an API key"
+                "no tenant is named",
+                hint=f"name one in the header {TENANT_HEADER}, with an API key",
             )
         return self.tenant
 
@@ -79,11 +82,12 @@ class Reception:
         named = headers.get(TENANT_HEADER.lower())
         tenant = self._named(named, identity) if named else identity.tenant
         ledger = runtime.ledger.for_tenant(tenant)
+        tenants = runtime.ledger.tenants
         parts = (tenant, ledger, Accounts(runtime, ledger), runtime.project)
         if identity.tenant is None:
-            return Workspace(*parts, runtime.ledger.tenants, runtime.ledger.for_tenant)
-        runtime.ledger.tenants.keep(identity.tenant, name=identity.name, fields=identity.fields)
-        return Scope(*parts)
+            return Workspace(*parts, None, tenants, runtime.ledger.for_tenant)
+        known = tenants.keep(identity.tenant, name=identity.name, fields=identity.fields)
+        return Scope(*parts, known)
 
     @staticmethod
     def _named(named: str, identity: Identity) -> str:

@@ -175,7 +175,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not abs(value) < _LATEST:  # also false for NaN
         raise _refused(f"its `{name}` is no number of seconds since 1970")
-    return value
+    return float(value)
 
 
 def _name(claims: Mapping[str, Any]) -> str | None:
@@ -188,7 +188,7 @@ def _name(claims: Mapping[str, Any]) -> str | None:
 
 
 def _fields(claims: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    fields = claims.get("fields")
+    fields: Mapping[str, Any] | None = claims.get("fields")
     if fields is None:
         return None
     fits = isinstance(fields, dict) and len(json.dumps(fields)) <= LARGEST_FIELDS

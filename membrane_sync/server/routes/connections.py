@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from membrane_sync.elements.base import KEY_PATTERN
-from membrane_sync.errors import MembraneError, NotAuthorized, UnexpectedAnswer
+from membrane_sync.errors import NotAuthorized, UnexpectedAnswer
 from membrane_sync.ports import ConnectionRecord, ConnectionStatus
 from membrane_sync.project.project import Project
 from membrane_sync.server.accounts import Typed
@@ -88,15 +89,13 @@ def list_connections(
     scope: CurrentScope,
     limit: Limit = 50,
     cursor: Cursor = "",
-    integration: Annotated[str, Query(max_length=100)] = "",
+    integration: Annotated[str, Query(pattern=f"{KEY_PATTERN}|^$")] = "",
     status: ConnectionStatus | None = None,
 ) -> Page[ConnectionOut]:
     """Connections by key; an API key sees those of all tenants, unless it names one."""
 
     def read(after: str, most: int) -> list[ConnectionRecord]:
-        return list(
-            scope.ledger.connections(after, most, integration=_text(integration), status=status)
-        )
+        return list(scope.ledger.connections(after, most, integration=integration, status=status))
 
     return page(read, _shower(scope), lambda record: record.key, cursor, limit)
 
@@ -173,3 +172,38 @@ def refresh_connection(scope: CurrentScope, connection: ConnectionKey) -> Connec
     """Get new credentials by the old ones, for apps that give some out for a time."""
     scope.accounts.refresh(connection)
     return _shower(scope)(scope.ledger.connection(connection))
+
+
+def _shower(scope: Scope) -> Callable[[ConnectionRecord], ConnectionOut]:
+    """Shows connections of the scope's project."""
+
+    def shown(record: ConnectionRecord) -> ConnectionOut:
+        names = ("key", "name", "integration", "tenant", "status", "reason", "option")
+        ends = record.expires_at
+        return ConnectionOut(
+            **{name: getattr(record, name) for name in names},
+            input=_public(scope.project, record),
+            connected_at=record.connected_at,
+            expires_at=None if ends is None else datetime.fromtimestamp(ends, UTC),
+        )
+
+    return shown
+
+
+def _public(project: Project, record: ConnectionRecord) -> dict[str, Any]:
+    """The input without what is secret by its schema, and without what no schema knows."""
+    if record.integration not in project.integrations:
+        return {}
+    fields = project.connector(record.integration).input_schema.get("properties", {})
+    return {
+        name: value
+        for name, value in record.input.items()
+        if name in fields and not _is_secret(fields[name])
+    }
+
+
+def _is_secret(field: Any) -> bool:
+    if not isinstance(field, Mapping):
+        return False
+    marked = field.get("isSensitive") or field.get("is_sensitive") or field.get("writeOnly")
+    return bool(marked) or field.get("format") == "password"
