@@ -18,6 +18,9 @@ from threading import get_ident
 from typing import Any
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.fetch import fetch_json
+from membrane_sync.connections import lifecycle
+from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
@@ -220,6 +223,9 @@ class Runtime:
         self.settings = project.settings
         self._syncs: dict[str, list[ResolvedSync]] = {}
         self._tables: dict[str, Tables] = {}
+
+    fetch_json = staticmethod(fetch_json)
+    """Fetches a public JSON document, such as the keys that tokens are signed with."""
 
     def close(self) -> None:
         """Give back all database connections; they come back when they're needed."""
@@ -475,6 +481,21 @@ class Runtime:
                 api.send(render(connector.test, scope))
         finally:
             api.close()
+
+    def pause(self, key: str, reason: str = "") -> None:
+        """Let none of a connection's syncs run until it's resumed (`lifecycle.pause`)."""
+        lifecycle.pause(self.ledger, key, reason)
+
+    def resume(self, key: str) -> None:
+        """Let a paused connection's syncs run again (`lifecycle.resume`)."""
+        lifecycle.resume(self.ledger, key)
+
+    def archive(self, key: str) -> Archived:
+        """Tell the app that a connection ends, and wipe its credentials (`lifecycle.archive`)."""
+        return lifecycle.archive(self.ledger, key, self._tell_of_end)
+
+    def _tell_of_end(self, connection: ConnectionRecord) -> None:
+        """Nothing to tell, while no connector says how."""
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""

@@ -485,12 +485,23 @@ class Ledger(Protocol):
         """One connection with its credentials; raises NotConnected or SecretError."""
         ...
 
+    def known(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials, which needn't be readable; or NotConnected."""
+        ...
+
     def connect(self, record: ConnectionRecord) -> None:
         """Create the connection, or replace its credentials and input."""
         ...
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         """Note how the connection stands; raises NotConnected where there's none."""
+        ...
+
+    def archive(self, key: str, reason: str = "") -> None:
+        """Wipe its credentials, and note that it's archived; raises NotConnected.
+
+        Whoever has got new credentials meanwhile can't store them any more: the version rises.
+        """
         ...
 
     def disconnect(self, key: str) -> None:
@@ -537,6 +548,70 @@ class Ledger(Protocol):
 
     def last_runs(self) -> Sequence[RunRecord]:
         """The newest run of each connection and sync."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One customer of the product; `fields` is what the product says of it."""
+
+    key: str
+    name: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+class Tenants(Protocol):
+    """The product's customers, as its tokens and its backend tell of them."""
+
+    def tenants(self, after: str, limit: int) -> Sequence[Tenant]:
+        """The next tenants by key, after one of them, or after the empty text from the first."""
+        ...
+
+    def tenant(self, key: str) -> Tenant:
+        """One tenant; raises NotFound."""
+        ...
+
+    def keep(
+        self, key: str, *, name: str | None = None, fields: Mapping[str, Any] | None = None
+    ) -> Tenant:
+        """The tenant, made if there's none; with this name and these fields where they're given."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Forget what is said of it, not its connections; raises NotFound."""
+        ...
+
+
+class TenantLedger(Protocol):
+    """Connections as one tenant sees them: of another's it says that they aren't there.
+
+    There's no way in it to name another tenant. Of the workspace, `tenant` is None: it sees all.
+    """
+
+    tenant: str | None
+
+    def connections(
+        self,
+        after: str,
+        limit: int,
+        *,
+        integration: str = "",
+        status: ConnectionStatus | None = None,
+    ) -> Sequence[ConnectionRecord]:
+        """The next connections by key, after one of them or from the first, without credentials."""
+        ...
+
+    def connection(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials; raises NotConnected."""
+        ...
+
+    def opened(self, key: str) -> ConnectionRecord:
+        """One connection with its credentials; raises NotConnected or SecretError."""
+        ...
+
+    def rename(self, key: str, name: str) -> None:
+        """Give it another name for people; raises NotConnected."""
         ...
 
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from membrane_sync.errors import NotConnected
+from membrane_sync.errors import Fatal, NotConnected
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -26,6 +27,7 @@ from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
 
 _connections = sa.Table(
     "membrane_connections",
@@ -74,6 +76,10 @@ _runs = sa.Table(
 )
 
 
+_IDENTITY = ("key", "tenant", "integration")
+"""What a connection is known by; none of it ever changes."""
+
+
 class SqlLedger:
     """Implements `ports.Ledger` through SQLAlchemy."""
 
@@ -83,11 +89,18 @@ class SqlLedger:
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
         self.requests = SqlConnectionRequests(self._database, vault)
+        self.tenants = SqlTenants(self._database)
 
     def close(self) -> None:
         """Give back the database connections."""
         self.leases.close()
         self._database.close()
+
+    def for_tenant(self, tenant: str | None) -> SqlTenantLedger:
+        """The connections of one tenant and no other; of the whole workspace with None."""
+        return SqlTenantLedger(
+            self._database, _connections, _connection_record, self._vault, tenant
+        )
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         query = sa.select(_connections)
@@ -99,12 +112,19 @@ class SqlLedger:
         return sorted(found, key=lambda record: record.key)
 
     def connection(self, key: str) -> ConnectionRecord:
+        row = self._row(key)
+        return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
+
+    def known(self, key: str) -> ConnectionRecord:
+        return _connection_record(self._row(key))
+
+    def _row(self, key: str) -> Any:
         query = sa.select(_connections).where(_connections.c.key == key)
         with self._begin() as transaction:
             row = transaction.execute(query).one_or_none()
         if row is None:
             raise _not_connected(key)
-        return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
+        return row
 
     def connect(self, record: ConnectionRecord) -> None:
         values = {
@@ -119,15 +139,15 @@ class SqlLedger:
             "reason": record.reason,
             "expires_at": record.expires_at,
         }
-        here = _connections.c.key == record.key
+        # Its tenant is in the condition: nobody takes over another's key, not in a race either.
+        here = sa.and_(*(_connections.c[n] == getattr(record, n) for n in _IDENTITY))
         with self._begin() as transaction:
+            mention(transaction, record.tenant)
             # The version always rises: credentials that are in use somewhere are told by it.
             newer = sa.update(_connections).where(here)
             newer = newer.values(values | {"version": _connections.c.version + 1})
             if not transaction.execute(newer).rowcount:
-                transaction.execute(
-                    sa.insert(_connections).values(key=record.key, version=1, **values)
-                )
+                _insert(transaction, {"key": record.key, "version": 1, **values})
             # What failed may go well with other credentials: it's due at once.
             at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
             at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
@@ -139,6 +159,22 @@ class SqlLedger:
         with self._begin() as transaction:
             if not transaction.execute(noted).rowcount:
                 raise _not_connected(key)
+
+    def archive(self, key: str, reason: str = "") -> None:
+        values = {
+            "credentials": self._vault.seal({}, key),
+            "status": "archived",
+            "reason": reason,
+            "version": _connections.c.version + 1,
+            "expires_at": None,
+        }
+        wiped = sa.update(_connections).where(_connections.c.key == key).values(values)
+        with self._begin() as transaction:
+            if not transaction.execute(wiped).rowcount:
+                raise _not_connected(key)
+            # Once it's connected again, it's planned anew.
+            for table in (due, planned):
+                transaction.execute(sa.delete(table).where(table.c.connection == key))
 
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
@@ -220,6 +256,15 @@ class SqlLedger:
 
     def _begin(self) -> AbstractContextManager[sa.Connection]:
         return self._database.begin()
+
+
+def _insert(transaction: sa.Connection, values: dict[str, Any]) -> None:
+    try:
+        transaction.execute(sa.insert(_connections).values(values))
+    except IntegrityError:
+        raise Fatal(
+            f"there is another connection {values['key']!r}", hint="give this one another key"
+        ) from None
 
 
 def _newest_runs() -> sa.Subquery:

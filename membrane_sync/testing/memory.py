@@ -14,6 +14,7 @@ from membrane_sync.errors import DestinationError, Fatal, NotConnected, Retryabl
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
+    ConnectionStatus,
     Outcome,
     Override,
     Owner,
@@ -479,9 +480,28 @@ class MemoryLedger:
             raise NotConnected(f"there is no connection {key!r}")
         return self._connections[key]
 
+    def known(self, key: str) -> ConnectionRecord:
+        return replace(self.connection(key), credentials={})
+
+    def archive(self, key: str, reason: str = "") -> None:
+        record = self.connection(key)
+        self._connections[key] = replace(
+            record,
+            credentials={},
+            status="archived",
+            reason=reason,
+            version=record.version + 1,
+            expires_at=None,
+        )
+
     def connect(self, record: ConnectionRecord) -> None:
         moment = record.connected_at or datetime.now(UTC)
-        self._connections[record.key] = replace(record, connected_at=moment)
+        there = self._connections.get(record.key)
+        version = there.version + 1 if there else 1
+        self._connections[record.key] = replace(record, connected_at=moment, version=version)
+
+    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
+        self._connections[key] = replace(self.connection(key), status=status, reason=reason)
 
     def disconnect(self, key: str) -> None:
         self.connection(key)

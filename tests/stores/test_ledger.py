@@ -56,8 +56,9 @@ def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
 
 def test_a_connection_comes_back_as_it_went(ledger: Ledger) -> None:
     ledger.connect(ACME)
-    assert ledger.connection("acme_kinto") == ACME
-    assert list(ledger.connections()) == [replace(ACME, credentials={})]
+    assert ledger.connection("acme_kinto") == replace(ACME, version=1)
+    assert list(ledger.connections()) == [replace(ACME, credentials={}, version=1)]
+    assert ledger.known("acme_kinto") == replace(ACME, credentials={}, version=1)
 
 
 def test_connections_come_by_key_and_by_integration(ledger: Ledger) -> None:
@@ -72,7 +73,7 @@ def test_connecting_again_replaces_credentials_and_input(ledger: Ledger) -> None
     ledger.connect(ACME)
     changed = replace(ACME, credentials={"token": "other"}, input={}, name="New")
     ledger.connect(changed)
-    assert ledger.connection("acme_kinto") == changed
+    assert ledger.connection("acme_kinto") == replace(changed, version=2)
     assert len(ledger.connections()) == 1
 
 
@@ -81,6 +82,23 @@ def test_when_it_was_connected_is_filled_in(ledger: Ledger) -> None:
     ledger.connect(replace(ACME, connected_at=None))
     moment = ledger.connection("acme_kinto").connected_at
     assert moment is not None and before <= moment <= datetime.now(UTC)
+
+
+def test_archiving_wipes_the_credentials_and_keeps_the_key(ledger: Ledger) -> None:
+    with pytest.raises(NotConnected):
+        ledger.archive("acme_kinto")
+    with pytest.raises(NotConnected):
+        ledger.known("acme_kinto")
+    ledger.connect(replace(ACME, expires_at=5.0))
+    ledger.override("acme_kinto", [Override("acme_kinto", "sync", "contacts", ("title",), "x")])
+    ledger.archive("acme_kinto", "no longer a customer")
+    archived = ledger.connection("acme_kinto")
+    assert archived == replace(
+        ACME, credentials={}, status="archived", reason="no longer a customer", version=2
+    )
+    assert len(ledger.overrides("acme_kinto")) == 1
+    ledger.connect(ACME)
+    assert ledger.connection("acme_kinto") == replace(ACME, version=3)
 
 
 def test_disconnecting_forgets(ledger: Ledger) -> None:
@@ -273,7 +291,7 @@ def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> Non
     run(url, "DROP TABLE membrane_overrides", "UPDATE membrane_version SET version = 1")
     ledger = SqlLedger(url, VAULT)
     ledger.override("acme_kinto", [override("a")])
-    assert ledger.connection("acme_kinto") == ACME
+    assert ledger.connection("acme_kinto") == replace(ACME, version=1)
     assert len(ledger.overrides("acme_kinto")) == 1
     assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
 
