@@ -47,6 +47,7 @@ from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
+from membrane_sync.stores.sql_tenants import SqlTenantLedger
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
@@ -251,6 +252,10 @@ class Runtime:
     def requests(self) -> SqlConnectionRequests:
         """What products asked users to connect, by links."""
         return self.ledger.requests
+
+    def tenant_ledger(self, tenant: str | None) -> SqlTenantLedger:
+        """The connections that a tenant may see; None for all."""
+        return self.ledger.for_tenant(tenant)
 
     def new_memory(self, threads: int) -> Memory:
         """A DuckDB that one thread may use for one lake after another."""

@@ -1,4 +1,4 @@
-"""How a terminal gets credentials that take a browser: by a loopback address, or by a device code."""
+"""How a terminal gets credentials that take a browser: by a loopback address, or a device code."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hmac
 import secrets
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, Queue
 from threading import Thread
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from rich.markup import escape
@@ -30,14 +31,20 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <h1>{title}</h1><p>{advice}</p></body></html>"""
 
 
-def by_browser(authenticator: Authenticator, *, port: int = 0, open_browser: bool = True) -> Issued:
+def by_browser(
+    authenticator: Authenticator,
+    typed: Mapping[str, Any],
+    *,
+    port: int = 0,
+    open_browser: bool = True,
+) -> Issued:
     """Send the user to the app's page, and wait until the browser is back on this machine.
 
     Raises NotAuthorized if the permission isn't given in time.
     """
     state = secrets.token_urlsafe(32)
     with _listening(state, port) as (address, answers):
-        authorization = authenticator.begin(address, state)
+        authorization = authenticator.begin(address, state, typed)
         errors.print("Allow the access in your browser:", highlight=False)
         errors.print(escape(authorization.url), highlight=False, soft_wrap=True)
         if open_browser:
@@ -57,12 +64,12 @@ def by_browser(authenticator: Authenticator, *, port: int = 0, open_browser: boo
     return authenticator.finish(answer, address, authorization.kept)
 
 
-def by_device(authenticator: Authenticator) -> Issued:
+def by_device(authenticator: Authenticator, typed: Mapping[str, Any]) -> Issued:
     """Show the code to type in elsewhere, and ask until it was.
 
     Raises NotAuthorized if that isn't done in time.
     """
-    code = authenticator.begin_device()
+    code = authenticator.begin_device(typed)
     errors.print(
         f"On any device, open [bold]{escape(code.verification_url)}[/] "
         f"and enter the code [bold]{escape(code.user_code)}[/]",

@@ -6,6 +6,7 @@ import typer
 
 from membrane_sync.cli import (
     backup,
+    connect,
     connections,
     connector,
     development,
@@ -28,6 +29,7 @@ app = typer.Typer(
 for group in (
     project,
     mapping,
+    connect,
     connections,
     overrides,
     syncing,

@@ -19,7 +19,7 @@ from membrane_sync.connections.requests import (
     hashed,
     with_credentials,
 )
-from membrane_sync.elements.authentication import Authentication
+from membrane_sync.elements.authentication import AuthenticationOption
 from membrane_sync.errors import (
     Fatal,
     LockTimeout,
@@ -29,6 +29,7 @@ from membrane_sync.errors import (
     Retryable,
 )
 from membrane_sync.ports import ConnectionRecord, ConnectionRequest, Issued
+from membrane_sync.project.authentication import Access
 
 CALLBACK_PATH = "/oauth/callback"
 STATE_SECONDS = 600.0
@@ -93,11 +94,10 @@ def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
     given = form_fields(connector.input_schema)
     existing = existing_connection(host, request)
     asked = [] if existing else [one for one in given if one.name not in request.input]
-    offered = host.authentications(request.integration)
     return [
-        _choice(key, authentication, asked, connector.name or connector.key)
-        for key, authentication in offered.items()
-        if request.option in ("", key)
+        _choice(access, asked)
+        for access in host.accesses(request.integration)
+        if request.option in ("", access.option)
     ]
 
 
@@ -180,8 +180,8 @@ class Answering:
         authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
         if not authenticator.needs_browser:
             return self._connect(request, kept, authenticator.issue(kept["credentials"]))
-        state = secrets.token_urlsafe(32)
-        authorization = authenticator.begin(callback_url(self.host, request.integration), state)
+        state, back = secrets.token_urlsafe(32), callback_url(self.host, request.integration)
+        authorization = authenticator.begin(back, state, kept["credentials"])
         if not authorization.url.startswith(("https://", "http://")):
             raise Fatal(f"integration {request.integration!r}: authorize_url is no web address")
         until = self.now() + STATE_SECONDS
@@ -234,7 +234,8 @@ def callback_url(host: Host, integration: str) -> str:
     return own or host.settings.connect.public_url + CALLBACK_PATH
 
 
-def _choice(key: str, authentication: Authentication, asked: list[FormField], app: str) -> Choice:
+def _choice(access: Access, asked: list[FormField]) -> Choice:
+    key, authentication, app = access.option, access.authentication, access.connector.title
     in_browser = _in_browser(authentication)
     title = authentication.title or (f"Sign in to {app}" if in_browser else "")
     return Choice(
@@ -247,7 +248,7 @@ def _choice(key: str, authentication: Authentication, asked: list[FormField], ap
     )
 
 
-def _in_browser(authentication: Authentication) -> bool:
+def _in_browser(authentication: AuthenticationOption) -> bool:
     oauth2 = authentication.oauth2
     by_code = oauth2 is not None and oauth2.grant == "authorization_code"
     return authentication.type == "oauth1" or (authentication.type == "oauth2" and by_code)

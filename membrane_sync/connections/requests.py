@@ -6,7 +6,6 @@ Here is what may happen to one, and when; `server/connect/` has the page.
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +14,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from membrane_sync.elements.authentication import Authentication
-from membrane_sync.errors import Fatal, NotFound, Rejected
+from membrane_sync.errors import Fatal, NotConnected, NotFound
 from membrane_sync.ports import (
     Authenticator,
     ConnectionRecord,
     ConnectionRequest,
     ConnectionRequests,
     Issued,
-    Ledger,
+    TenantLedger,
 )
 from membrane_sync.project.addresses import is_allowed
+from membrane_sync.project.authentication import Access
 from membrane_sync.project.project import Project
 from membrane_sync.project.settings import Settings
 
 LINK_SECONDS = 3600
 """How long a link is good for, unless the product says otherwise."""
-LONGEST_LINK_SECONDS = 7 * 86_400
+SHORTEST_LINK_SECONDS, LONGEST_LINK_SECONDS = 60, 7 * 86_400
+MOST_LOOKED_AT = 1_000
+"""Connections of one tenant in one integration."""
 
 
 class Host(Protocol):
@@ -48,27 +49,26 @@ class Host(Protocol):
         ...
 
     @property
-    def ledger(self) -> Ledger:
-        """The connections there are."""
-        ...
-
-    @property
     def requests(self) -> ConnectionRequests:
         """The requests there are."""
+        ...
+
+    def tenant_ledger(self, tenant: str | None) -> TenantLedger:
+        """The connections that a tenant may see; None for all."""
         ...
 
     def lake_path(self, connection: str) -> Path:
         """Where a connection's records are, or would be."""
         ...
 
-    def authentications(self, integration: str) -> Mapping[str, Authentication]:
-        """The ways to authenticate that the integration offers, by their keys."""
+    def accesses(self, integration: str) -> Sequence[Access]:
+        """The ways to authenticate that users may choose from."""
         ...
 
     def authenticator(
-        self, integration: str, option: str, input: Mapping[str, Any]
+        self, integration: str, option: str = "", input: Mapping[str, Any] | None = None
     ) -> Authenticator:
-        """One way to authenticate."""
+        """One way to authenticate, to get credentials by it."""
         ...
 
     def prove(self, connection: ConnectionRecord, *, longest_wait: float = ...) -> None:
@@ -105,19 +105,25 @@ def create_request(
 ) -> tuple[ConnectionRequest, str]:
     """Keep a new request; gives it with the token of its link, of which only a hash is kept.
 
-    Raises NotFound for an integration or option there isn't, and Rejected for what can't be done.
+    Raises NotFound for an integration or option there isn't, and Fatal for what can't be done.
     """
     integration = host.project.integration(wanted.integration)
     rules = host.settings.connect.redirects
     if wanted.redirect_uri and not is_allowed(wanted.redirect_uri, rules):
-        raise Rejected(
+        raise Fatal(
             "redirect_uri is not one of the addresses that users may be sent back to",
             hint="add it to connect.redirects in the settings (MEMBRANE_CONNECT_REDIRECTS)",
+        )
+    options = [access.option for access in host.accesses(integration.key)]
+    if wanted.option and wanted.option not in options:
+        raise NotFound(
+            f"integration {integration.key!r} offers no authentication option {wanted.option!r}",
+            hint=f"it offers: {', '.join(options)}",
         )
     existing = _existing(host, wanted)
     input = {**(existing.input if existing else {}), **wanted.input}
     if existing and input != dict(existing.input):
-        raise Rejected(
+        raise Fatal(
             f"connection {existing.key!r} has another input; it stays with the account it has",
             hint="leave the input out to reconnect it, or name another connection",
         )
@@ -129,7 +135,7 @@ def create_request(
         connection=existing.key if existing else _new_key(host, wanted),
         token_hash=hashed(token),
         created_at=began,
-        expires_at=began + min(max(wanted.expires_in, 60), LONGEST_LINK_SECONDS),
+        expires_at=began + wanted.expires_in,
         name=wanted.name,
         input=input,
         option=wanted.option,
@@ -141,11 +147,11 @@ def create_request(
 
 
 def find_request(
-    host: Host, id: str, tenant: str, *, now: Callable[[], float] = time.time
+    host: Host, id: str, tenant: str | None, *, now: Callable[[], float] = time.time
 ) -> ConnectionRequest:
-    """A tenant's request; raises NotFound, for those of others just so."""
+    """A tenant's request, or any for None; raises NotFound, for those of others just so."""
     request = host.requests.find(id)
-    if request is None or request.tenant != tenant:
+    if request is None or tenant not in (None, request.tenant):
         raise NotFound(f"there is no connection request {id!r}")
     return as_of(request, now())
 
@@ -170,8 +176,11 @@ def as_of(request: ConnectionRequest, moment: float) -> ConnectionRequest:
 
 def existing_connection(host: Host, request: ConnectionRequest) -> ConnectionRecord | None:
     """The connection that the request reconnects, without its credentials."""
-    found = [c for c in host.ledger.connections(request.integration) if c.key == request.connection]
-    return found[0] if found and found[0].tenant == request.tenant else None
+    try:
+        found = host.tenant_ledger(request.tenant).connection(request.connection)
+    except NotConnected:
+        return None
+    return found if found.integration == request.integration else None
 
 
 def with_credentials(record: ConnectionRecord, issued: Issued, now: float) -> ConnectionRecord:
@@ -194,15 +203,22 @@ def hashed(secret: str) -> str:
 
 def _existing(host: Host, wanted: Wanted) -> ConnectionRecord | None:
     """The connection to reconnect, if it's one of this tenant in this integration."""
+    mine = host.tenant_ledger(wanted.tenant)
     if wanted.connection:
-        named = [c for c in host.ledger.connections() if c.key == wanted.connection]
-        if named and (named[0].tenant, named[0].integration) != (wanted.tenant, wanted.integration):
-            raise Rejected(f"connection {wanted.connection!r} is taken", hint="give it another key")
-        return named[0] if named else None
+        try:
+            named = mine.connection(wanted.connection)
+        except NotConnected:
+            return None
+        if named.integration != wanted.integration:
+            raise Fatal(
+                f"connection {named.key!r} is one in {named.integration!r}",
+                hint="ask for that integration, or name another connection",
+            )
+        return named
     if wanted.allow_multiple_connections:
         return None
-    mine = [c for c in host.ledger.connections(wanted.integration) if c.tenant == wanted.tenant]
-    alive = [c for c in mine if c.status != "archived"]
+    found = mine.connections("", MOST_LOOKED_AT, integration=wanted.integration)
+    alive = [connection for connection in found if connection.status != "archived"]
     return min(alive, key=_first_to_mend, default=None)
 
 
@@ -211,20 +227,25 @@ def _first_to_mend(connection: ConnectionRecord) -> tuple[bool, str]:
 
 
 def _new_key(host: Host, wanted: Wanted) -> str:
-    """The key asked for, or one made of tenant and integration that nobody has."""
-    if wanted.connection:
-        return wanted.connection
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{wanted.tenant}_{wanted.integration}")
-    plain = plain.lstrip("-")[:80] or "connection"
-    if not wanted.allow_multiple_connections and not _is_taken(host, plain):
-        return plain
-    for _ in range(10):
-        key = f"{plain}_{secrets.token_hex(4)}"
-        if not _is_taken(host, key):
-            return key
-    raise Fatal("no key is free for the connection", hint="name one")
+    """A key that nobody has; a tenant's only connection gets the same one each time it's asked for.
+
+    So a user who follows two links has one connection in the end.
+    """
+    start = wanted.integration[:80]
+    own = wanted.connection or f"{start}_{hashed(wanted.tenant)[:12]}"
+    if not wanted.allow_multiple_connections or wanted.connection:
+        if not _is_taken(host, own):
+            return own
+        if wanted.connection:
+            raise Fatal(f"the key {own!r} is taken", hint="leave it out, or choose another one")
+    return f"{start}_{secrets.token_hex(6)}"
 
 
 def _is_taken(host: Host, key: str) -> bool:
-    keys: Sequence[str] = [c.key.casefold() for c in host.ledger.connections()]
-    return key.casefold() in keys or host.lake_path(key).exists()
+    if host.lake_path(key).exists():
+        return True
+    try:
+        host.tenant_ledger(None).connection(key)
+    except NotConnected:
+        return False
+    return True

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.project.addresses import is_rule, origin_of
 
-PUBLIC_URL = "http://127.0.0.1:8000"
+PUBLIC_URL = "http://127.0.0.1:8700"
 """Where `membrane serve` listens, unless it's told otherwise."""
 
 

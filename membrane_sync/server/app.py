@@ -15,6 +15,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.server import failures
+from membrane_sync.server.connect import api as connect_api
+from membrane_sync.server.connect import routes as connect_pages
 from membrane_sync.server.envelope import REQUEST_ID, Envelope
 from membrane_sync.server.failures import Failure
 from membrane_sync.server.routes import connections, health, integrations, me, tenants
@@ -47,6 +49,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     failures.install(app)
     for routes in (health, me, integrations, tenants, connections):
         app.include_router(routes.router)
+    app.include_router(connect_api.api_router(runtime))
+    app.include_router(connect_pages.page_router(runtime))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

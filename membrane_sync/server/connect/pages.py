@@ -64,7 +64,7 @@ class Pages:
     def app(self, integration: str) -> str:
         """How users know the app."""
         connector = self.host.project.connector(integration)
-        return self.host.project.integration(integration).name or connector.name or connector.key
+        return self.host.project.integration(integration).name or connector.title
 
     def form(
         self, request: ConnectionRequest, token: str, choices: list[Choice], form: Form

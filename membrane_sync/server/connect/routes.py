@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from importlib.resources import files
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -20,7 +23,7 @@ from membrane_sync.connections.answers import (
     choices,
 )
 from membrane_sync.connections.requests import Host, hashed, request_of_link
-from membrane_sync.errors import LockTimeout, MembraneError, NotFound, RateLimited
+from membrane_sync.errors import LockTimeout, MembraneError, NotFound, RateLimited, Retryable
 from membrane_sync.ports import ConnectionRequest
 from membrane_sync.project.addresses import is_allowed_origin
 from membrane_sync.server.connect.browser import (
@@ -31,7 +34,7 @@ from membrane_sync.server.connect.browser import (
     remember,
 )
 from membrane_sync.server.connect.pages import HEADERS, SOURCE, Form, Pages, answer_of
-from membrane_sync.server.connect.words import FOREIGN, PROBLEMS
+from membrane_sync.server.connect.words import FOREIGN, OTHERWISE, PROBLEMS
 
 MOST_FIELDS = 200
 _STATUS = {"not_authorized": 422, "access_denied": 422, "rate_limited": 429, "csrf": 403}
@@ -40,8 +43,8 @@ _log = logging.getLogger(__name__)
 
 def page_router(host: Host) -> APIRouter:
     """The routes for users' browsers; they're no part of the OpenAPI document."""
-    router = APIRouter(include_in_schema=False)
     visits = _Visits(host)
+    router = APIRouter(include_in_schema=False, route_class=_spoken(visits))
     router.add_api_route("/connect.js", _script, methods=["GET"])
     router.add_api_route("/connect-assets/{name}", _asset, methods=["GET"])
     router.add_api_route("/connect/{token}", visits.show, methods=["GET"])
@@ -50,6 +53,24 @@ def page_router(host: Host) -> APIRouter:
     router.add_api_route("/connect/{token}/status", visits.status, methods=["GET"])
     router.add_api_route(CALLBACK_PATH, visits.come_back, methods=["GET"])
     return router
+
+
+def _spoken(visits: _Visits) -> type[APIRoute]:
+    """A route whose errors are pages, too: who looks at them is no program."""
+
+    class SpokenRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def spoken(http: Request) -> Response:
+                try:
+                    return await handle(http)
+                except MembraneError as error:
+                    return visits.sorry(error)
+
+            return spoken
+
+    return SpokenRoute
 
 
 class _Visits:
@@ -119,6 +140,12 @@ class _Visits:
             _note(came.request, came.error)
             return self._to_page(came.token, came.option, came.error.code)
         return self._to_page(came.token)
+
+    def sorry(self, error: MembraneError) -> Response:
+        """A page for what nobody foresaw, as a ledger that can't be reached."""
+        _log.warning("a page of connecting failed: %s", error)
+        status = 503 if isinstance(error, Retryable) else 500
+        return self._pages.message(PROBLEMS.get(error.code, OTHERWISE), status)
 
     def _submit(self, http: Request, token: str, typed: dict[str, str]) -> Response:
         try:
