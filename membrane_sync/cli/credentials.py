@@ -22,8 +22,8 @@ def gather(
 ) -> dict[str, Any]:
     """The given values in the schema's types, and the missing required ones asked for.
 
-    What is `known` isn't asked for. Raises Fatal for a value the schema doesn't know, and for one that's missing where nobody can
-    be asked.
+    What is `known` isn't asked for. Raises Fatal for a value the schema doesn't know, and for one
+    that's missing where nobody can be asked.
     """
     fields = schema.get("properties", {})
     for name in given:
