@@ -25,6 +25,8 @@ from tenacity import (
 
 from membrane_sync.clients.address import Address, evaluated
 from membrane_sync.clients.authentication import Renewable, auth_flow
+from membrane_sync.clients.authentication.certificate import tls_of
+from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.clients.error_rules import is_good, rule_for
 from membrane_sync.clients.json_text import is_plain, read_json
@@ -66,6 +68,7 @@ class HttpApi:
         connection: ConnectionRecord,
         parameters: Mapping[str, Any] | None = None,
         *,
+        functions: Functions | None = None,
         quotas: Quotas | None = None,
         priority: Priority = "bulk",
         concurrency: Concurrency | None = None,
@@ -82,12 +85,14 @@ class HttpApi:
         self._words = Words(connector.key, connection.credentials)
         scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
         self._address = Address(connector, scope)
-        self._auth = auth_flow(connector.authentication, connection.credentials, scope)
+        credentials = connection.credentials
+        self._auth = auth_flow(connector.authentication, credentials, scope, functions)
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
             auth=self._auth,
             timeout_seconds=connector.timeout_seconds,
             transport=transport,
+            verify=tls_of(connector.authentication, {**scope, "credentials": dict(credentials)}),
         )
         self._sleep, self._clock = sleep or time.sleep, clock
         self._longest_wait = longest_wait

@@ -22,8 +22,12 @@ def http_client(
     auth: httpx.Auth | None,
     timeout_seconds: float,
     transport: httpx.BaseTransport | None = None,
+    verify: ssl.SSLContext | None = None,
 ) -> httpx.Client:
-    """A client that keeps its connections open; sends `headers` with each request."""
+    """A client that keeps its connections open; sends `headers` with each request.
+
+    `verify` is for a client certificate; without it, all clients share one TLS setting.
+    """
     return httpx.Client(
         auth=auth,
         headers={"User-Agent": AGENT, "Accept": "application/json", **headers},
@@ -34,12 +38,12 @@ def http_client(
             keepalive_expiry=KEPT_ALIVE_SECONDS,
         ),
         http2=True,
-        verify=_tls(),
+        verify=verify or tls(),
         transport=transport,
     )
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    """Made once: to read the certificates takes longer than many a request."""
+def tls() -> ssl.SSLContext:
+    """The TLS setting without a client certificate; to read its certificates takes long."""
     return httpx.create_ssl_context()
