@@ -13,6 +13,7 @@ from membrane_sync.cli import (
     mapping,
     overrides,
     project,
+    serve,
     simulate,
     syncing,
     upkeep,
@@ -35,6 +36,7 @@ for group in (
     upkeep,
     backup,
     development,
+    serve,
     simulate,
     connector,
 ):
