@@ -14,6 +14,7 @@ from membrane_sync.cli import (
     mapping,
     overrides,
     project,
+    serve,
     simulate,
     syncing,
     upkeep,
@@ -37,6 +38,7 @@ for group in (
     upkeep,
     backup,
     development,
+    serve,
     simulate,
     connector,
 ):

@@ -32,6 +32,7 @@ from membrane_sync.clients.error_rules import is_good, rule_for
 from membrane_sync.clients.json_text import is_plain, read_json
 from membrane_sync.clients.pacing import Pacer, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
+from membrane_sync.clients.raw import send_raw
 from membrane_sync.clients.transport import http_client
 from membrane_sync.clients.words import Words
 from membrane_sync.elements.connector import Connector
@@ -45,7 +46,7 @@ from membrane_sync.errors import (
     UnexpectedAnswer,
 )
 from membrane_sync.ports import ConnectionRecord, Party, Priority, Quotas
-from membrane_sync.records import Answer, Call
+from membrane_sync.records import Answer, Call, RawAnswer, RawRequest
 
 ATTEMPTS = 6
 DEADLINE_SECONDS = 300.0
@@ -128,6 +129,36 @@ class HttpApi:
                 raise
             self._renew(self._auth, before)
         return self._retrying(self._attempt, call, url)
+
+    def exchange(self, request: RawRequest) -> RawAnswer:
+        """Send a request as somebody else wrote it; the answer as it is, whatever it says.
+
+        Quotas are kept to; nothing is repeated, unless the credentials had expired. Raises Rejected
+        for what isn't the connector's to be asked, RateLimited, AppUnavailable.
+        """
+        url = self._address.exact(request.path, request.query)
+        before = self._renewals
+        answer = self._exchange_once(request, url)
+        if answer.status == 401 and isinstance(self._auth, Renewable):
+            answer.close()
+            self._renew(self._auth, before)
+            answer = self._exchange_once(request, url)
+        return answer
+
+    def _exchange_once(self, request: RawRequest, url: httpx.URL) -> RawAnswer:
+        self._wait_for_leave()
+        with self._counting:
+            self.requests += 1
+        kept = self._connector.headers
+        answer = send_raw(self._client, request, url, kept=kept, secrets=self._words.secrets)
+        headers = {name.lower(): value for name, value in answer.headers}
+        status = rate_status(headers, self._connector.rate_limit_headers)
+        wait = retry_after(headers) if answer.status in (429, 503) else None
+        if wait is None and status.remaining == 0:
+            wait = status.reset
+        if wait:
+            self._hold(wait)
+        return answer
 
     def _renew(self, auth: Renewable, before: int) -> None:
         """Once for all threads that met the same expiry."""

@@ -18,6 +18,11 @@ class Words:
         self._app = app
         self._secrets = _texts_in(credentials)
 
+    @property
+    def secrets(self) -> list[str]:
+        """What is masked, the longest first."""
+        return self._secrets
+
     def about(self, call: Call, what: str) -> str:
         """A message about a call: its path, never its query, which may hold secrets or values."""
         path = call.url.partition("?")[0].partition("#")[0]

@@ -36,6 +36,12 @@ class ServerSettings:
     largest_answer: int = 30_000_000
     cors_origins: tuple[str, ...] = ()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there's anybody who could ask."""
+        tokens = self.workspace_secrets or self.public_keys or self.jwks_url
+        return bool(self.api_keys or tokens)
+
 
 class ServerTable(BaseModel):
     """What `[tool.membrane_sync.server]` may say."""

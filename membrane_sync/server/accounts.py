@@ -13,6 +13,10 @@ from typing import Any
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import Fatal, NotConnected
 from membrane_sync.ports import ConnectionRecord, TenantLedger
+from membrane_sync.records import RawAnswer, RawRequest
+
+LONGEST_WAIT_SECONDS = 10.0
+"""How long a request waits for the app's quota."""
 
 
 class Taken(Fatal):
@@ -59,6 +63,30 @@ class Accounts:
     def test(self, key: str) -> None:
         """Call the app with its credentials; raises NotAuthorized, or what else the app says."""
         self._runtime.prove(self._ledger.opened(key))
+
+    def exchange(self, key: str, request: RawRequest) -> RawAnswer:
+        """Send a request through it, and give the app's answer as it is; close it.
+
+        Raises RateLimited where the app's quota makes it wait for more than a short while.
+        """
+        record = self._ledger.opened(key)
+        if record.status == "archived":
+            raise Fatal(
+                f"connection {key!r} is archived, and has no credentials",
+                hint=f"connect it again: PUT /connections/{key}/credentials",
+            )
+        api = self._runtime.api(record, longest_wait=LONGEST_WAIT_SECONDS)
+        try:
+            answer = api.exchange(request)
+        except BaseException:
+            api.close()
+            raise
+
+        def close() -> None:
+            answer.close()
+            api.close()
+
+        return replace(answer, close=close)
 
     def pause(self, key: str) -> None:
         """Let none of its syncs run until it's resumed."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
@@ -19,7 +20,7 @@ from membrane_sync.server.connect import api as connect_api
 from membrane_sync.server.connect import routes as connect_pages
 from membrane_sync.server.envelope import REQUEST_ID, Envelope
 from membrane_sync.server.failures import Failure
-from membrane_sync.server.routes import connections, health, integrations, me, tenants
+from membrane_sync.server.routes import connections, health, integrations, me, proxy, tenants
 from membrane_sync.server.scope import TENANT_HEADER, Reception
 
 _DESCRIPTION = (
@@ -46,8 +47,10 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.reception = Reception(runtime)
     app.state.check_health = lambda: runtime.ledger.tenants.tenants("", 1)
+    app.state.proxy_limiter = CapacityLimiter(proxy.MOST_AT_ONCE)
+    app.state.largest_answer = settings.largest_answer
     failures.install(app)
-    for routes in (health, me, integrations, tenants, connections):
+    for routes in (health, me, integrations, tenants, connections, proxy):
         app.include_router(routes.router)
     app.include_router(connect_api.api_router(runtime))
     app.include_router(connect_pages.page_router(runtime))
