@@ -120,7 +120,7 @@ def _chosen(runtime: Runtime, integration: str) -> str:
         title = way.authentication.title or way.option
         console.print(f"{number}. [bold]{escape(title)}[/] ({escape(way.option)})")
     count = len(offered)
-    number = typer.prompt("Which one", type=int)
+    number = int(typer.prompt("Which one", type=int))
     if not 1 <= number <= count:
         raise Fatal(f"there is no way {number}", hint=f"choose one of 1 to {count}")
     return offered[number - 1].option

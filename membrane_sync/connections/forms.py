@@ -41,6 +41,11 @@ class FormField:
     """Of a select: each value as text, and its label."""
     schema: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def default_text(self) -> str:
+        """The default as it stands in the form."""
+        return "" if self.default is None else _text(self.default)
+
 
 def form_fields(schema: Mapping[str, Any], *, secret: bool = False) -> list[FormField]:
     """The fields of a schema in its order; of a `secret` one, all but a user's name are hidden."""

@@ -59,7 +59,7 @@ def test_what_is_typed_in_becomes_a_connection(plain: World, tenant: str, visito
         "region": "us",
         "sandbox": True,
         "website": "https://a.b",
-    } | ({"page_size": 50} if "page_size" in record.input else {})
+    }
     assert record.credentials["api_key"] == "planted-api-key"
 
 
