@@ -278,7 +278,7 @@ def test_a_code_that_is_not_the_apps_is_refused(
 ) -> None:
     visitor, request, target = begun
     visitor.open(back(world, {**provider.allow(target, "ann"), "code": "made-up"}))
-    assert "Ledgerly did not accept this" in visitor.text
+    assert "Ledgerly did not accept the sign-in" in visitor.text
     assert world.seen(request)["status"] == "pending"
 
 

@@ -82,7 +82,7 @@ class Pages:
             "csrf": form.csrf,
             "typed": form.typed,
             "wrong": form.wrong,
-            "problem": problem_of(form.problem, app, self.product) if form.problem else None,
+            "problem": problem_of(_problem(form), app, self.product) if form.problem else None,
         }
         return self._page("form.html", form.status, values)
 
@@ -126,6 +126,12 @@ class Pages:
         known = {"product": self.product, "base": self.base, "outcome": "", "origin": ""}
         text = _environment().get_template(template).render({**known, **values})
         return HTMLResponse(text, status, HEADERS)
+
+
+def _problem(form: Form) -> str:
+    """The code of the words; what was typed in is checked in another way than a sign-in."""
+    there = form.choice is not None and form.choice.in_browser
+    return "not_authorized_there" if there and form.problem == "not_authorized" else form.problem
 
 
 def answer_of(request: ConnectionRequest) -> dict[str, str]:

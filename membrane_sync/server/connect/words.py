@@ -26,7 +26,10 @@ PROBLEMS: Mapping[str, Words] = {
     ),
     "not_authorized": Words(
         "{app} did not accept this",
-        "Check what you entered, or sign in with another account, and try again.",
+        "Check what you entered, and try again.",
+    ),
+    "not_authorized_there": Words(
+        "{app} did not accept the sign-in", "Try again, with another account if you have one."
     ),
     "defunct": Words(
         "{app} says that this account can't be used",
