@@ -74,6 +74,7 @@ def connect(
     from membrane_sync.cli.connections import pairs, secrets_of
     from membrane_sync.cli.credentials import gather
     from membrane_sync.connections.requests import with_credentials
+    from membrane_sync.project.inputs import checked_input
 
     with failures(as_json):
         runtime = open_runtime(find_root(project))
@@ -81,8 +82,11 @@ def connect(
         way = runtime.access(integration, option or known.option or _chosen(runtime, integration))
         asked = way.connector.input_schema
         given = gather(asked, pairs(values or [], "--set"), known=known.input)
-        known = replace(known, option=way.option, input={**known.input, **given})
         typed = gather(way.authentication.input_schema, secrets_of(credentials or []), secret=True)
+        typed = checked_input(way.authentication.input_schema, typed)
+        if given or not known.input:  # else a connection stays as it is, new defaults or not
+            known = replace(known, input=checked_input(asked, {**known.input, **given}))
+        known = replace(known, option=way.option)
         authenticator = runtime.authenticator(integration, way.option, known.input)
         issued = _issued(authenticator, typed, Manner(device, port, browser))
         record = with_credentials(known, issued, time.time())

@@ -30,6 +30,7 @@ from membrane_sync.errors import (
 )
 from membrane_sync.ports import ConnectionRecord, ConnectionRequest, Issued
 from membrane_sync.project.authentication import Access
+from membrane_sync.project.inputs import fit
 
 CALLBACK_PATH = "/oauth/callback"
 STATE_SECONDS = 600.0
@@ -97,7 +98,7 @@ def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
     return [
         _choice(access, asked)
         for access in host.accesses(request.integration)
-        if request.option in ("", access.option)
+        if request.option in ("", access.option) and not _by_device_alone(access.authentication)
     ]
 
 
@@ -120,12 +121,9 @@ class Answering:
 
         Raises what the app has against it; the request is open for another attempt then.
         """
-        input, wrong = read_form(choice.input, _below("input", typed))
-        secret, wrong_too = read_form(choice.credentials, _below("credentials", typed))
-        named = {f"input.{name}": why for name, why in wrong.items()}
-        named |= {f"credentials.{name}": why for name, why in wrong_too.items()}
-        if named:
-            return Answered(wrong=named)
+        input, secret, wrong = _read(choice, typed)
+        if wrong:
+            return Answered(wrong=wrong)
         self._count(request, visitor)
         self._claim(request, visitor)
         known = {**request.input, **input}
@@ -252,6 +250,28 @@ def _in_browser(authentication: AuthenticationOption) -> bool:
     oauth2 = authentication.oauth2
     by_code = oauth2 is not None and oauth2.grant == "authorization_code"
     return authentication.type == "oauth1" or (authentication.type == "oauth2" and by_code)
+
+
+def _by_device_alone(authentication: AuthenticationOption) -> bool:
+    """Whether a code has to be typed in elsewhere: that takes a terminal."""
+    oauth2 = authentication.oauth2
+    return oauth2 is not None and oauth2.grant == "device_code"
+
+
+def _read(
+    choice: Choice, typed: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """What was typed in as input and as credentials, and what is wrong by the form's names."""
+    wrong: dict[str, str] = {}
+    parts: dict[str, dict[str, Any]] = {}
+    for part, fields in (("input", choice.input), ("credentials", choice.credentials)):
+        values, misread = read_form(fields, _below(part, typed))
+        schema = {"properties": {one.name: one.schema for one in fields}}
+        # The same rules as for what comes by the API or from a terminal.
+        parts[part], misfits = fit(schema, values)
+        said = {name: f"This {why}." for name, why in misfits.items()} | misread
+        wrong |= {f"{part}.{name}": why for name, why in said.items()}
+    return parts["input"], parts["credentials"], wrong
 
 
 def _below(prefix: str, typed: Mapping[str, str]) -> dict[str, str]:

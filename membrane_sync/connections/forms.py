@@ -173,6 +173,8 @@ def _json(text: str, kind: type) -> Any:
 
 
 def _checked(schema: Mapping[str, Any], text: str) -> str:
+    if "\0" in text:
+        raise ValueError("Please enter plain text.")
     if len(text) < schema.get("minLength", 0):
         raise ValueError(f"Please enter at least {schema['minLength']} characters.")
     if len(text) > schema.get("maxLength", LONGEST_VALUE):

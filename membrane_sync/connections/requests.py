@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from membrane_sync.errors import Fatal, NotConnected, NotFound
+from membrane_sync.errors import Fatal, InvalidInput, NotConnected, NotFound
 from membrane_sync.ports import (
     Authenticator,
     ConnectionRecord,
@@ -25,6 +25,7 @@ from membrane_sync.ports import (
 )
 from membrane_sync.project.addresses import is_allowed
 from membrane_sync.project.authentication import Access
+from membrane_sync.project.inputs import fit
 from membrane_sync.project.project import Project
 from membrane_sync.project.settings import Settings
 
@@ -120,6 +121,10 @@ def create_request(
             f"integration {integration.key!r} offers no authentication option {wanted.option!r}",
             hint=f"it offers: {', '.join(options)}",
         )
+    schema = host.project.connector(integration.key).input_schema
+    _, wrong = fit({**schema, "required": []}, wanted.input)
+    if wrong:
+        raise InvalidInput(wrong)
     existing = _existing(host, wanted)
     input = {**(existing.input if existing else {}), **wanted.input}
     if existing and input != dict(existing.input):

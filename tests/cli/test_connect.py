@@ -164,7 +164,7 @@ def test_reconnecting_keeps_all_but_the_credentials(project: Path) -> None:
     assert code == 0, said
     made = record(project, "acme_gallery")
     assert (made.option, made.status, made.reason) == ("key", "ready", "")
-    assert made.input == {"subdomain": "a", "region": "eu"}
+    assert made.input == {"subdomain": "a", "region": "eu", "page_size": 50}
     assert made.credentials["api_key"] == "another-key"
 
 

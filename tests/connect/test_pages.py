@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,10 +14,14 @@ import sqlalchemy as sa
 
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.apps.oidc_provider import OidcProvider
+from membrane_sync.apps.process import free_port
+from membrane_sync.bootstrap import Runtime
 from membrane_sync.connections.answers import ATTEMPTS_PER_REQUEST
+from membrane_sync.connections.requests import Wanted, create_request
 from membrane_sync.ports import ConnectionRecord
+from membrane_sync.project.project import Project
 from tests.connect.visitor import Visitor
-from tests.connect.world import World
+from tests.connect.world import API_KEY, World, serving, write_project
 
 FILLED = {"option": "key", "input__subdomain": "acme", "input__region": "us"}
 FILLED |= {"credentials__api_key": "planted-api-key"}
@@ -57,6 +62,7 @@ def test_what_is_typed_in_becomes_a_connection(plain: World, tenant: str, visito
     assert record.input == {
         "subdomain": "acme",
         "region": "us",
+        "page_size": 50,
         "sandbox": True,
         "website": "https://a.b",
     }
@@ -101,6 +107,26 @@ def test_pages_are_sent_so_that_nothing_else_gets_in(plain: World, tenant: str) 
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Path=/" in cookie
     assert "<script>" not in page.text and "style=" not in page.text
     assert plain.runtime.settings.connect.public_url.startswith("http:") or "Secure" in cookie
+
+
+def test_over_tls_the_cookie_is_for_tls_alone(tmp_path: Path) -> None:
+    write_project(tmp_path, None)
+    environ = {"MEMBRANE_PUBLIC_URL": "https://sync.example/base", "MEMBRANE_API_KEYS": API_KEY}
+    runtime = Runtime(Project.load(tmp_path, environ))
+    request, token = create_request(runtime, Wanted("acme", "gallery", option="key"))
+    with serving(runtime, port := free_port()):
+        page = httpx.get(f"http://127.0.0.1:{port}/connect/{token}")
+        cookie = page.headers["Set-Cookie"]
+        assert cookie.startswith("__Host-") and "Secure" in cookie and "Domain" not in cookie
+        assert 'href="/base/connect-assets/page.css"' in page.text
+        assert f'action="/base/connect/{token}"' in page.text
+    assert request.status == "pending"
+
+
+def test_what_the_product_knows_has_to_fit(plain: World, tenant: str) -> None:
+    answer = plain.try_asking(tenant, "gallery", input={"page_size": 1000, "colour": "red"})
+    assert answer.status_code == 422
+    assert "page_size" in answer.text and "colour" in answer.text
 
 
 def test_links_end(plain: World, tenant: str, visitor: Visitor) -> None:

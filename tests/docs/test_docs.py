@@ -25,7 +25,7 @@ from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.elements import KINDS, Element
 from membrane_sync.elements.base import part_of, yaml_name
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.project import settings
+from membrane_sync.project import connect_settings, settings
 from membrane_sync.sync.run import run_sync
 from tests.docs.pages import (
     PAGES,
@@ -202,7 +202,8 @@ def test_every_error_is_described(error: type[errors.MembraneError]) -> None:
 
 
 def test_every_setting_is_described() -> None:
-    named = set(re.findall(r"\bMEMBRANE_[A-Z_]+", inspect.getsource(settings)))
+    source = inspect.getsource(settings) + inspect.getsource(connect_settings)
+    named = set(re.findall(r"\bMEMBRANE_[A-Z_]+", source))
     assert named
     assert [name for name in sorted(named) if name not in text_of("settings.md")] == []
 

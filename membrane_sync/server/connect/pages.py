@@ -101,7 +101,7 @@ class Pages:
             "app": app,
             "words": words.about(app, self.product),
             "sign": request.status,
-            "url": "" if request.origin else back,
+            "url": back,
             "outcome": json.dumps({"source": SOURCE, **answer}) if request.origin else "",
             "origin": request.origin,
         }

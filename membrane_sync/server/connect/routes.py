@@ -97,6 +97,9 @@ class _Visits:
         if origin != request.origin and origin:
             self._host.requests.opened_by(request.id, origin)
         known = choices(self._host, request)
+        if not known:
+            app = self._pages.app(request.integration)
+            return self._pages.message(OTHERWISE, 503, app)
         form = Form(
             choice=_chosen(known, http.query_params.get("option", "")),
             csrf=csrf_of(browser := browser or new_browser(), request.id),
