@@ -21,10 +21,11 @@ from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.fetch import fetch_json
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
+from membrane_sync.connections.tokens import Tokens
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, NotReady, ProjectError
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -94,7 +95,23 @@ class Standing:
     result: str
 
 
-def _result(run: RunRecord | None) -> str:
+def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
+    key, status = connection.key, connection.status
+    if status == "reconnect_needed":
+        raise NotReady(
+            f"connection {key!r} has to be connected again: {connection.reason}",
+            hint=f"connect {key!r} again: membrane connect {connection.integration} "
+            f"--tenant {connection.tenant} --key {key}; its syncs then go on where they stopped",
+        )
+    if status != "ready":
+        why = f": {connection.reason}" if connection.reason else ""
+        raise NotReady(f"connection {key!r} is {status}{why}", hint="see `membrane status`")
+
+
+def _result(connection: ConnectionRecord, run: RunRecord | None) -> str:
+    if connection.status != "ready":
+        words = connection.status.replace("_", " ")
+        return f"{words}: {connection.reason}" if connection.reason else words
     if run is None:
         return ""
     if run.finished_at is None:
@@ -384,7 +401,7 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        Raises NotConnected, NotReady, SecretError, or LockTimeout, which names who holds it. What
         is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
@@ -406,6 +423,7 @@ class Runtime:
         With a `memory` to work in, the connections and the tables of the product's database are
         shared with all others that this process opens so.
         """
+        _refuse_one_not_ready(connection)
         wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
         with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
             api = self.api(connection, "bulk", longest_wait=self.settings.quota_wait_seconds)
@@ -425,15 +443,29 @@ class Runtime:
         *,
         longest_wait: float = DEADLINE_SECONDS,
     ) -> HttpApi:
-        """The external app as the connection reaches it; close it after use."""
-        return HttpApi(
-            self.project.connector(connection.integration),
-            connection,
-            self.project.integration(connection.integration).parameters,
-            quotas=self.quotas,
-            priority=priority,
-            longest_wait=longest_wait,
-        )
+        """The external app as the connection reaches it; close it after use.
+
+        The connection is one of the ledger's: its credentials are refreshed there.
+        """
+        live = self._tokens(connection)
+        return self._api(connection, live=live, priority=priority, longest_wait=longest_wait)
+
+    def _api(self, connection: ConnectionRecord, **options: Any) -> HttpApi:
+        integration = self.project.integration(connection.integration)
+        connector = self.project.connector(connection.integration)
+        return HttpApi(connector, connection, integration.parameters, quotas=self.quotas, **options)
+
+    def refresh(self, connection_key: str) -> ConnectionRecord:
+        """Refresh the connection's credentials now, though they may still work.
+
+        One that had to be connected anew is ready again if the app goes along. Raises Fatal where
+        there's nothing to refresh with, and what the app has against it.
+        """
+        self._tokens(self.ledger.connection(connection_key)).renew()
+        return self.ledger.connection(connection_key)
+
+    def _tokens(self, connection: ConnectionRecord) -> Tokens:
+        return Tokens(connection, self.ledger.credentials, None)
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.
@@ -466,7 +498,7 @@ class Runtime:
         """
         connector = self.project.connector(connection.integration)
         parameters = self.project.integration(connection.integration).parameters
-        api = self.api(connection)
+        api = self._api(connection, priority="interactive")
         try:
             if connector.test is not None:
                 scope = {"input": dict(connection.input), "parameters": parameters}
@@ -529,7 +561,7 @@ class Runtime:
                     f"({literal(key)}, {literal(sync.stream)})"
                 ),
                 last_sync=run.finished_at or run.started_at if run else None,
-                result=_result(run),
+                result=_result(connection, run),
             )
         finally:
             lake.close()

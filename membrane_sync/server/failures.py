@@ -23,6 +23,7 @@ from membrane_sync.errors import (
     NotAuthorized,
     NotConnected,
     NotFound,
+    NotReady,
     ProjectError,
     RateLimited,
     Rejected,
@@ -66,6 +67,7 @@ _STATUS: Mapping[str, int] = {
 _STATUS_OF: tuple[tuple[type[MembraneError], int], ...] = (
     (NotFound, 404),
     (NotConnected, 404),
+    (NotReady, 409),
     (RateLimited, 429),
     (LockTimeout, 409),
     (Retryable, 503),
