@@ -75,7 +75,7 @@ class Tokens:
         self,
         connection: ConnectionRecord,
         store: CredentialStore,
-        authenticator: Callable[[], Authenticator] | None,
+        authenticator: Callable[[], Authenticator],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -109,7 +109,7 @@ class Tokens:
         with self._lock:
             if self._held.kept.version != used:
                 return True
-            if self._refreshable():
+            if self._authenticator().refreshable:
                 self._obtain(used)
                 return True
             # They may have been typed in anew.
@@ -118,7 +118,7 @@ class Tokens:
     def renew(self) -> None:
         """Refresh now, whether it's needed or not; raises Fatal where it can't be done."""
         with self._lock:
-            if not self._refreshable():
+            if not self._authenticator().refreshable:
                 raise Fatal(
                     f"the credentials of {self._key!r} can't be refreshed: the app gave nothing to "
                     "do so with",
@@ -147,7 +147,7 @@ class Tokens:
             self._take(self._store.read(self._key))
             if self._clock() < self._held.look_at:
                 return
-        if not self._refreshable():
+        if not self._authenticator().refreshable:
             self._held = _for_ever(self._held.kept)
         elif self._is_alive(self._held):
             self._refresh_early()
@@ -183,10 +183,7 @@ class Tokens:
         asked = self._clock()
         found = self._store.claim(self._key, used, CLAIM_SECONDS, force=force)
         if isinstance(found, Claim):
-            if self._clock() - asked > CLAIM_SECONDS / 2:
-                # This process was frozen: by the time of the app's answer another may have it.
-                self._store.release(found, wait=0.0, error="", doubtful=found.doubtful)
-                return Pending(SHORTEST_PAUSE)
+            self._make_sure_of_time(found, asked)
             kept = self._refreshed(found)
             if kept is None:
                 # Connected anew meanwhile, or taken over: what others have got is what counts.
@@ -196,6 +193,15 @@ class Tokens:
             self._take(found)
             return None
         return found
+
+    def _make_sure_of_time(self, claim: Claim, asked: float) -> None:
+        """Not if this process was frozen: another one may have the claim by the app's answer."""
+        if self._clock() - asked > CLAIM_SECONDS / 2:
+            self._store.release(claim, wait=0.0, error="", doubtful=claim.doubtful)
+            raise AppUnavailable(
+                f"this process stood still while it was about to refresh {self._key!r}",
+                hint="nothing is lost; it's tried again",
+            )
 
     def _refreshed(self, claim: Claim) -> Kept | None:
         """Ask the app, and store what it gives; None if the claim stood no more."""
@@ -258,12 +264,8 @@ class Tokens:
             hint="nothing is lost; they're tried again later",
         )
 
-    def _refreshable(self) -> bool:
-        return self._make is not None and self._authenticator().refreshable
-
     def _authenticator(self) -> Authenticator:
         if self._made is None:
-            assert self._make is not None
             self._made = self._make()
         return self._made
 
