@@ -602,15 +602,17 @@ class Runtime:
             )
         self.ledger.connect(connection)
 
-    def prove(self, connection: ConnectionRecord) -> None:
+    def prove(self, connection: ConnectionRecord, *, stored: bool = False) -> None:
         """Call the app's `test`, a request or a function, with the credentials, if it declares one.
 
-        Raises NotAuthorized, or whatever else the app has against it.
+        Those of a `stored` connection are refreshed where that's needed. Raises NotAuthorized, or
+        whatever else the app has against it.
         """
         way = self.access(connection.integration, self.option(connection))
         function = way.authentication.functions.test if way.authentication.functions else None
         scope = {"input": dict(connection.input), "parameters": dict(way.parameters)}
-        api = self._api(connection, priority="interactive")
+        live = self._tokens(connection) if stored else None
+        api = self._api(connection, live=live, priority="interactive")
         try:
             if function:
                 asked = _way(way, connection.input, lambda call, _: api.send(call))
@@ -638,7 +640,9 @@ class Runtime:
         return lifecycle.archive(self.ledger, key, self._tell_of_end)
 
     def _tell_of_end(self, connection: ConnectionRecord) -> None:
-        """Nothing to tell, while no connector says how."""
+        option = self.option(connection)
+        authenticator = self.authenticator(connection.integration, option, connection.input)
+        authenticator.disconnect(connection.credentials)
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""
