@@ -20,16 +20,25 @@ from typing import Any
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.authentication.access import authenticator
 from membrane_sync.clients.authentication.flow import client_config
-from membrane_sync.clients.authentication.way import Way
+from membrane_sync.clients.authentication.way import Ask, Way
 from membrane_sync.clients.fetch import fetch_json
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
+from membrane_sync.connections.tokens import Tokens
 from membrane_sync.elements.authentication import Authentication
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import (
+    Fatal,
+    LockTimeout,
+    MembraneError,
+    NotAuthorized,
+    NotFound,
+    NotReady,
+    ProjectError,
+)
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -104,7 +113,23 @@ class Standing:
     result: str
 
 
-def _result(run: RunRecord | None) -> str:
+def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
+    key, status = connection.key, connection.status
+    if status == "reconnect_needed":
+        raise NotReady(
+            f"connection {key!r} has to be connected again: {connection.reason}",
+            hint=f"connect {key!r} again: membrane connect {connection.integration} "
+            f"--tenant {connection.tenant} --key {key}; its syncs then go on where they stopped",
+        )
+    if status != "ready":
+        why = f": {connection.reason}" if connection.reason else ""
+        raise NotReady(f"connection {key!r} is {status}{why}", hint="see `membrane status`")
+
+
+def _result(connection: ConnectionRecord, run: RunRecord | None) -> str:
+    if connection.status != "ready":
+        words = connection.status.replace("_", " ")
+        return f"{words}: {connection.reason}" if connection.reason else words
     if run is None:
         return ""
     if run.finished_at is None:
@@ -195,6 +220,17 @@ def _reached(way: Access, connection: ConnectionRecord) -> Connector:
     }
     address = client_config(way.authentication, scope, way.functions)["base_url"]
     return way.connector.model_copy(update={"base_url": address}) if address else way.connector
+
+
+def _way(access: Access, input: Mapping[str, Any], ask: Ask) -> Way:
+    return Way(
+        connector=access.connector,
+        ask=ask,
+        render=render,
+        input=input,
+        parameters=access.parameters,
+        functions=access.functions,
+    )
 
 
 def _open(way: Access) -> Connector:
@@ -426,7 +462,7 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        Raises NotConnected, NotReady, SecretError, or LockTimeout, which names who holds it. What
         is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
@@ -448,6 +484,7 @@ class Runtime:
         With a `memory` to work in, the connections and the tables of the product's database are
         shared with all others that this process opens so.
         """
+        _refuse_one_not_ready(connection)
         wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
         with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
             api = self.api(connection, "bulk", longest_wait=self.settings.quota_wait_seconds)
@@ -467,7 +504,14 @@ class Runtime:
         *,
         longest_wait: float = DEADLINE_SECONDS,
     ) -> HttpApi:
-        """The external app as the connection reaches it; close it after use."""
+        """The external app as the connection reaches it; close it after use.
+
+        The connection is one of the ledger's: its credentials are refreshed there.
+        """
+        live = self._tokens(connection)
+        return self._api(connection, live=live, priority=priority, longest_wait=longest_wait)
+
+    def _api(self, connection: ConnectionRecord, **options: Any) -> HttpApi:
         way = self.access(connection.integration, self.option(connection))
         return HttpApi(
             _reached(way, connection),
@@ -475,9 +519,24 @@ class Runtime:
             way.parameters,
             functions=way.functions,
             quotas=self.quotas,
-            priority=priority,
-            longest_wait=longest_wait,
+            **options,
         )
+
+    def refresh(self, connection_key: str) -> ConnectionRecord:
+        """Refresh the connection's credentials now, though they may still work.
+
+        One that had to be connected anew is ready again if the app goes along. Raises Fatal where
+        there's nothing to refresh with, and what the app has against it.
+        """
+        self._tokens(self.ledger.connection(connection_key)).renew()
+        return self.ledger.connection(connection_key)
+
+    def _tokens(self, connection: ConnectionRecord) -> Tokens:
+        def authenticator() -> Authenticator:
+            option = self.option(connection)
+            return self.authenticator(connection.integration, option, connection.input)
+
+        return Tokens(connection, self.ledger.credentials, authenticator)
 
     def accesses(self, integration: str) -> list[Access]:
         """The ways to authenticate that users of the integration may choose from."""
@@ -515,16 +574,7 @@ class Runtime:
             finally:
                 api.close()
 
-        return authenticator(
-            Way(
-                connector=way.connector,
-                ask=ask,
-                render=render,
-                input=given,
-                parameters=way.parameters,
-                functions=way.functions,
-            )
-        )
+        return authenticator(_way(way, given, ask))
 
     def checked_input(
         self, integration: str, option: str, input: Mapping[str, Any], typed: Mapping[str, Any]
@@ -563,20 +613,29 @@ class Runtime:
             )
         self.ledger.connect(connection)
 
-    def prove(
-        self, connection: ConnectionRecord, *, longest_wait: float = DEADLINE_SECONDS
-    ) -> None:
-        """Call the app's `test` request with the connection's credentials, if it declares one.
+    def prove(self, connection: ConnectionRecord, *, stored: bool = False) -> None:
+        """Call the app's `test`, a request or a function, with the credentials, if it declares one.
 
-        Raises NotAuthorized, or whatever else the app has against it.
+        Those of a `stored` connection are refreshed where that's needed. Raises NotAuthorized, or
+        whatever else the app has against it.
         """
-        connector = self.project.connector(connection.integration)
-        parameters = self.project.integration(connection.integration).parameters
-        api = self.api(connection, longest_wait=longest_wait)
+        way = self.access(connection.integration, self.option(connection))
+        function = way.authentication.functions.test if way.authentication.functions else None
+        scope = {"input": dict(connection.input), "parameters": dict(way.parameters)}
+        live = self._tokens(connection) if stored else None
+        wait = INTERACTIVE_SECONDS
+        api = self._api(connection, live=live, priority="interactive", longest_wait=wait)
         try:
-            if connector.test is not None:
-                scope = {"input": dict(connection.input), "parameters": parameters}
-                api.send(render(connector.test, scope))
+            if function:
+                asked = _way(way, connection.input, lambda call, _: api.send(call))
+                seen = {**scope, "credentials": dict(connection.credentials)}
+                if not asked.run(function, seen, connection.credentials):
+                    raise NotAuthorized(
+                        f"{way.connector.key}: function {function!r} finds the credentials wrong",
+                        hint="connect again: membrane connect",
+                    )
+            elif way.connector.test is not None:
+                api.send(render(way.connector.test, scope))
         finally:
             api.close()
 
@@ -593,7 +652,9 @@ class Runtime:
         return lifecycle.archive(self.ledger, key, self._tell_of_end)
 
     def _tell_of_end(self, connection: ConnectionRecord) -> None:
-        """Nothing to tell, while no connector says how."""
+        option = self.option(connection)
+        authenticator = self.authenticator(connection.integration, option, connection.input)
+        authenticator.disconnect(connection.credentials)
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""
@@ -635,7 +696,7 @@ class Runtime:
                     f"({literal(key)}, {literal(sync.stream)})"
                 ),
                 last_sync=run.finished_at or run.started_at if run else None,
-                result=_result(run),
+                result=_result(connection, run),
             )
         finally:
             lake.close()

@@ -4,17 +4,20 @@ MembraneError
 ├── ProjectError          the declarations are wrong: mend the YAML named in it
 ├── Retryable             try again later; nothing was lost
 │   ├── AppUnavailable    the external app did not answer, or answered 5xx
+│   │   └── LedgerUnavailable the ledger's database did not answer
 │   ├── RateLimited       the external app asked us to wait
 │   ├── LockTimeout       another process holds the connection or its lake file
 │   └── Fenced            another process took the connection over; nothing was written
 ├── Rejected              one record can't be taken: it goes to the dead letters, the rest goes on
 └── Fatal                 stop: trying again changes nothing
     ├── NotAuthorized     the app refused the credentials: connect again
+    │   ├── Unauthenticated   the app takes the credentials no more, and no refresh helped
     │   └── Defunct       the account is closed, or the app was uninstalled: pause the connection
     ├── UnexpectedAnswer  the app answered something the declaration doesn't describe
     ├── InvalidInput      what was typed in doesn't fit: each field with what's wrong with it
     ├── NotFound          no such connection, element or table
     ├── NotConnected      the connection is declared but has no credentials
+    ├── NotReady          the connection is paused or archived, or has to be connected again
     ├── SecretError       a credential can't be read with the key at hand
     └── DestinationError  the product's database is missing, unreachable or of another shape
 """
@@ -79,6 +82,10 @@ class AppUnavailable(Retryable):
     code = "app_unavailable"
 
 
+class LedgerUnavailable(AppUnavailable):
+    """The ledger's database did not answer."""
+
+
 class RateLimited(Retryable):
     """The external app asked us to wait; `retry_after` is in seconds, None if it didn't say."""
 
@@ -119,6 +126,10 @@ class NotAuthorized(Fatal):
     code = "not_authorized"
 
 
+class Unauthenticated(NotAuthorized):
+    """The app takes the credentials no more (401), refreshed ones included, if they can be."""
+
+
 class Defunct(NotAuthorized):
     """The connection is dead for good: nothing but connecting anew can revive it."""
 
@@ -153,6 +164,12 @@ class NotConnected(Fatal):
     """The connection has no stored credentials."""
 
     code = "not_connected"
+
+
+class NotReady(Fatal):
+    """The connection's syncs don't run: it's paused or archived, or has to be connected again."""
+
+    code = "not_ready"
 
 
 class SecretError(Fatal):

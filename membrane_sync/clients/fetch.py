@@ -19,7 +19,7 @@ def fetch_json(url: str, *, transport: httpx.BaseTransport | None = None) -> Any
     found = b""
     try:
         with (
-            http_client({}, auth=None, timeout_seconds=SECONDS, transport=transport) as client,
+            http_client({}, timeout_seconds=SECONDS, transport=transport) as client,
             client.stream("GET", url) as response,
         ):
             if response.status_code != httpx.codes.OK:

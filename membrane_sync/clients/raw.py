@@ -67,6 +67,7 @@ def send_raw(
     request: RawRequest,
     url: httpx.URL,
     *,
+    auth: httpx.Auth | None = None,
     kept: Iterable[str] = (),
     secrets: Sequence[str] = (),
 ) -> RawAnswer:
@@ -83,7 +84,7 @@ def send_raw(
     )
     before = dict(written.headers)
     try:
-        response = client.send(written, stream=True, follow_redirects=False)
+        response = client.send(written, stream=True, auth=auth, follow_redirects=False)
     except httpx.HTTPError as error:
         raise AppUnavailable(
             f"the app can't be reached: {type(error).__name__}",

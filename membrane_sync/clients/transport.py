@@ -19,7 +19,6 @@ KEPT_ALIVE_SECONDS = 60.0
 def http_client(
     headers: Mapping[str, str],
     *,
-    auth: httpx.Auth | None,
     timeout_seconds: float,
     transport: httpx.BaseTransport | None = None,
     verify: ssl.SSLContext | None = None,
@@ -29,7 +28,6 @@ def http_client(
     `verify` is for a client certificate; without it, all clients share one TLS setting.
     """
     return httpx.Client(
-        auth=auth,
         headers={"User-Agent": AGENT, "Accept": "application/json", **headers},
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
         limits=httpx.Limits(

@@ -41,8 +41,6 @@ PERIOD_SECONDS = 600
 ATTEMPTS_PER_REQUEST = 10
 ATTEMPTS_PER_ADDRESS = 60
 """How many attempts a period allows at one request, and from one address."""
-LONGEST_WAIT = 20.0
-"""Seconds that an app may make a user wait by its rate limits and its hiccups."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,7 @@ class Answering:
             input=kept["input"],
             option=kept["option"],
         )
-        self.host.prove(record, longest_wait=LONGEST_WAIT)
+        self.host.prove(record)
         self.host.register(record)
         self.host.requests.settle(request.id, "success")
         return Answered()

@@ -72,7 +72,7 @@ class Host(Protocol):
         """One way to authenticate, to get credentials by it."""
         ...
 
-    def prove(self, connection: ConnectionRecord, *, longest_wait: float = ...) -> None:
+    def prove(self, connection: ConnectionRecord) -> None:
         """Call the app with the connection's credentials."""
         ...
 

@@ -20,6 +20,7 @@ from membrane_sync.project.hooks import HOOKS, Hooks
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.located import Block, Items
 from membrane_sync.project.project import Project
+from membrane_sync.project.schemas import fields
 from membrane_sync.project.validation import validated_as
 
 _SCHEMAS = ("input_schema", "parameters_schema")
@@ -48,8 +49,8 @@ class Access:
 def accesses(project: Project, integration: str) -> list[Access]:
     """All that are offered to users, in the order of the connector's file."""
     connector = project.connector(integration)
-    keys = list(connector.authentication.options) or [""]
-    found = [_access(project, integration, connector, key) for key in keys]
+    keys = options_of(dict(connector.authentication))
+    found = [whole_access(project, integration, connector, key) for key in keys]
     return [access for access in found if access.offered]
 
 
@@ -66,7 +67,7 @@ def access(project: Project, integration: str, option: str = "") -> Access:
             hint=nearest(option, options, "it has") if options else "it has one way, unnamed",
         )
     if option or not options:
-        return _access(project, integration, connector, option)
+        return whole_access(project, integration, connector, option)
     offered = accesses(project, integration)
     if len(offered) == 1:
         return offered[0]
@@ -92,7 +93,8 @@ def merged(declared: Block, option: str) -> Block:
     return block
 
 
-def _access(project: Project, integration: str, connector: Connector, option: str) -> Access:
+def whole_access(project: Project, integration: str, connector: Connector, option: str) -> Access:
+    """One of the connector's options in an integration, which may not be offered."""
     element = project.integration(integration)
     choice = element.authentication_options.get(option)
     own = expanded(choice.parameters, project.environ) if choice else {}
@@ -110,6 +112,20 @@ def _access(project: Project, integration: str, connector: Connector, option: st
         functions=Hooks(project.root / "connectors" / connector.key / HOOKS),
         offered=not (choice and choice.disabled) and _enabled(authentication, parameters),
     )
+
+
+def parameters_schema(connector: Connector) -> dict[str, Any]:
+    """What the developer has to set, for the connector and for its one authentication."""
+    parts = [connector.parameters_schema, connector.authentication.parameters_schema]
+    given = [part for part in parts if part]
+    if not given:
+        return {}
+    return {
+        **given[0],
+        **given[-1],
+        "properties": {name: field for part in given for name, field in fields(part).items()},
+        "required": list(dict.fromkeys(n for part in given for n in part.get("required", ()))),
+    }
 
 
 def _whole(project: Project, integration: str, connector: Connector, option: str) -> Authentication:

@@ -5,14 +5,16 @@ So whoever can't see a connection can't do anything with it either.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any
 
 from membrane_sync.bootstrap import Runtime
-from membrane_sync.errors import Fatal, NotConnected
+from membrane_sync.errors import Fatal, NotConnected, Rejected, UnexpectedAnswer
 from membrane_sync.ports import ConnectionRecord, TenantLedger
+from membrane_sync.project.authentication import Access
 from membrane_sync.records import RawAnswer, RawRequest
 
 LONGEST_WAIT_SECONDS = 10.0
@@ -27,7 +29,7 @@ class Taken(Fatal):
 
 @dataclass(frozen=True)
 class Typed:
-    """What somebody gave to connect an account: input, and credentials that take no browser."""
+    """What somebody typed in to connect an account, by the schemas of the option."""
 
     input: Mapping[str, Any]
     credentials: Mapping[str, Any] = field(repr=False)
@@ -42,6 +44,10 @@ class Accounts:
     def __init__(self, runtime: Runtime, ledger: TenantLedger) -> None:
         self._runtime = runtime
         self._ledger = ledger
+
+    def accesses(self, integration: str) -> list[Access]:
+        """The ways to authenticate that may be chosen from."""
+        return self._runtime.accesses(integration)
 
     def connect(
         self, tenant: str, integration: str, typed: Typed, *, key: str = "", name: str = ""
@@ -58,11 +64,12 @@ class Accounts:
     def reconnect(self, key: str, typed: Typed) -> ConnectionRecord:
         """The same connection with new credentials; its records and links stay."""
         known = self._ledger.connection(key)
+        typed = replace(typed, option=typed.option or known.option)
         return self._connect(replace(known, status="ready", reason="", connected_at=None), typed)
 
     def test(self, key: str) -> None:
         """Call the app with its credentials; raises NotAuthorized, or what else the app says."""
-        self._runtime.prove(self._ledger.opened(key))
+        self._runtime.prove(self._ledger.opened(key), stored=True)
 
     def exchange(self, key: str, request: RawRequest) -> RawAnswer:
         """Send a request through it, and give the app's answer as it is; close it.
@@ -105,12 +112,30 @@ class Accounts:
         self._runtime.refresh(self._ledger.connection(key).key)
 
     def _connect(self, record: ConnectionRecord, typed: Typed) -> ConnectionRecord:
-        record = replace(
-            record, input=typed.input, credentials=typed.credentials, option=typed.option
-        )
-        if typed.test:
-            self._runtime.prove(record)
-        self._runtime.register(record, same_account=typed.same_account)
+        runtime, integration = self._runtime, record.integration
+        option = runtime.access(integration, typed.option).option
+        given, secrets = runtime.checked_input(integration, option, typed.input, typed.credentials)
+        authenticator = runtime.authenticator(integration, option, given)
+        if authenticator.needs_browser:
+            raise Fatal(
+                f"{integration!r} asks its users in a browser",
+                hint="for a link to send them to: POST /connection-requests",
+            )
+        try:
+            issued = authenticator.issue(secrets)
+            record = replace(
+                record,
+                input=given,
+                credentials=issued.credentials,
+                option=option,
+                expires_at=None if issued.expires_in is None else time.time() + issued.expires_in,
+            )
+            if typed.test:
+                runtime.prove(record)
+        except UnexpectedAnswer as error:
+            # Whoever answered may not be the app at all: the address was typed in.
+            raise Rejected(error.message, hint=error.hint) from None
+        runtime.register(record, same_account=typed.same_account)
         return self._ledger.connection(record.key)
 
     def _has(self, key: str) -> bool:

@@ -6,6 +6,7 @@ Never a stack trace, nor what the caller sent, nor a secret.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -18,11 +19,14 @@ from starlette.responses import Response
 
 from membrane_sync.errors import (
     Fatal,
+    InvalidInput,
+    LedgerUnavailable,
     LockTimeout,
     MembraneError,
     NotAuthorized,
     NotConnected,
     NotFound,
+    NotReady,
     ProjectError,
     RateLimited,
     Rejected,
@@ -66,6 +70,7 @@ _STATUS: Mapping[str, int] = {
 _STATUS_OF: tuple[tuple[type[MembraneError], int], ...] = (
     (NotFound, 404),
     (NotConnected, 404),
+    (NotReady, 409),
     (RateLimited, 429),
     (LockTimeout, 409),
     (Retryable, 503),
@@ -77,6 +82,9 @@ _STATUS_OF: tuple[tuple[type[MembraneError], int], ...] = (
 )
 """Of the rest, by the first class that fits; what is left is our own fault."""
 
+_INNER = (ProjectError, SecretError, LedgerUnavailable)
+"""Their words are about files, keys and addresses of ours, so they're for the log alone."""
+
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 400: "bad_request"}
 _HINTS = {
     404: "GET /openapi.json lists what there is",
@@ -85,6 +93,8 @@ _HINTS = {
     400: "send a body of JSON in UTF-8",
 }
 _ASK_AGAIN_SECONDS = 5
+
+log = logging.getLogger("membrane_sync.server")
 
 
 def install(app: FastAPI) -> None:
@@ -131,16 +141,22 @@ def said(error: MembraneError, request_id: str) -> Response:
     if status in (429, 503):
         asked = error.retry_after if isinstance(error, RateLimited) else None
         headers["Retry-After"] = str(math.ceil(_ASK_AGAIN_SECONDS if asked is None else asked))
-    if isinstance(error, ProjectError | SecretError):  # they name files of ours, or keys
-        return failure(
-            500,
-            error.code,
-            "the server's set-up keeps it from doing this",
-            "its log says more: look for the request_id",
-            request_id=request_id,
-        )
+    if isinstance(error, _INNER):
+        log.error("%s %s: %s", request_id, error.code, error.message)
+        message, hint = "the server can't do this now", "its log says more: look for the request_id"
+        return failure(status, error.code, message, hint, request_id=request_id, headers=headers)
+    more: dict[str, Any] = {}
+    if isinstance(error, InvalidInput):
+        fields = error.fields.items()
+        more["problems"] = [{"element": name, "message": words} for name, words in fields]
     return failure(
-        status, error.code, error.message, error.hint, request_id=request_id, headers=headers
+        status,
+        error.code,
+        error.message,
+        error.hint,
+        request_id=request_id,
+        headers=headers,
+        **more,
     )
 
 

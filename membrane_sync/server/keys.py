@@ -29,6 +29,7 @@ MOST_KEYS = 50
 
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_PROVIDED = {*_RSA, *_CURVES.values(), "EdDSA", "Ed25519"}
 _SMALLEST_RSA = 2048
 
 
@@ -60,12 +61,14 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._fixed or self._provider)
 
-    def fitting(self, algorithm: str, id: str) -> list[TokenKey]:
-        """The keys that a token with this header may be signed with."""
-        found = [key for key in self._fixed if key.fits(algorithm, id)]
-        if self._provider is not None and not algorithm.startswith("HS"):
-            found += self._provider.fitting(algorithm, id)
-        return found
+    def fitting(self, algorithm: str, id: str) -> Iterator[TokenKey]:
+        """The keys that a token with this header may be signed with; the provider's come last.
+
+        Raises AppUnavailable where they're needed and can't be had.
+        """
+        yield from (key for key in self._fixed if key.fits(algorithm, id))
+        if self._provider is not None and algorithm in _PROVIDED:
+            yield from self._provider.fitting(algorithm, id)
 
 
 class Provider:

@@ -76,7 +76,7 @@ class Reception:
         self._door = Door(runtime.settings.server, runtime.fetch_json)
 
     def scope(self, headers: Mapping[str, str]) -> Scope:
-        """Raises Unauthenticated, or Forbidden where a tenant names another one."""
+        """Raises NotAuthenticated, or Forbidden where a tenant names another one."""
         runtime = self._runtime
         identity = self._door.identity(headers.get("authorization", ""))
         named = headers.get(TENANT_HEADER.lower())

@@ -35,7 +35,7 @@ _TENANT_CLAIMS = ("tenantKey", "id", "sub")
 _WORKSPACE_CLAIMS = ("iss", "workspaceKey")
 
 
-class Unauthenticated(NotAuthorized):
+class NotAuthenticated(NotAuthorized):
     """The request doesn't say who asks, or not so that it can be believed."""
 
     code = "not_authenticated"
@@ -68,7 +68,7 @@ class Door:
         self._clock = clock
 
     def identity(self, authorization: str) -> Identity:
-        """Who asks, by the Authorization header; raises Unauthenticated, and nothing tells why.
+        """Who asks, by the Authorization header; raises NotAuthenticated, and nothing tells why.
 
         Only where the signature is good does it say what is wrong with the token: then it's the
         product that hears it.
@@ -205,12 +205,14 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def _nobody() -> Unauthenticated:
-    return Unauthenticated(
+def _nobody() -> NotAuthenticated:
+    return NotAuthenticated(
         "the request has no API key or token that is good here",
         hint="send one as `Authorization: Bearer …`",
     )
 
 
-def _refused(why: str) -> Unauthenticated:
-    return Unauthenticated(f"the token is refused: {why}", hint="docs/api.md says what it must say")
+def _refused(why: str) -> NotAuthenticated:
+    return NotAuthenticated(
+        f"the token is refused: {why}", hint="docs/api.md says what it must say"
+    )

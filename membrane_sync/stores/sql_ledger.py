@@ -24,8 +24,9 @@ from membrane_sync.ports import (
 )
 from membrane_sync.records import Report
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
+from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
-from membrane_sync.stores.sql_due import SqlDue, due, planned
+from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
 from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
 
@@ -45,6 +46,8 @@ _connections = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("expires_at", sa.Double),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refused_at", sa.Double),
 )
 
 _overrides = sa.Table(
@@ -90,6 +93,7 @@ class SqlLedger:
         self.due = SqlDue(self._database, _connections)
         self.requests = SqlConnectionRequests(self._database, vault)
         self.tenants = SqlTenants(self._database)
+        self.credentials = SqlCredentials(self._database, _connections, vault)
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -138,20 +142,24 @@ class SqlLedger:
             "status": record.status,
             "reason": record.reason,
             "expires_at": record.expires_at,
+            "refusals": 0,
         }
         # Its tenant is in the condition: nobody takes over another's key, not in a race either.
         here = sa.and_(*(_connections.c[n] == getattr(record, n) for n in _IDENTITY))
         with self._begin() as transaction:
             mention(transaction, record.tenant)
+            stood = transaction.execute(sa.select(_connections.c.status).where(here)).scalar()
             # The version always rises: credentials that are in use somewhere are told by it.
             newer = sa.update(_connections).where(here)
             newer = newer.values(values | {"version": _connections.c.version + 1})
             if not transaction.execute(newer).rowcount:
                 _insert(transaction, {"key": record.key, "version": 1, **values})
-            # What failed may go well with other credentials: it's due at once.
-            at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
-            at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
-            transaction.execute(at_once)
+            # What failed may go well with other credentials: it's due at once. So is all of a
+            # connection that had to be connected anew.
+            if stood in (None, "ready"):
+                make_due(transaction, record.key, due.c.attempts > 0)
+            else:
+                make_due(transaction, record.key)
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         here = _connections.c.key == key
@@ -179,7 +187,7 @@ class SqlLedger:
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
             gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
-            for table in (_overrides, due, planned):
+            for table in (_overrides, due, planned, refreshes):
                 transaction.execute(sa.delete(table).where(table.c.connection == key))
         if not gone.rowcount:
             raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
@@ -304,6 +312,7 @@ def _connection_record(row: Any) -> ConnectionRecord:
         reason=row.reason,
         version=row.version,
         expires_at=row.expires_at,
+        refusals=row.refusals,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +68,22 @@ def api(tmp_path_factory: pytest.TempPathFactory, echo: EchoApp) -> Iterator[Api
 
 
 @contextmanager
-def open_api(root: Path, echo: EchoApp, **settings: str) -> Iterator[Api]:
-    """An API of a new project with these settings, on a free port."""
+def open_api(
+    root: Path,
+    echo: EchoApp,
+    *,
+    server: str = "",
+    files: Mapping[str, str] | None = None,
+    **environ: str,
+) -> Iterator[Api]:
+    """An API of a new project on a free port; `server` are lines of its settings."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**SETTINGS, **settings}.items():
+        for name, value in {**SETTINGS, **environ}.items():
             patch.setenv(name, value)
-        runtime = project_with_echo(root).runtime
+        workspace = project_with_echo(root)
+        workspace.write("pyproject.toml", f"[tool.membrane_sync.server]\n{server}")
+        for path, text in (files or {}).items():
+            workspace.write(path, text)
+        runtime = workspace.runtime
     with serving(create_app(runtime)) as url:
         yield Api(url, runtime, echo)

@@ -275,7 +275,7 @@ def refused_tokens(pem_key: RSAKey, keys: Mapping[str, Any]) -> dict[str, str]:
         ),
         "RS256 by another key": token(key=RSAKey.generate_key(2048), algorithm="RS256"),
         "PS256 by a key for RS256": token(key=pem_key, algorithm="PS256"),
-        "RS512 by a key for RS256": token(key=keys["RS256"], algorithm="RS512"),
+        "RS512 by a key for RS256": token(key=without_alg(keys["RS256"]), algorithm="RS512"),
         "another's kid": token(key=keys["RS256"], algorithm="RS256", header={"kid": "pss"}),
         "a key in the header": token(
             key=forged, header={"jwk": {"kty": "oct", "k": "YW5vdGhlcg"}, "kid": "x"}
@@ -285,6 +285,11 @@ def refused_tokens(pem_key: RSAKey, keys: Mapping[str, Any]) -> dict[str, str]:
         "too long": token(fields={"x": "y" * 20_000}),
         "a bomb": "W" * 4_000 + ".e30.",
     }
+
+
+def without_alg(key: RSAKey) -> RSAKey:
+    """The same key, for any algorithm."""
+    return RSAKey.import_key(key.as_pem(private=True))
 
 
 def rsa_der(key: RSAKey) -> bytes:

@@ -1,5 +1,5 @@
 """Authentication carried out: credentials onto requests here, credentials got in `access.py`."""
 
-from membrane_sync.clients.authentication.flow import Renewable, auth_flow
+from membrane_sync.clients.authentication.flow import auth_flow
 
-__all__ = ["Renewable", "auth_flow"]
+__all__ = ["auth_flow"]

@@ -98,6 +98,8 @@ def asking(words: Words, app: str, what: str, *, renewing: bool = False) -> Iter
     except RateLimited as error:
         raise RateLimited(said + error.message, retry_after=error.retry_after) from None
     except MembraneError as error:
+        if error.message.startswith(f"{app}: "):
+            raise  # said in full already
         raise type(error)(said + error.message, hint=error.hint) from None
     except OAuthError as error:
         raise _refused(error, said, words, renewing=renewing) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import httpx
 
@@ -23,15 +23,6 @@ from membrane_sync.errors import NotAuthorized
 
 Step = Callable[[httpx.Request], None]
 """Changes a request in place, just before it's sent."""
-
-
-@runtime_checkable
-class Renewable(Protocol):
-    """An auth flow that can make its credentials anew, as with a refresh token."""
-
-    def reauthenticate(self) -> None:
-        """Get new credentials for the requests to come; raises NotAuthorized where it can't."""
-        ...
 
 
 def auth_flow(

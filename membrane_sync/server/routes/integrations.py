@@ -6,10 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from membrane_sync.elements.authentication import Authentication
-from membrane_sync.project.project import Project
+from membrane_sync.project.authentication import Access
 from membrane_sync.server.routes.pages import Cursor, Limit, Page, page
-from membrane_sync.server.scope import CurrentScope, scoped_router
+from membrane_sync.server.scope import CurrentScope, Scope, scoped_router
 
 router = scoped_router(tags=["integrations"])
 
@@ -45,17 +44,17 @@ def list_integrations(
     def read(after: str, most: int) -> list[str]:
         return [key for key in sorted(scope.project.integrations) if key > after][:most]
 
-    return page(read, lambda key: _shown(scope.project, key), lambda key: key, cursor, limit)
+    return page(read, lambda key: _shown(scope, key), lambda key: key, cursor, limit)
 
 
 @router.get("/integrations/{integration}")
 def read_integration(scope: CurrentScope, integration: str) -> IntegrationOut:
     """One integration."""
-    return _shown(scope.project, integration)
+    return _shown(scope, integration)
 
 
-def _shown(project: Project, key: str) -> IntegrationOut:
-    integration, connector = project.integration(key), project.connector(key)
+def _shown(scope: Scope, key: str) -> IntegrationOut:
+    integration, connector = scope.project.integration(key), scope.project.connector(key)
     return IntegrationOut(
         key=key,
         name=integration.name or connector.title,
@@ -63,15 +62,16 @@ def _shown(project: Project, key: str) -> IntegrationOut:
         logo_url=connector.logo_url,
         docs_url=connector.docs_url,
         input_schema=connector.input_schema,
-        authentication_options=[_option("", connector.authentication)],
+        authentication_options=[_option(access) for access in scope.accounts.accesses(key)],
     )
 
 
-def _option(key: str, authentication: Authentication) -> OptionOut:
+def _option(access: Access) -> OptionOut:
+    declared = access.authentication
     return OptionOut(
-        key=key,
-        type=authentication.type,
-        title=authentication.title or authentication.type.replace("_", " ").capitalize(),
-        description=authentication.description or "",
-        input_schema=authentication.input_schema,
+        key=access.option,
+        type=declared.type,
+        title=declared.title or declared.type.replace("_", " ").capitalize(),
+        description=declared.description or "",
+        input_schema=declared.input_schema,
     )
