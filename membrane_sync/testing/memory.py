@@ -496,8 +496,8 @@ class MemoryLedger:
 
     def connect(self, record: ConnectionRecord) -> None:
         moment = record.connected_at or datetime.now(UTC)
-        there = self._connections.get(record.key)
-        version = there.version + 1 if there else 1
+        known = self._connections.get(record.key)
+        version = known.version + 1 if known else 1
         self._connections[record.key] = replace(record, connected_at=moment, version=version)
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:

@@ -56,9 +56,23 @@ def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
 
 def test_a_connection_comes_back_as_it_went(ledger: Ledger) -> None:
     ledger.connect(ACME)
-    assert ledger.connection("acme_kinto") == replace(ACME, version=1)
-    assert list(ledger.connections()) == [replace(ACME, credentials={}, version=1)]
-    assert ledger.known("acme_kinto") == replace(ACME, credentials={}, version=1)
+    stored = replace(ACME, version=1)
+    assert ledger.connection("acme_kinto") == stored
+    assert list(ledger.connections()) == [replace(stored, credentials={})]
+    assert ledger.known("acme_kinto") == replace(stored, credentials={})
+
+
+def test_a_connection_stands_as_was_noted_last_until_it_is_connected_again(ledger: Ledger) -> None:
+    ledger.connect(replace(ACME, option="token", expires_at=1_800_000_000.5))
+    ledger.set_status("acme_kinto", "reconnect_needed", "the app was uninstalled")
+    stored = ledger.connection("acme_kinto")
+    assert (stored.status, stored.reason) == ("reconnect_needed", "the app was uninstalled")
+    assert (stored.option, stored.expires_at, stored.version) == ("token", 1_800_000_000.5, 1)
+    ledger.connect(ACME)
+    again = ledger.connection("acme_kinto")
+    assert again == replace(ACME, version=2)
+    with pytest.raises(NotConnected):
+        ledger.set_status("nobody", "paused")
 
 
 def test_connections_come_by_key_and_by_integration(ledger: Ledger) -> None:
@@ -288,10 +302,16 @@ def test_many_may_open_a_new_ledger_at_once(
 def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     SqlLedger(url, VAULT).connect(ACME)
-    run(url, "DROP TABLE membrane_overrides", "UPDATE membrane_version SET version = 1")
+    newer = ("option", "status", "reason", "version", "expires_at")
+    run(
+        url,
+        "DROP TABLE membrane_overrides",
+        *(f"ALTER TABLE membrane_connections DROP COLUMN {name}" for name in newer),
+        "UPDATE membrane_version SET version = 1",
+    )
     ledger = SqlLedger(url, VAULT)
     ledger.override("acme_kinto", [override("a")])
-    assert ledger.connection("acme_kinto") == replace(ACME, version=1)
+    assert ledger.connection("acme_kinto") == replace(ACME, version=0)
     assert len(ledger.overrides("acme_kinto")) == 1
     assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
 
