@@ -18,6 +18,7 @@ from threading import get_ident
 from typing import Any
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.secret_store import secret_store
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.elements.data_schema import DataSchema
@@ -32,21 +33,25 @@ from membrane_sync.ports import (
     Override,
     Priority,
     RunRecord,
+    Vault,
 )
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
 from membrane_sync.project.references import check, errors
+from membrane_sync.project.schemas import sensitive_fields
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention
+from membrane_sync.stores.secret_keys import SecretKeys
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
+from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
-from membrane_sync.stores.vault import AesVault, vault_key
+from membrane_sync.stores.vault import AesVault
 from membrane_sync.sync.collection import render
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
 from membrane_sync.sync.family import schemas_of
@@ -117,7 +122,7 @@ def _tenant(connection: ConnectionRecord) -> dict[str, Any]:
         "tenant": connection.tenant,
         "connection": connection.key,
         "integration": connection.integration,
-        "input": dict(connection.input),
+        "input": connection.plain_input,
     }
 
 
@@ -157,12 +162,12 @@ def _refuse_another_account(
             f"connection {given.key!r} is tenant {stored.tenant!r}'s in {stored.integration!r}",
             hint="give the new connection another --key",
         )
-    if dict(stored.input) != dict(given.input) and not same_account:
-        changed = sorted(
-            name
-            for name in {*stored.input, *given.input}
-            if stored.input.get(name) != given.input.get(name)
-        )
+    changed = sorted(
+        name
+        for name in {*stored.input, *given.input} - {*given.secret_fields}
+        if stored.input.get(name) != given.input.get(name)
+    )
+    if changed and not same_account:
         raise Fatal(
             f"connection {given.key!r} would get another {', '.join(changed)}; its lake holds the "
             "records of the account it has now",
@@ -232,10 +237,26 @@ class Runtime:
     @cached_property
     def ledger(self) -> SqlLedger:
         """Connections, credentials and runs."""
-        key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
         return SqlLedger(
-            self.settings.ledger_url, AesVault(key), lease_seconds=self.settings.lease_seconds
+            self.settings.ledger_url, self.vault, lease_seconds=self.settings.lease_seconds
         )
+
+    @cached_property
+    def secret_keys(self) -> SecretKeys:
+        """The keys that secrets are sealed with; read, or made, by the first one who seals."""
+        settings = self.settings
+        path = settings.data_dir / "secret.key"
+        return SecretKeys(path, settings.secret_key, settings.secret_keys_old)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Where secrets are kept: sealed in the ledger, or in the store that the settings name."""
+        here = AesVault(self.secret_keys)
+        settings = self.settings
+        if not settings.vault:
+            return here
+        store = secret_store(settings.vault, settings.vault_token, self.project.root)
+        return StoreVault(store, here)
 
     @cached_property
     def quotas(self) -> SqlQuotas:
@@ -439,6 +460,8 @@ class Runtime:
         address. Raises Fatal, and for a key that can't be a file's name too.
         """
         _check_key(connection)
+        asked = self.project.connector(connection.integration).input_schema
+        connection = replace(connection, secret_fields=sensitive_fields(asked))
         others = [
             other
             for other in self.ledger.connections()

@@ -16,6 +16,7 @@ from membrane_sync.cli import (
     simulate,
     syncing,
     upkeep,
+    vault,
 )
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ for group in (
     syncing,
     lake,
     upkeep,
+    vault,
     backup,
     development,
     simulate,

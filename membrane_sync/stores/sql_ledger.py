@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from membrane_sync.errors import NotConnected
+from membrane_sync.errors import LockTimeout, MembraneError, NotConnected, SecretError
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -25,6 +25,7 @@ from membrane_sync.records import Report
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
 
 _connections = sa.Table(
     "membrane_connections",
@@ -34,7 +35,7 @@ _connections = sa.Table(
     sa.Column("tenant", sa.String(255), nullable=False, index=True),
     sa.Column("name", sa.String(255), nullable=False, default=""),
     sa.Column("input", sa.JSON, nullable=False),
-    sa.Column("credentials", sa.Text, nullable=False),
+    sealed_column("credentials", "{key}"),
     sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
     # Since version 4; an older ledger gets them with these defaults.
     sa.Column("option", sa.String(100), nullable=False, server_default=""),
@@ -42,6 +43,8 @@ _connections = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("expires_at", sa.Double),
+    # Since version 5.
+    sealed_column("secret_input", "{key}/input", server_default=""),
 )
 
 _overrides = sa.Table(
@@ -72,6 +75,8 @@ _runs = sa.Table(
     sa.Column("error", sa.Text, nullable=False, default=""),
 )
 
+_TRIES = 10
+
 
 class SqlLedger:
     """Implements `ports.Ledger` through SQLAlchemy."""
@@ -81,6 +86,7 @@ class SqlLedger:
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
+        self.secrets = SqlSecrets(self._database, vault)
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -98,7 +104,23 @@ class SqlLedger:
 
     def connection(self, key: str) -> ConnectionRecord:
         row = self._row(key)
-        return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
+        try:
+            return self._opened(row)
+        except SecretError:
+            # What was replaced after it was read may be gone from an external store.
+            newer = self._row(key)
+            if newer.credentials == row.credentials and newer.secret_input == row.secret_input:
+                raise
+            return self._opened(newer)
+
+    def _opened(self, row: Any) -> ConnectionRecord:
+        secret = self._vault.open(row.secret_input, f"{row.key}/input") if row.secret_input else {}
+        return replace(
+            _connection_record(row),
+            credentials=self._vault.open(row.credentials, row.key),
+            input={**row.input, **secret},
+            secret_fields=tuple(secret),
+        )
 
     def known(self, key: str) -> ConnectionRecord:
         return _connection_record(self._row(key))
@@ -112,20 +134,10 @@ class SqlLedger:
         return row
 
     def connect(self, record: ConnectionRecord) -> None:
-        values = {
-            "integration": record.integration,
-            "tenant": record.tenant,
-            "name": record.name,
-            "input": dict(record.input),
-            "credentials": self._vault.seal(record.credentials, record.key),
-            "connected_at": record.connected_at or datetime.now(UTC),
-            "option": record.option,
-            "status": record.status,
-            "reason": record.reason,
-            "expires_at": record.expires_at,
-        }
+        values = self._values(record)
         here = _connections.c.key == record.key
         with self._begin() as transaction:
+            former = transaction.execute(_sealed(record.key)).one_or_none()
             # The version always rises: credentials that are in use somewhere are told by it.
             newer = sa.update(_connections).where(here)
             newer = newer.values(values | {"version": _connections.c.version + 1})
@@ -137,6 +149,30 @@ class SqlLedger:
             at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
             at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
             transaction.execute(at_once)
+        if former is not None:
+            with suppress(MembraneError):  # At worst, an external store keeps an entry too many.
+                self._forget(record.key, former)
+
+    def _values(self, record: ConnectionRecord) -> dict[str, Any]:
+        secret = record.secrets["input"]
+        return {
+            "integration": record.integration,
+            "tenant": record.tenant,
+            "name": record.name,
+            "input": record.plain_input,
+            "credentials": self._vault.seal(record.credentials, record.key),
+            "connected_at": record.connected_at or datetime.now(UTC),
+            "option": record.option,
+            "status": record.status,
+            "reason": record.reason,
+            "expires_at": record.expires_at,
+            "secret_input": self._vault.seal(secret, f"{record.key}/input") if secret else "",
+        }
+
+    def _forget(self, key: str, sealed: Any) -> None:
+        """Let an external store, if there is one, delete what it has kept for these texts."""
+        self._vault.forget(sealed.credentials, key)
+        self._vault.forget(sealed.secret_input, f"{key}/input")
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         here = _connections.c.key == key
@@ -148,26 +184,38 @@ class SqlLedger:
     def archive(self, key: str, reason: str = "") -> None:
         values = {
             "credentials": self._vault.seal({}, key),
+            "secret_input": "",
             "status": "archived",
             "reason": reason,
             "version": _connections.c.version + 1,
             "expires_at": None,
         }
-        wiped = sa.update(_connections).where(_connections.c.key == key).values(values)
-        with self._begin() as transaction:
-            if not transaction.execute(wiped).rowcount:
-                raise _not_connected(key)
-            # Once it's connected again, it's planned anew.
-            for table in (due, planned):
-                transaction.execute(sa.delete(table).where(table.c.connection == key))
+
+        # Once it's connected again, it's planned anew.
+        self._end(key, sa.update(_connections).values(values), (due, planned))
 
     def disconnect(self, key: str) -> None:
-        with self._begin() as transaction:
-            gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
-            for table in (_overrides, due, planned):
-                transaction.execute(sa.delete(table).where(table.c.connection == key))
-        if not gone.rowcount:
-            raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
+        self._end(key, sa.delete(_connections), (_overrides, due, planned))
+
+    def _end(self, key: str, change: sa.Update | sa.Delete, tables: Sequence[sa.Table]) -> None:
+        """Forget the credentials, then change the row, unless it has got others in between.
+
+        In this order: an external store that can't be reached leaves the row as it is.
+        """
+        for _ in range(_TRIES):
+            row = self._row(key)
+            self._forget(key, row)
+            same = sa.and_(
+                _connections.c.key == key,
+                _connections.c.credentials == row.credentials,
+                _connections.c.secret_input == row.secret_input,
+            )
+            with self._begin() as transaction:
+                if transaction.execute(change.where(same)).rowcount:
+                    for table in tables:
+                        transaction.execute(sa.delete(table).where(table.c.connection == key))
+                    return
+        raise LockTimeout(f"the credentials of {key!r} keep changing", hint="try again")
 
     def overrides(self, connection: str) -> Sequence[Override]:
         query = sa.select(_overrides).where(_overrides.c.connection == connection)
@@ -241,6 +289,11 @@ class SqlLedger:
 
     def _begin(self) -> AbstractContextManager[sa.Connection]:
         return self._database.begin()
+
+
+def _sealed(key: str) -> sa.Select[Any]:
+    query = sa.select(_connections.c.credentials, _connections.c.secret_input)
+    return query.where(_connections.c.key == key)
 
 
 def _newest_runs() -> sa.Subquery:
