@@ -7,6 +7,7 @@ import typer
 from membrane_sync.cli import (
     backup,
     connections,
+    connections_group,
     connector,
     development,
     lake,
@@ -30,6 +31,7 @@ for group in (
     project,
     mapping,
     connections,
+    connections_group,
     overrides,
     syncing,
     lake,
