@@ -16,15 +16,19 @@ from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.secret_store import secret_store
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
+from membrane_sync.connections.tokens import Tokens
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
+from membrane_sync.elements.sensitive import sensitive_fields
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, NotReady, ProjectError
+from membrane_sync.masking import Mask, hidden, mask_logs
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -39,7 +43,7 @@ from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
 from membrane_sync.project.references import check, errors
-from membrane_sync.project.schemas import sensitive_fields
+from membrane_sync.project.settings import Settings
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
@@ -98,7 +102,23 @@ class Standing:
     result: str
 
 
-def _result(run: RunRecord | None) -> str:
+def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
+    key, status = connection.key, connection.status
+    if status == "reconnect_needed":
+        raise NotReady(
+            f"connection {key!r} has to be connected again: {connection.reason}",
+            hint=f"connect {key!r} again: membrane connect {connection.integration} "
+            f"--tenant {connection.tenant} --key {key}; its syncs then go on where they stopped",
+        )
+    if status != "ready":
+        why = f": {connection.reason}" if connection.reason else ""
+        raise NotReady(f"connection {key!r} is {status}{why}", hint="see `membrane status`")
+
+
+def _result(connection: ConnectionRecord, run: RunRecord | None) -> str:
+    if connection.status != "ready":
+        words = connection.status.replace("_", " ")
+        return f"{words}: {connection.reason}" if connection.reason else words
     if run is None:
         return ""
     if run.finished_at is None:
@@ -131,6 +151,13 @@ def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionReco
         return sync
     names = (connection.integration, connection.key)
     return replace(sync, schema=project.schema_of(sync.schema, *names, _tenant(connection)))
+
+
+def _secrets_of(settings: Settings) -> list[str | None]:
+    """What no output of this process may show, whatever it's about."""
+    urls = (settings.ledger_url, *settings.databases.values())
+    passwords = [unquote(urlsplit(url).password or "") for url in urls]
+    return [settings.secret_key, *settings.secret_keys_old, settings.vault_token, *passwords]
 
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -224,6 +251,8 @@ class Runtime:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.settings = project.settings
+        self._mask = Mask(_secrets_of(project.settings))
+        mask_logs()
         self._syncs: dict[str, list[ResolvedSync]] = {}
         self._tables: dict[str, Tables] = {}
 
@@ -401,7 +430,7 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        Raises NotConnected, NotReady, SecretError, or LockTimeout, which names who holds it. What
         is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
@@ -423,6 +452,7 @@ class Runtime:
         With a `memory` to work in, the connections and the tables of the product's database are
         shared with all others that this process opens so.
         """
+        _refuse_one_not_ready(connection)
         wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
         with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
             api = self.api(connection, "bulk", longest_wait=self.settings.quota_wait_seconds)
@@ -442,15 +472,29 @@ class Runtime:
         *,
         longest_wait: float = DEADLINE_SECONDS,
     ) -> HttpApi:
-        """The external app as the connection reaches it; close it after use."""
-        return HttpApi(
-            self.project.connector(connection.integration),
-            connection,
-            self.project.integration(connection.integration).parameters,
-            quotas=self.quotas,
-            priority=priority,
-            longest_wait=longest_wait,
-        )
+        """The external app as the connection reaches it; close it after use.
+
+        The connection is one of the ledger's: its credentials are refreshed there.
+        """
+        live = self._tokens(connection)
+        return self._api(connection, live=live, priority=priority, longest_wait=longest_wait)
+
+    def _api(self, connection: ConnectionRecord, **options: Any) -> HttpApi:
+        integration = self.project.integration(connection.integration)
+        connector = self.project.connector(connection.integration)
+        return HttpApi(connector, connection, integration.parameters, quotas=self.quotas, **options)
+
+    def refresh(self, connection_key: str) -> ConnectionRecord:
+        """Refresh the connection's credentials now, though they may still work.
+
+        One that had to be connected anew is ready again if the app goes along. Raises Fatal where
+        there's nothing to refresh with, and what the app has against it.
+        """
+        self._tokens(self.ledger.connection(connection_key)).renew()
+        return self.ledger.connection(connection_key)
+
+    def _tokens(self, connection: ConnectionRecord) -> Tokens:
+        return Tokens(connection, self.ledger.credentials, None)
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.
@@ -485,7 +529,7 @@ class Runtime:
         """
         connector = self.project.connector(connection.integration)
         parameters = self.project.integration(connection.integration).parameters
-        api = self.api(connection)
+        api = self._api(connection, priority="interactive")
         try:
             if connector.test is not None:
                 scope = {"input": dict(connection.input), "parameters": parameters}
@@ -548,7 +592,7 @@ class Runtime:
                     f"({literal(key)}, {literal(sync.stream)})"
                 ),
                 last_sync=run.finished_at or run.started_at if run else None,
-                result=_result(run),
+                result=_result(connection, run),
             )
         finally:
             lake.close()
@@ -587,7 +631,7 @@ class Runtime:
             error = failure.message
             raise
         except Exception as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            error = hidden(f"{type(failure).__name__}: {failure}")
             raise
         finally:
             finished = RunRecord(

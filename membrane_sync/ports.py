@@ -328,8 +328,9 @@ class ConnectionRecord:
 
     `option` is the key of the connector's authentication option, empty for the connector's only
     one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
-    the credentials, `expires_at` is when they end, in seconds since 1970. The `secret_fields` of
-    the input are kept like credentials, and only given with them.
+    the credentials, `expires_at` is when they end, in seconds since 1970. `refusals` is how often
+    in a row the app has refused these credentials, as far as the connection was tried. The
+    `secret_fields` of the input are kept like credentials, and only given with them.
     """
 
     key: str
@@ -344,6 +345,7 @@ class ConnectionRecord:
     reason: str = ""
     version: int = 0
     expires_at: float | None = None
+    refusals: int = 0
     secret_fields: Sequence[str] = ()
 
     @property
@@ -447,6 +449,122 @@ class Authenticator(Protocol):
 
     def disconnect(self, credentials: Mapping[str, Any]) -> None:
         """Tell the app that they are no longer used, if it can be told."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Credentials as they are kept, and how long they'll live by the ledger's clock.
+
+    `seconds_left` is counted from when they were read, `lifetime` from when they were issued; both
+    are None where the credentials don't end, or nobody knows when.
+    """
+
+    version: int
+    credentials: Mapping[str, Any] = field(repr=False)
+    seconds_left: float | None = None
+    lifetime: float | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to refresh one version of a connection's credentials, which nobody else has now.
+
+    `attempts` counts refreshes that failed in a row. It's `doubtful` where an earlier one may have
+    been answered by the app without anyone having stored the answer.
+    """
+
+    connection: str
+    id: str
+    version: int
+    credentials: Mapping[str, Any] = field(repr=False)
+    attempts: int = 0
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """No claim is to be had before so many seconds: another process has it, or the app is down.
+
+    `error` says how the last refresh failed; empty while one is going on.
+    """
+
+    seconds: float
+    error: str = ""
+
+
+class CredentialStore(Protocol):
+    """Credentials that are refreshed by one process at a time, whichever needs them first."""
+
+    def read(self, connection: str) -> Kept:
+        """The newest credentials; raises NotConnected or SecretError."""
+        ...
+
+    def claim(
+        self, connection: str, version: int, seconds: float, *, force: bool = False
+    ) -> Claim | Kept | Pending:
+        """Claim the refresh of a version for so many seconds; gives newer ones if there are any.
+
+        A claim that ran out, or whose process is dead, is taken over. Raises Defunct where the
+        connection needs to be connected anew; with `force`, it's tried all the same, and no pause
+        after failures is kept to.
+        """
+        ...
+
+    def commit(self, claim: Claim, issued: Issued) -> Kept | None:
+        """Store new credentials under the next version; None if the claim stands no more.
+
+        A connection that had to be connected anew is ready again.
+        """
+        ...
+
+    def release(self, claim: Claim, *, wait: float, error: str, doubtful: bool) -> None:
+        """Give a claim back after a failure; nobody gets the next one before `wait` seconds."""
+        ...
+
+    def revoke(self, connection: str, version: int, reason: str) -> bool:
+        """Mark a ready connection as to be connected anew, if it has this version yet."""
+        ...
+
+    def refuse(self, connection: str, version: int, reason: str) -> bool:
+        """Count that the app refused this version; those that come close together count as one.
+
+        After several in a row the connection is marked as to be connected anew: then it's True.
+        """
+        ...
+
+    def accept(self, connection: str) -> None:
+        """Note that the app takes the credentials: those it refused before don't count."""
+        ...
+
+
+class LiveCredentials(Protocol):
+    """A connection's credentials as they are now, for many threads and requests."""
+
+    def current(self) -> Kept:
+        """Credentials to send a request with, refreshed if they are about to end.
+
+        Raises Defunct, or Retryable where they have ended and can't be refreshed now.
+        """
+        ...
+
+    def refresh(self, used: int) -> bool:
+        """See to it that there are others than those of version `used`, which the app refused.
+
+        False if there are none and can be none. Raises Defunct or Retryable.
+        """
+        ...
+
+    def accepted(self) -> None:
+        """The app took them."""
+        ...
+
+    def refused(self, used: int, reason: str) -> None:
+        """The app refused this version, and no refresh helped."""
+        ...
+
+    def revoked(self, used: int, reason: str) -> None:
+        """The app said that nothing but connecting anew helps."""
         ...
 
 

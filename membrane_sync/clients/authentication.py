@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import httpx
 
 from membrane_sync.elements.authentication import Authentication
 from membrane_sync.errors import Fatal, NotAuthorized
 from membrane_sync.formulas import MISSING, evaluate
-
-
-@runtime_checkable
-class Renewable(Protocol):
-    """An auth flow that can make its credentials anew, as with a refresh token."""
-
-    def reauthenticate(self) -> None:
-        """Get new credentials for the requests to come; raises NotAuthorized where it can't."""
-        ...
 
 
 def auth_flow(

@@ -55,9 +55,7 @@ class RestStore:
         self._root = url.rstrip("/")
         self._host = address.host
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = http_client(
-            headers, auth=None, timeout_seconds=TIMEOUT_SECONDS, transport=transport
-        )
+        self._client = http_client(headers, timeout_seconds=TIMEOUT_SECONDS, transport=transport)
 
     def put(self, owner: str, entry: str, secrets: Mapping[str, Any]) -> None:
         self._send("PUT", owner, entry, json=dict(secrets))

@@ -19,13 +19,11 @@ KEPT_ALIVE_SECONDS = 60.0
 def http_client(
     headers: Mapping[str, str],
     *,
-    auth: httpx.Auth | None,
     timeout_seconds: float,
     transport: httpx.BaseTransport | None = None,
 ) -> httpx.Client:
     """A client that keeps its connections open; sends `headers` with each request."""
     return httpx.Client(
-        auth=auth,
         headers={"User-Agent": AGENT, "Accept": "application/json", **headers},
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
         limits=httpx.Limits(

@@ -207,24 +207,11 @@ def writable(schema: Schema, methods: Sequence[WriteMethod]) -> dict[str, Any]:
 
 def is_sensitive(schema: Any) -> bool:
     """Is the schema, or any part of it, marked `isSensitive`?"""
-    return _any_part(schema, lambda part: bool(part.get("isSensitive")))
-
-
-def sensitive_fields(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields of a form that hold secrets: `isSensitive`, `writeOnly` or of format password."""
-    asked = schema.get("properties", {})
-    return tuple(sorted(name for name, part in asked.items() if _any_part(part, _is_secret)))
-
-
-def _is_secret(part: Mapping[str, Any]) -> bool:
-    marked = part.get("isSensitive") or part.get("writeOnly") or part.get("format") == "password"
-    return bool(marked)
-
-
-def _any_part(schema: Any, holds: Callable[[Mapping[str, Any]], bool]) -> bool:
     if not isinstance(schema, Mapping):
         return False
-    return holds(schema) or any(_any_part(inner, holds) for _, inner in _children(schema))
+    return bool(schema.get("isSensitive")) or any(
+        is_sensitive(inner) for _, inner in _children(schema)
+    )
 
 
 class _Expanded(NamedTuple):

@@ -37,7 +37,6 @@ _leases = sa.Table(
     sa.Column("held", sa.Boolean, nullable=False),
     sa.Column("process", sa.Integer, nullable=False),
     sa.Column("host", sa.String(255), nullable=False),
-    # Tells where a process id means anything: a host since its boot, and a container of it.
     sa.Column("machine", sa.String(500), nullable=False),
     sa.Column("purpose", sa.String(500), nullable=False),
     sa.Column("since", sa.DateTime(timezone=True), nullable=False),
@@ -118,7 +117,7 @@ class SqlLeases:
         with self._database.begin() as transaction:
             moment = now(transaction)
             row = _locked_row(transaction, connection)
-            if row.held and moment < row.expires_at and not _is_dead(row):
+            if row.held and moment < row.expires_at and not is_dead(row.process, row.machine):
                 since = (aware(row.since) or datetime.now(UTC)).isoformat(timespec="seconds")
                 return f"process {row.process} on {row.host} ({row.purpose}, since {since})"
             epoch = max(row.epoch + 1, int(moment * 1000))
@@ -183,18 +182,18 @@ def _signature(purpose: str) -> dict[str, Any]:
         "held": True,
         "process": os.getpid(),
         "host": socket.gethostname(),
-        "machine": _machine(),
+        "machine": machine(),
         "purpose": purpose[:500],
         "since": datetime.now(UTC),
     }
 
 
-def _is_dead(row: Any) -> bool:
+def is_dead(process: int, of_machine: str) -> bool:
     """Surely: only a process of this very machine can be known to be dead."""
-    if row.machine != _machine():
+    if of_machine != machine():
         return False
     try:
-        os.kill(row.process, 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
@@ -203,7 +202,8 @@ def _is_dead(row: Any) -> bool:
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
+    """Where a process id means anything: a host since its boot, and a container of it."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())

@@ -22,8 +22,9 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
-from membrane_sync.stores.sql_due import SqlDue, due, planned
+from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
 
@@ -43,6 +44,8 @@ _connections = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("expires_at", sa.Double),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refused_at", sa.Double),
     # Since version 5.
     sealed_column("secret_input", "{key}/input", server_default=""),
 )
@@ -86,6 +89,7 @@ class SqlLedger:
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
+        self.credentials = SqlCredentials(self._database, _connections, vault)
         self.secrets = SqlSecrets(self._database, vault)
 
     def close(self) -> None:
@@ -145,10 +149,12 @@ class SqlLedger:
                 transaction.execute(
                     sa.insert(_connections).values(key=record.key, version=1, **values)
                 )
-            # What failed may go well with other credentials: it's due at once.
-            at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
-            at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
-            transaction.execute(at_once)
+            # What failed may go well with other credentials: it's due at once. So is all of a
+            # connection that had to be connected anew.
+            if former is None or former.status == "ready":
+                make_due(transaction, record.key, due.c.attempts > 0)
+            else:
+                make_due(transaction, record.key)
         if former is not None:
             with suppress(MembraneError):  # At worst, an external store keeps an entry too many.
                 self._forget(record.key, former)
@@ -166,6 +172,7 @@ class SqlLedger:
             "status": record.status,
             "reason": record.reason,
             "expires_at": record.expires_at,
+            "refusals": 0,
             "secret_input": self._vault.seal(secret, f"{record.key}/input") if secret else "",
         }
 
@@ -192,10 +199,10 @@ class SqlLedger:
         }
 
         # Once it's connected again, it's planned anew.
-        self._end(key, sa.update(_connections).values(values), (due, planned))
+        self._end(key, sa.update(_connections).values(values), (due, planned, refreshes))
 
     def disconnect(self, key: str) -> None:
-        self._end(key, sa.delete(_connections), (_overrides, due, planned))
+        self._end(key, sa.delete(_connections), (_overrides, due, planned, refreshes))
 
     def _end(self, key: str, change: sa.Update | sa.Delete, tables: Sequence[sa.Table]) -> None:
         """Forget the credentials, then change the row, unless it has got others in between.
@@ -292,7 +299,9 @@ class SqlLedger:
 
 
 def _sealed(key: str) -> sa.Select[Any]:
-    query = sa.select(_connections.c.credentials, _connections.c.secret_input)
+    query = sa.select(
+        _connections.c.status, _connections.c.credentials, _connections.c.secret_input
+    )
     return query.where(_connections.c.key == key)
 
 
@@ -333,6 +342,7 @@ def _connection_record(row: Any) -> ConnectionRecord:
         reason=row.reason,
         version=row.version,
         expires_at=row.expires_at,
+        refusals=row.refusals,
     )
 
 
