@@ -112,7 +112,10 @@ def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
         )
     if status != "ready":
         why = f": {connection.reason}" if connection.reason else ""
-        raise NotReady(f"connection {key!r} is {status}{why}", hint="see `membrane status`")
+        hint = f"membrane connections resume {key}"
+        if status == "archived":
+            hint = f"membrane connect {connection.integration} --tenant {connection.tenant}"
+        raise NotReady(f"connection {key!r} is {status}{why}", hint=hint)
 
 
 def _result(connection: ConnectionRecord, run: RunRecord | None) -> str:

@@ -612,6 +612,10 @@ class Ledger(Protocol):
         """All connections, in order of key, without credentials."""
         ...
 
+    def living(self) -> Mapping[str, Sequence[str]]:
+        """The keys of all connections that aren't archived, by integration; costs little."""
+        ...
+
     def connection(self, key: str) -> ConnectionRecord:
         """One connection with its credentials; raises NotConnected or SecretError."""
         ...

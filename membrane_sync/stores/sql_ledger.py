@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -105,6 +106,14 @@ class SqlLedger:
             found = [_connection_record(row) for row in transaction.execute(query)]
         # Not by the database, whose order depends on its locale.
         return sorted(found, key=lambda record: record.key)
+
+    def living(self) -> Mapping[str, Sequence[str]]:
+        query = sa.select(_connections.c.integration, _connections.c.key)
+        found: dict[str, list[str]] = defaultdict(list)
+        with self._begin() as transaction:
+            for row in transaction.execute(query.where(_connections.c.status != "archived")):
+                found[row.integration].append(row.key)
+        return found
 
     def connection(self, key: str) -> ConnectionRecord:
         row = self._row(key)

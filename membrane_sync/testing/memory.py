@@ -480,6 +480,13 @@ class MemoryLedger:
             raise NotConnected(f"there is no connection {key!r}")
         return self._connections[key]
 
+    def living(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for record in self._connections.values():
+            if record.status != "archived":
+                found.setdefault(record.integration, []).append(record.key)
+        return found
+
     def known(self, key: str) -> ConnectionRecord:
         return _shown(self.connection(key))
 
