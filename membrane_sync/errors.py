@@ -13,6 +13,7 @@ MembraneError
     │   ├── Unauthenticated   the app takes the credentials no more, and no refresh helped
     │   └── Defunct       the account is closed, or the app was uninstalled: pause the connection
     ├── UnexpectedAnswer  the app answered something the declaration doesn't describe
+    ├── InvalidInput      what was typed in doesn't fit: each field with what's wrong with it
     ├── NotFound          no such connection, element or table
     ├── NotConnected      the connection is declared but has no credentials
     ├── NotReady          the connection is paused or archived, or has to be connected again
@@ -22,7 +23,7 @@ MembraneError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -134,6 +135,18 @@ class UnexpectedAnswer(Fatal):
     """The app answered something the declaration doesn't describe."""
 
     code = "unexpected_answer"
+
+
+class InvalidInput(Fatal):
+    """What was typed in doesn't fit its schema; `fields` says of each what's wrong with it."""
+
+    code = "invalid_input"
+
+    def __init__(self, fields: Mapping[str, str], *, hint: str = "") -> None:
+        self.fields = dict(fields)
+        super().__init__(
+            "; ".join(f"{name!r} {words}" for name, words in self.fields.items()), hint=hint
+        )
 
 
 class NotFound(Fatal):

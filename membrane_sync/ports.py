@@ -410,12 +410,20 @@ class Authenticator(Protocol):
         ...
 
     @property
+    def offers_device(self) -> bool:
+        """Whether a user without a browser can be served: `begin_device`, then `poll_device`."""
+        ...
+
+    @property
     def refreshable(self) -> bool:
         """Whether `refresh` can give new credentials without the user."""
         ...
 
-    def begin(self, redirect_uri: str, state: str) -> Authorization:
-        """Where to send the user; comes back to `redirect_uri` with the `state`."""
+    def begin(self, redirect_uri: str, state: str, typed: Mapping[str, Any] = ...) -> Authorization:
+        """Where to send the user; comes back to `redirect_uri` with the `state`.
+
+        `typed` is what the user gave for the option's input_schema; it's kept with the credentials.
+        """
         ...
 
     def finish(
@@ -427,7 +435,7 @@ class Authenticator(Protocol):
         """
         ...
 
-    def begin_device(self) -> DeviceCode:
+    def begin_device(self, typed: Mapping[str, Any] = ...) -> DeviceCode:
         """Start an authorization on a device without a browser."""
         ...
 

@@ -28,6 +28,7 @@ def add_commands(app: typer.Typer) -> None:
     connections_app.command("list")(list_connections)
     connections_app.command("show")(show)
     connections_app.command("test")(prove)
+    connections_app.command("refresh")(refresh)
     connections_app.command("pause")(pause)
     connections_app.command("resume")(resume)
     connections_app.command("archive")(archive)
@@ -89,6 +90,16 @@ def prove(
         runtime.prove(record)
     said = "its credentials work" if declared else "not tested, since its connector has no test"
     _say(f"{connection}: {said}", {"key": connection, "tested": declared}, as_json)
+
+
+def refresh(
+    connection: KeyArgument, project: ProjectOption = HERE, as_json: JsonOption = False
+) -> None:
+    """Get new credentials from the app now, without the user."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        record = runtime.refresh(connection)
+    _say(f"{connection}: its credentials are new", _described(record), as_json)
 
 
 def pause(

@@ -25,6 +25,8 @@ from tenacity import (
 
 from membrane_sync.clients.address import Address, evaluated
 from membrane_sync.clients.authentication import auth_flow
+from membrane_sync.clients.authentication.certificate import tls_of
+from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.clients.error_rules import is_good, rule_for
 from membrane_sync.clients.json_text import is_plain, read_json
@@ -70,6 +72,7 @@ class HttpApi:
         connection: ConnectionRecord,
         parameters: Mapping[str, Any] | None = None,
         *,
+        functions: Functions | None = None,
         live: LiveCredentials | None = None,
         quotas: Quotas | None = None,
         priority: Priority = "bulk",
@@ -86,17 +89,19 @@ class HttpApi:
         self._connection = connection.key
         scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
         self._address = Address(connector, scope)
+        credentials = dict(connection.credentials)
         self._signer = Signer(
             connector.key,
             connection,
             live,
-            lambda credentials: auth_flow(connector.authentication, credentials, scope),
-            sensitive_values(connector.parameters_schema, parameters or {}),
+            lambda now: auth_flow(connector.authentication, now, scope, functions),
+            _secrets_of(connector, parameters or {}),
         )
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
             timeout_seconds=connector.timeout_seconds,
             transport=transport,
+            verify=tls_of(connector.authentication, {**scope, "credentials": credentials}),
         )
         self._sleep, self._clock = sleep or time.sleep, clock
         self._longest_wait = longest_wait
@@ -295,6 +300,12 @@ class HttpApi:
 
     def _connect_again(self) -> str:
         return f"connect {self._connection!r} again: membrane connect"
+
+
+def _secrets_of(connector: Connector, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The integration's own secrets, as its OAuth client's."""
+    schemas = (connector.parameters_schema, connector.authentication.parameters_schema)
+    return {n: v for schema in schemas for n, v in sensitive_values(schema, parameters).items()}
 
 
 class _Refused(Unauthenticated):

@@ -41,7 +41,7 @@ EARLY_SHARE = 0.1
 SPARE_SECONDS = 2.0
 """Credentials that end sooner aren't sent, since they could end on the way."""
 
-CLAIM_SECONDS = 120.0
+CLAIM_SECONDS = 180.0
 """More than an app takes to answer. One that's dead on another machine is taken over after it."""
 
 PATIENCE_SECONDS = 60.0
@@ -52,6 +52,11 @@ AGAIN_SECONDS = 1.0
 """Between two looks while another process refreshes credentials that still work."""
 
 LONGEST_BACK_OFF = 300.0
+
+CUT_OFF = (
+    "; an earlier refresh was cut off, so that the app may have given out new credentials which "
+    "nobody received"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Tokens:
         self,
         connection: ConnectionRecord,
         store: CredentialStore,
-        authenticator: Callable[[], Authenticator] | None,
+        authenticator: Callable[[], Authenticator],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -109,7 +114,7 @@ class Tokens:
         with self._lock:
             if self._held.kept.version != used:
                 return True
-            if self._refreshable():
+            if self._authenticator().refreshable:
                 self._obtain(used)
                 return True
             # They may have been typed in anew.
@@ -118,7 +123,7 @@ class Tokens:
     def renew(self) -> None:
         """Refresh now, whether it's needed or not; raises Fatal where it can't be done."""
         with self._lock:
-            if not self._refreshable():
+            if not self._authenticator().refreshable:
                 raise Fatal(
                     f"the credentials of {self._key!r} can't be refreshed: the app gave nothing to "
                     "do so with",
@@ -147,7 +152,7 @@ class Tokens:
             self._take(self._store.read(self._key))
             if self._clock() < self._held.look_at:
                 return
-        if not self._refreshable():
+        if not self._authenticator().refreshable:
             self._held = _for_ever(self._held.kept)
         elif self._is_alive(self._held):
             self._refresh_early()
@@ -155,18 +160,19 @@ class Tokens:
             self._obtain(self._held.kept.version)
 
     def _refresh_early(self) -> None:
-        """One try, which nobody has to wait for: what we have still works."""
+        """One try, which nobody has to wait for, and no error: what we have still works."""
         held, pause = self._held, AGAIN_SECONDS
         try:
-            pending = self._try(held.kept.version)
+            pending = self._try(held.kept.version, early=True)
         except Retryable:
-            pending = Pending(AGAIN_SECONDS)
-        if pending is None:
-            return
-        if pending.error:
-            pause = max(pending.seconds, AGAIN_SECONDS)
-        look_at = min(self._clock() + pause, held.ends_at)
-        self._held = _Held(held.kept, held.ends_at, look_at)
+            pass
+        except Defunct:
+            pause = math.inf
+        else:
+            if pending is None:
+                return
+            pause = max(pending.seconds, pause) if pending.error else pause
+        self._held = _Held(held.kept, held.ends_at, min(self._clock() + pause, held.ends_at))
 
     def _obtain(self, used: int, *, force: bool = False) -> None:
         """Others than the used ones, for which it waits; raises Retryable where it takes long."""
@@ -178,16 +184,16 @@ class Tokens:
             self._sleep(min(pending.seconds, left) if pending.error else pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
-    def _try(self, used: int, *, force: bool = False) -> Pending | None:
-        """Refresh them, or take those that another process got; gives what is in the way."""
+    def _try(self, used: int, *, force: bool = False, early: bool = False) -> Pending | None:
+        """Refresh them, or take those that another process got; gives what is in the way.
+
+        What is of no use any more is marked so, but not `early`, while it still works.
+        """
         asked = self._clock()
         found = self._store.claim(self._key, used, CLAIM_SECONDS, force=force)
         if isinstance(found, Claim):
-            if self._clock() - asked > CLAIM_SECONDS / 2:
-                # This process was frozen: by the time of the app's answer another may have it.
-                self._store.release(found, wait=0.0, error="", doubtful=found.doubtful)
-                return Pending(SHORTEST_PAUSE)
-            kept = self._refreshed(found)
+            self._make_sure_of_time(found, asked)
+            kept = self._refreshed(found, early=early)
             if kept is None:
                 # Connected anew meanwhile, or taken over: what others have got is what counts.
                 return Pending(SHORTEST_PAUSE)
@@ -197,12 +203,21 @@ class Tokens:
             return None
         return found
 
-    def _refreshed(self, claim: Claim) -> Kept | None:
+    def _make_sure_of_time(self, claim: Claim, asked: float) -> None:
+        """Not if this process was frozen: another one may have the claim by the app's answer."""
+        if self._clock() - asked > CLAIM_SECONDS / 2:
+            self._store.release(claim, wait=0.0, error="", doubtful=claim.doubtful)
+            raise AppUnavailable(
+                f"this process stood still while it was about to refresh {self._key!r}",
+                hint="nothing is lost; it's tried again",
+            )
+
+    def _refreshed(self, claim: Claim, *, early: bool) -> Kept | None:
         """Ask the app, and store what it gives; None if the claim stood no more."""
         try:
             issued = self._authenticator().refresh(claim.credentials)
         except Defunct as error:
-            raise self._revoked(claim, error) from None
+            raise self._dead(claim, error, early=early) from None
         except BaseException as error:
             wait = _back_off(claim.attempts, error)
             doubtful = claim.doubtful or not _is_definite(error)
@@ -221,17 +236,12 @@ class Tokens:
                     raise
                 self._sleep(LONGEST_PAUSE)
 
-    def _revoked(self, claim: Claim, error: Defunct) -> Defunct:
+    def _dead(self, claim: Claim, error: Defunct, *, early: bool) -> Defunct:
         """Mark the connection, unless it was connected anew meanwhile; gives the error to raise."""
-        reason = error.message
-        if claim.doubtful:
-            reason += (
-                "; an earlier refresh was cut off, so that the app may have given out new "
-                "credentials which nobody received"
-            )
-        self._store.revoke(self._key, claim.version, reason)
-        wait = _back_off(claim.attempts, error)
-        self._store.release(claim, wait=wait, error=reason, doubtful=claim.doubtful)
+        reason = error.message + (CUT_OFF if claim.doubtful else "")
+        if not early:
+            self._store.revoke(self._key, claim.version, reason)
+        self._store.release(claim, wait=0.0, error=reason, doubtful=claim.doubtful)
         return Defunct(reason, hint=error.hint or f"connect {self._key!r} again: membrane connect")
 
     def _take(self, kept: Kept) -> Kept:
@@ -258,12 +268,8 @@ class Tokens:
             hint="nothing is lost; they're tried again later",
         )
 
-    def _refreshable(self) -> bool:
-        return self._make is not None and self._authenticator().refreshable
-
     def _authenticator(self) -> Authenticator:
         if self._made is None:
-            assert self._make is not None
             self._made = self._make()
         return self._made
 

@@ -113,6 +113,12 @@ def test_credentials_are_tested_at_the_app(cli: Cli, kinto: Kinto) -> None:
     assert json.loads(result.stdout)["error"]["code"] == "not_authorized"
 
 
+def test_what_cannot_be_refreshed_says_so(connected: Cli) -> None:
+    result = connected("connections", "refresh", "acme_kinto")
+    assert result.exit_code == Exit.FAILED
+    assert "can't be refreshed" in result.stderr
+
+
 def test_disconnecting_frees_the_key(connected: Cli) -> None:
     assert connected("disconnect", "acme_kinto").exit_code == Exit.DONE
     assert [one["key"] for one in connected.json("connections", "list")] == ["globex_pb"]

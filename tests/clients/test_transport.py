@@ -8,7 +8,7 @@ import brotli
 import httpx
 import pytest
 
-from membrane_sync.clients.transport import _tls, http_client
+from membrane_sync.clients.transport import http_client, tls
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("br", brotli.compress)])
@@ -32,7 +32,7 @@ def test_http_2_is_offered() -> None:
 
 def test_all_clients_share_the_certificates_that_were_read() -> None:
     with http_client({}, timeout_seconds=5) as client:
-        assert client._transport._pool._ssl_context is _tls()  # type: ignore[attr-defined]
+        assert client._transport._pool._ssl_context is tls()  # type: ignore[attr-defined]
 
 
 def test_waits_are_bounded() -> None:
