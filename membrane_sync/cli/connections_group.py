@@ -1,4 +1,4 @@
-"""Commands about single connections: list, show, test, pause, resume, archive."""
+"""Commands about single connections: list, show, test, refresh, pause, resume, archive."""
 
 from __future__ import annotations
 

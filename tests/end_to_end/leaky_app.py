@@ -20,6 +20,8 @@ class LeakyApp:
 
     url: str = ""
     secrets: list[str] = field(default_factory=list)
+    tokens: tuple[str, str] = ("", "")
+    """What the token endpoint gives out: an access token and a refresh token."""
     failure: int = 0
     """A status to answer in place of records; 1 for a body that's cut off."""
     seen: set[str] = field(default_factory=set)
@@ -37,6 +39,19 @@ def leaky_app(secrets: list[str]) -> Iterator[LeakyApp]:
             if app.failure:
                 return self.say(app.failure, self.leak())
             return self.say(200, {"items": RECORDS})
+
+        def do_POST(self) -> None:
+            """The token endpoint, and the one that revokes."""
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.note()
+            sent = [value for values in form.values() for value in values]
+            app.seen |= {secret for secret in app.secrets if secret in sent}
+            if app.failure:
+                leak = self.leak()
+                said = {"error": "invalid_grant", "error_description": leak["message"], **leak}
+                return self.say(app.failure, {**said, "error": "invalid_grant"})
+            given = {"access_token": app.tokens[0], "refresh_token": app.tokens[1]}
+            return self.say(200, {**given, "token_type": "Bearer", "expires_in": 3600})
 
         def note(self) -> None:
             """Which secrets came along, in the query, in a header, or in basic authentication."""
