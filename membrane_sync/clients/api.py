@@ -38,6 +38,7 @@ from membrane_sync.clients.raw import send_raw
 from membrane_sync.clients.transport import http_client
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
+from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import (
     AppUnavailable,
     Defunct,
@@ -97,6 +98,7 @@ class HttpApi:
             connection,
             live,
             lambda now: auth_flow(connector.authentication, now, scope, functions),
+            _secrets_of(connector, parameters or {}),
         )
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
@@ -165,7 +167,7 @@ class HttpApi:
             url,
             auth=signed.auth,
             kept=self._connector.headers,
-            secrets=signed.words.secrets,
+            masked=signed.words.masked,
         )
         headers = {name.lower(): value for name, value in answer.headers}
         status = rate_status(headers, self._connector.rate_limit_headers)
@@ -337,6 +339,12 @@ class HttpApi:
 
     def _connect_again(self) -> str:
         return f"connect {self._connection!r} again: membrane connect"
+
+
+def _secrets_of(connector: Connector, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The integration's own secrets, as its OAuth client's."""
+    schemas = (connector.parameters_schema, connector.authentication.parameters_schema)
+    return {n: v for schema in schemas for n, v in sensitive_values(schema, parameters).items()}
 
 
 class _Refused(Unauthenticated):
