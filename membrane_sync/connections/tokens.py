@@ -45,7 +45,7 @@ CLAIM_SECONDS = 180.0
 """More than an app takes to answer. One that's dead on another machine is taken over after it."""
 
 PATIENCE_SECONDS = 60.0
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two looks at what another process does."""
 
 AGAIN_SECONDS = 1.0
@@ -182,7 +182,7 @@ class Tokens:
             if left <= 0 or (pending.error and pending.seconds > left):
                 raise self._too_long(pending)
             self._sleep(min(pending.seconds, left) if pending.error else pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     def _try(self, used: int, *, force: bool = False, early: bool = False) -> Pending | None:
         """Refresh them, or take those that another process got; gives what is in the way.
