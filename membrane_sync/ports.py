@@ -131,7 +131,7 @@ class Lake(Protocol):
 
         A single record may always go, whatever its share. `expected` is how many records the app
         said it has, the least that it said while it was read: with fewer seen, nothing is deleted,
-        and Retryable is raised.
+        and IncompleteScan is raised.
         """
         ...
 

@@ -57,9 +57,9 @@ class FeedLake(MemoryLake):
         self.check(before)
         return counts
 
-    def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
+    def finish_scan(self, stream: str, *more: Any, **named: Any) -> StoreCounts:
         before = self.records(stream)
-        counts = super().finish_scan(stream, scan, max_share, run_id)
+        counts = super().finish_scan(stream, *more, **named)
         self.check(before)
         return counts
 
