@@ -484,6 +484,14 @@ class Quotas(Protocol):
         """Grant nothing under these quotas before so many seconds have passed."""
         ...
 
+    def pause(self, key: str, seconds: float) -> None:
+        """Let all who go by this key know that the app wants to be left alone for so long."""
+        ...
+
+    def paused(self, key: str) -> float:
+        """For how many more seconds; what another process said may be a second old."""
+        ...
+
 
 @dataclass(frozen=True)
 class Timetable:

@@ -30,6 +30,18 @@ _quotas = sa.Table(
 )
 
 
+_pauses = sa.Table(
+    "membrane_pauses",
+    _metadata,
+    sa.Column("key", sa.String(400), primary_key=True),
+    sa.Column("until", sa.BigInteger, nullable=False),
+)
+"""What is in force, and what was until the next pause; `until` in nanoseconds since the epoch."""
+
+LOOK_SECONDS = 1.0
+"""How often a process looks for pauses of others, at most, for all its connections at once."""
+
+
 class SqlQuotas:
     """Implements `ports.Quotas`; opens nothing before a quota is asked for.
 
@@ -42,6 +54,9 @@ class SqlQuotas:
         self._clock = clock
         self._opening = threading.Lock()
         self._engine: sa.Engine | None = None
+        self._looking = threading.Lock()
+        self._looked_at: float | None = None
+        self._known: dict[str, float] = {}
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -71,11 +86,44 @@ class SqlQuotas:
                 state.hold = max(state.hold, until)
             _write(transaction, quotas, states)
 
+    def pause(self, key: str, seconds: float) -> None:
+        with self._transaction() as transaction:
+            now = self._now(transaction)
+            until = now + min(int(seconds * SECOND), LONGEST_HOLD)
+            mine = (_pauses.c.key == key) & (_pauses.c.until < until)
+            transaction.execute(sa.delete(_pauses).where((_pauses.c.until <= now) | mine))
+            _insert_missing(transaction, _pauses, [{"key": key, "until": until}])
+        with self._looking:
+            self._looked_at = None
+
+    def paused(self, key: str) -> float:
+        with self._looking:
+            moment = time.monotonic()
+            if self._looked_at is None or moment - self._looked_at >= LOOK_SECONDS:
+                self._known, self._looked_at = self._in_force(moment), moment
+            return max(0.0, self._known.get(key, 0.0) - moment)
+
+    def _in_force(self, moment: float) -> dict[str, float]:
+        """Until when on this process's own clock each key is paused; reads, and locks nothing."""
+        with self._reading() as connection:
+            now = self._now(connection)
+            found = connection.execute(sa.select(_pauses).where(_pauses.c.until > now))
+            return {row.key: moment + (row.until - now) / SECOND for row in found}
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._reachable(), self._opened().connect() as connection:
+            yield connection.execution_options(reads_only=True)
+
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
+        with self._reachable(), self._opened().begin() as transaction:
+            yield transaction
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
         try:
-            with self._opened().begin() as transaction:
-                yield transaction
+            yield
         except OperationalError as error:
             raise AppUnavailable(
                 f"the quotas at {self._url.render_as_string()} can't be reached: "
@@ -124,11 +172,17 @@ def _locked(transaction: sa.Connection, quotas: Sequence[Quota]) -> list[State]:
     found = {row.key: row.state for row in transaction.execute(query.with_for_update())}
     missing = [key for key in keys if key not in found]
     if missing:
-        insert = sqlite.insert if transaction.dialect.name == "sqlite" else postgresql.insert
         rows = [{"key": key, "state": State().dumps()} for key in missing]
-        transaction.execute(insert(_quotas).on_conflict_do_nothing(), rows)
+        _insert_missing(transaction, _quotas, rows)
         found = {row.key: row.state for row in transaction.execute(query.with_for_update())}
     return [State.loads(found[quota.key]) for quota in quotas]
+
+
+def _insert_missing(
+    transaction: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
+) -> None:
+    insert = sqlite.insert if transaction.dialect.name == "sqlite" else postgresql.insert
+    transaction.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
 _update = (
