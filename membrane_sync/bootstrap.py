@@ -18,6 +18,7 @@ from threading import get_ident
 from typing import Any
 
 from membrane_sync.clients.api import HttpApi
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
@@ -32,7 +33,12 @@ from membrane_sync.ports import (
 )
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
+from membrane_sync.project.project import (
+    INSTANCE_MARK,
+    Project,
+    ResolvedSync,
+    stream_name,
+)
 from membrane_sync.project.references import check, errors
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
@@ -45,7 +51,7 @@ from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault, vault_key
 from membrane_sync.sync.collection import render
-from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
+from membrane_sync.sync.custom_fields import CUSTOM_FIELDS, as_known
 from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
 
@@ -280,6 +286,15 @@ class Runtime:
             return found
         finally:
             lake.close()
+
+    def as_known(
+        self, connection: str, collection: DataCollection, source: DataSource
+    ) -> DataCollection:
+        """The collection with the fields that the connection's account has of its own."""
+        if collection.custom_fields is None or not self.lake_path(connection).exists():
+            return collection
+        stream = stream_name(collection.key, source.collection_parameters)
+        return as_known(collection, self.learnt_fields(connection, stream))
 
     def seen_by(
         self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE
