@@ -53,7 +53,7 @@ def learn_fields(
 
 
 def as_known(collection: DataCollection, learnt: Mapping[str, Any] | None) -> DataCollection:
-    """The collection with the account's own fields, as `CUSTOM_FIELDS` has them; None if unknown."""
+    """The collection with the account's own fields: what `CUSTOM_FIELDS` holds, or nothing yet."""
     if learnt is None:
         return collection
     schema = with_fields(collection, learnt["properties"])
