@@ -191,7 +191,8 @@ class Family:
             self.left, self.due = {}, False
         batch = self._owned(page.batch, visit.parent.id)
         batch = replace(batch, cursor=None, partitions=marks, pages=self.visits.page)
-        return replace(page, batch=batch, stored=visit.is_stored)
+        # One list's total says nothing of how much there is in all.
+        return replace(page, batch=batch, stored=visit.is_stored, total=0)
 
     def _owned(self, batch: Batch, parent: str) -> Batch:
         """The batch with its records' parent, which is a part of their ids if it must be."""

@@ -272,6 +272,9 @@ def _marked(reading: Reading, pages: Iterator[Pulled], total: Total) -> Iterator
     cursor = reading.collection.list_.cursor if reading.collection.list_ else None
     for page in pages:
         total.saw(page)
+        if reading.part:
+            # It is no total of the list.
+            page = replace(page, total=0)
         value = page.batch.cursor
         moved = value if cursor is None else marked(cursor, value)
         yield replace(page, batch=replace(page.batch, cursor=moved))

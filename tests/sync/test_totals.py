@@ -15,7 +15,7 @@ from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import new_report, pull_and_store
-from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
+from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, answer
 from tests.sync.families import FamilyApp, declared, family_sync
 from tests.sync.parts import PAGES, App, collection, parties, resolved
 
@@ -151,7 +151,9 @@ def test_below_parents_the_totals_of_all_lists_count(lake: Lake) -> None:
         given.body["data"] = [r for r in given.body["data"] if r["id"] not in hidden]
         return given
 
-    assert sync(of, respond, lake).created == 9
+    report = sync(of, respond, lake)
+    assert report.created == 9
+    assert report.total == 0, "one list's total isn't that of all, as an ETA needs it"
     hidden.add("b1")
     with pytest.raises(IncompleteScan, match="saw 8 of the 9 records"):
         sync(of, respond, lake)
@@ -159,3 +161,21 @@ def test_below_parents_the_totals_of_all_lists_count(lake: Lake) -> None:
     app.delete("/accounts/c/projects", "c2", trace=False)
     assert sync(of, respond, lake).deleted == 1
     assert alive(lake, "projects") == set(app.below(1))
+
+
+def test_the_report_has_the_total_that_the_list_tells(lake: Lake) -> None:
+    app = app_of(8)
+    report = sync(resolved(collection(TOLD, {})), app.respond, lake)
+    assert (report.total, report.pulled) == (8, 8)
+    assert sync(resolved(collection(PAGES, {})), app.respond, lake).total == 0, "nobody said it"
+
+
+def test_how_many_were_deleted_is_no_total_of_the_list(lake: Lake) -> None:
+    app = app_of(3)
+    gone = {"path": "/gone", "records": "$.body.data", "pagination": TOLD}
+    of = resolved(collection(TOLD, {}, deletes={"endpoint": gone}))
+
+    def respond(call: Call) -> Answer:
+        return app.respond(call) if call.url == "/contacts" else answer({"data": [], "total": 900})
+
+    assert sync(of, respond, lake).total == 3
