@@ -65,23 +65,22 @@ class SqlQuotas:
 
     def reserve(self, quotas: Sequence[Quota], party: Party, count: int = 1) -> Grant:
         with self._transaction() as transaction:
-            states = _locked(transaction, quotas)
-            now = self._now(transaction)
+            states, now = self._locked(transaction, quotas)
             grant = reserve(quotas, states, party, count, now)
             _write(transaction, quotas, states)
         return grant
 
     def give_back(self, quotas: Sequence[Quota], count: int) -> None:
         with self._transaction() as transaction:
-            states = _locked(transaction, quotas)
+            states, _ = self._locked(transaction, quotas)
             for quota, state in zip(quotas, states, strict=True):
                 give_back(quota, state, count)
             _write(transaction, quotas, states)
 
     def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
         with self._transaction() as transaction:
-            states = _locked(transaction, quotas)
-            until = self._now(transaction) + min(int(seconds * SECOND), LONGEST_HOLD)
+            states, now = self._locked(transaction, quotas)
+            until = now + min(int(seconds * SECOND), LONGEST_HOLD)
             for state in states:
                 state.hold = max(state.hold, until)
             _write(transaction, quotas, states)
@@ -142,19 +141,53 @@ class SqlQuotas:
                 self._engine = engine
             return self._engine
 
-    def _now(self, transaction: sa.Connection) -> int:
+    def _locked(
+        self, transaction: sa.Connection, quotas: Sequence[Quota]
+    ) -> tuple[list[State], int]:
+        """The states in the order of `quotas`, and the moment at which they were all locked."""
+        keys = sorted({quota.key for quota in quotas})
+        rows = transaction.execute(_lock_rows(transaction, keys)).all()
+        missing = sorted({*keys} - {row.key for row in rows})
+        if missing:
+            new = [{"key": key, "state": State().dumps()} for key in missing]
+            _insert_missing(transaction, _quotas, new)
+            rows = transaction.execute(_lock_rows(transaction, keys)).all()
+        states = {row.key: row.state for row in rows}
+        now = self._own_now(transaction) or max(int(row.now) for row in rows) * 1_000
+        return [State.loads(states[quota.key]) for quota in quotas], now
+
+    def _now(self, connection: sa.Connection) -> int:
+        own = self._own_now(connection)
+        return own or int(connection.execute(sa.select(_MICROSECONDS)).scalar_one()) * 1_000
+
+    def _own_now(self, connection: sa.Connection) -> int | None:
+        """The time where it's this machine's; None where it's the database server's."""
         if self._clock is not None:
             return self._clock()
-        if transaction.dialect.name == "sqlite":
-            return time.time_ns()
-        # Asked for once the rows are locked: not the time at which the transaction began.
-        microseconds = sa.func.extract("epoch", sa.func.clock_timestamp()) * 1_000_000
-        return int(transaction.execute(sa.select(microseconds)).scalar_one()) * 1_000
+        return time.time_ns() if connection.dialect.name == "sqlite" else None
+
+
+_MICROSECONDS = sa.func.extract("epoch", sa.func.clock_timestamp()) * 1_000_000
+
+
+def _lock_rows(transaction: sa.Connection, keys: Sequence[str]) -> sa.Select[Any]:
+    """The rows, locked in the order of their keys; PostgreSQL's each with the time at which it was.
+
+    One trip to the server, since others wait for the rows meanwhile.
+    """
+    query = sa.select(_quotas).where(_quotas.c.key.in_(keys)).order_by(_quotas.c.key)
+    if transaction.dialect.name == "sqlite":
+        return query
+    # Beside FOR UPDATE itself, a time may be that of before the wait for the lock.
+    locked = query.with_for_update().cte("locked").prefix_with("MATERIALIZED")
+    return sa.select(locked, _MICROSECONDS.label("now"))
 
 
 def _engine(url: sa.URL) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, pool_pre_ping=True)
+        sa.event.listen(engine, "connect", _without_flush)
+        return engine
     engine = sqlite_engine(url, wal=True)
 
     @sa.event.listens_for(engine, "connect")
@@ -165,17 +198,14 @@ def _engine(url: sa.URL) -> sa.Engine:
     return engine
 
 
-def _locked(transaction: sa.Connection, quotas: Sequence[Quota]) -> list[State]:
-    """The states in the order of `quotas`; rows are locked in that of their keys."""
-    keys = sorted({quota.key for quota in quotas})
-    query = sa.select(_quotas).where(_quotas.c.key.in_(keys)).order_by(_quotas.c.key)
-    found = {row.key: row.state for row in transaction.execute(query.with_for_update())}
-    missing = [key for key in keys if key not in found]
-    if missing:
-        rows = [{"key": key, "state": State().dumps()} for key in missing]
-        _insert_missing(transaction, _quotas, rows)
-        found = {row.key: row.state for row in transaction.execute(query.with_for_update())}
-    return [State.loads(found[quota.key]) for quota in quotas]
+def _without_flush(connection: Any, _record: Any) -> None:
+    """Don't have everybody wait for a row until a disk has its last state.
+
+    What a crash of the server may lose is the last half second, and it takes longer to start.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
+    connection.commit()
 
 
 def _insert_missing(

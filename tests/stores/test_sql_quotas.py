@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from membrane_sync.errors import AppUnavailable
 from membrane_sync.ports import Party, Quota
@@ -132,6 +133,48 @@ def test_it_lives_beside_the_ledger(url: str) -> None:
     assert quotas.reserve([DAY], ACME, 200).count == 94
     ledger.close()
     quotas.close()
+
+
+def test_no_disk_is_waited_for_while_others_wait_for_the_row(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+        quotas = SqlQuotas(url)
+        statements: list[str] = []
+        with quotas._opened().connect() as connection:
+            shown = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+        assert shown == "off"
+        quotas.reserve([SECONDLY], ACME)
+        sa.event.listen(
+            quotas._opened(),
+            "before_cursor_execute",
+            lambda _c, _cursor, statement, *_: statements.append(statement.split()[0]),
+        )
+        quotas.reserve([SECONDLY, DAY], ACME)
+        quotas.reserve([SECONDLY, DAY], ACME)
+        assert statements[-2:] == ["WITH", "UPDATE"], "two trips and the commit"
+        quotas.close()
+
+
+def test_the_moment_is_that_after_the_wait_for_the_row(tmp_path: Path, postgresql_url: str) -> None:
+    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+        quotas = SqlQuotas(url)
+        quotas.reserve([SECONDLY], ACME)
+        granted: list[float] = []
+        holder = sa.create_engine(url)
+        with holder.begin() as transaction:
+            query = "SELECT * FROM membrane_quotas WHERE key = 'second' FOR UPDATE"
+            transaction.exec_driver_sql(query)
+            waiting = threading.Thread(
+                target=lambda: granted.append(quotas.reserve([SECONDLY], ACME).wait)
+            )
+            waiting.start()
+            time.sleep(0.6)
+        waiting.join(timeout=30)
+        # By the time before it, the slot would have been a wait away.
+        assert granted == [0]
+        holder.dispose()
+        quotas.close()
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
