@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,21 +17,39 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-from membrane_sync.clients.api import HttpApi
+from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.authentication.access import authenticator
+from membrane_sync.clients.authentication.flow import client_config
+from membrane_sync.clients.authentication.way import Ask, Way
+from membrane_sync.connections.tokens import Tokens
+from membrane_sync.elements.authentication import Authentication
+from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import (
+    Fatal,
+    LockTimeout,
+    MembraneError,
+    NotAuthorized,
+    NotFound,
+    NotReady,
+    ProjectError,
+)
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
+    Authenticator,
     ConnectionRecord,
     Lease,
     Override,
+    Priority,
     RunRecord,
 )
+from membrane_sync.project.authentication import Access, access, accesses
 from membrane_sync.project.customisation import Judged
+from membrane_sync.project.inputs import checked_input
 from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import (
     INSTANCE_MARK,
@@ -96,7 +114,23 @@ class Standing:
     result: str
 
 
-def _result(run: RunRecord | None) -> str:
+def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
+    key, status = connection.key, connection.status
+    if status == "reconnect_needed":
+        raise NotReady(
+            f"connection {key!r} has to be connected again: {connection.reason}",
+            hint=f"connect {key!r} again: membrane connect {connection.integration} "
+            f"--tenant {connection.tenant} --key {key}; its syncs then go on where they stopped",
+        )
+    if status != "ready":
+        why = f": {connection.reason}" if connection.reason else ""
+        raise NotReady(f"connection {key!r} is {status}{why}", hint="see `membrane status`")
+
+
+def _result(connection: ConnectionRecord, run: RunRecord | None) -> str:
+    if connection.status != "ready":
+        words = connection.status.replace("_", " ")
+        return f"{words}: {connection.reason}" if connection.reason else words
     if run is None:
         return ""
     if run.finished_at is None:
@@ -172,6 +206,40 @@ def _refuse_another_account(
             hint="for another account give another --key; for the same one at a new address, "
             "--same-account",
         )
+
+
+INTERACTIVE_SECONDS = 30.0
+"""How long a person who connects is made to wait for an app that's busy."""
+
+
+def _reached(way: Access, connection: ConnectionRecord) -> Connector:
+    """The connector at the address that its `client` gives for these credentials."""
+    scope = {
+        "input": dict(connection.input),
+        "parameters": dict(way.parameters),
+        "credentials": dict(connection.credentials),
+    }
+    address = client_config(way.authentication, scope, way.functions)["base_url"]
+    return way.connector.model_copy(update={"base_url": address}) if address else way.connector
+
+
+def _way(access: Access, input: Mapping[str, Any], ask: Ask) -> Way:
+    return Way(
+        connector=access.connector,
+        ask=ask,
+        render=render,
+        input=input,
+        parameters=access.parameters,
+        functions=access.functions,
+    )
+
+
+def _open(way: Access) -> Connector:
+    """The connector for calls that go without credentials, as a login does."""
+    certificate = way.authentication.certificate
+    return way.connector.model_copy(
+        update={"authentication": Authentication(certificate=certificate)}
+    )
 
 
 @dataclass
@@ -392,7 +460,7 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        Raises NotConnected, NotReady, SecretError, or LockTimeout, which names who holds it. What
         is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
@@ -414,17 +482,10 @@ class Runtime:
         With a `memory` to work in, the connections and the tables of the product's database are
         shared with all others that this process opens so.
         """
+        _refuse_one_not_ready(connection)
         wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
         with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
-            integration = self.project.integration(connection.integration)
-            connector = self.project.connector(connection.integration)
-            api = HttpApi(
-                connector,
-                connection,
-                integration.parameters,
-                quotas=self.quotas,
-                longest_wait=self.settings.quota_wait_seconds,
-            )
+            api = self.api(connection, "bulk", longest_wait=self.settings.quota_wait_seconds)
             closing.callback(api.close)
             lake = self._lake(connection, syncs, epoch=lease.epoch, memory=memory)
             closing.callback(lake.close)
@@ -433,6 +494,98 @@ class Runtime:
             yield Opened(self, connection, api, lake, lease, closing, shared=memory is not None)
             with suppress(LockTimeout):  # Someone looks into it: there's a next time.
                 lake.tidy()
+
+    def api(
+        self,
+        connection: ConnectionRecord,
+        priority: Priority = "interactive",
+        *,
+        longest_wait: float = DEADLINE_SECONDS,
+    ) -> HttpApi:
+        """The external app as the connection reaches it; close it after use.
+
+        The connection is one of the ledger's: its credentials are refreshed there.
+        """
+        live = self._tokens(connection)
+        return self._api(connection, live=live, priority=priority, longest_wait=longest_wait)
+
+    def _api(self, connection: ConnectionRecord, **options: Any) -> HttpApi:
+        way = self.access(connection.integration, self.option(connection))
+        return HttpApi(
+            _reached(way, connection),
+            connection,
+            way.parameters,
+            functions=way.functions,
+            quotas=self.quotas,
+            **options,
+        )
+
+    def refresh(self, connection_key: str) -> ConnectionRecord:
+        """Refresh the connection's credentials now, though they may still work.
+
+        One that had to be connected anew is ready again if the app goes along. Raises Fatal where
+        there's nothing to refresh with, and what the app has against it.
+        """
+        self._tokens(self.ledger.connection(connection_key)).renew()
+        return self.ledger.connection(connection_key)
+
+    def _tokens(self, connection: ConnectionRecord) -> Tokens:
+        def authenticator() -> Authenticator:
+            option = self.option(connection)
+            return self.authenticator(connection.integration, option, connection.input)
+
+        return Tokens(connection, self.ledger.credentials, authenticator)
+
+    def accesses(self, integration: str) -> list[Access]:
+        """The ways to authenticate that users of the integration may choose from."""
+        return accesses(self.project, integration)
+
+    def access(self, integration: str, option: str = "") -> Access:
+        """One way to authenticate; raises NotFound, or Fatal where one has to be chosen."""
+        return access(self.project, integration, option)
+
+    def option(self, connection: ConnectionRecord) -> str:
+        """The option that the connection authenticates by, as the ledger or its file says."""
+        declared = self.project.connection(connection.key)
+        return connection.option or (declared.authentication_option or "" if declared else "")
+
+    def authenticator(
+        self, integration: str, option: str = "", input: Mapping[str, Any] | None = None
+    ) -> Authenticator:
+        """Gets and renews credentials for a connection with this input; it's not stored yet."""
+        way = self.access(integration, option)
+        given = dict(input or {})
+
+        def ask(call: Call, credentials: Mapping[str, Any], signed: bool) -> Answer:
+            record = ConnectionRecord(
+                f"new {integration}", integration, "", input=given, credentials=credentials
+            )
+            api = HttpApi(
+                _reached(way, record) if signed else _open(way),
+                record,
+                way.parameters,
+                functions=way.functions,
+                longest_wait=INTERACTIVE_SECONDS,
+            )
+            try:
+                return api.send(call)
+            finally:
+                api.close()
+
+        return authenticator(_way(way, given, ask))
+
+    def checked_input(
+        self, integration: str, option: str, input: Mapping[str, Any], typed: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The connection's input, and what was typed for the option, in their schemas' types.
+
+        Raises InvalidInput, which says of every field what's wrong with it.
+        """
+        connector = self.access(integration, option).connector
+        return (
+            checked_input(connector.input_schema, input),
+            checked_input(connector.authentication.input_schema, typed),
+        )
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.
@@ -459,17 +612,25 @@ class Runtime:
         self.ledger.connect(connection)
 
     def prove(self, connection: ConnectionRecord) -> None:
-        """Call the app's `test` request with the connection's credentials, if it declares one.
+        """Call the app's `test`, a request or a function, with the credentials, if it declares one.
 
         Raises NotAuthorized, or whatever else the app has against it.
         """
-        connector = self.project.connector(connection.integration)
-        parameters = self.project.integration(connection.integration).parameters
-        api = HttpApi(connector, connection, parameters, quotas=self.quotas, priority="interactive")
+        way = self.access(connection.integration, self.option(connection))
+        function = way.authentication.functions.test if way.authentication.functions else None
+        scope = {"input": dict(connection.input), "parameters": dict(way.parameters)}
+        api = self._api(connection, priority="interactive")
         try:
-            if connector.test is not None:
-                scope = {"input": dict(connection.input), "parameters": parameters}
-                api.send(render(connector.test, scope))
+            if function:
+                asked = _way(way, connection.input, lambda call, *_: api.send(call))
+                seen = {**scope, "credentials": dict(connection.credentials)}
+                if not asked.run(function, seen, connection.credentials):
+                    raise NotAuthorized(
+                        f"{way.connector.key}: function {function!r} finds the credentials wrong",
+                        hint="connect again: membrane connect",
+                    )
+            elif way.connector.test is not None:
+                api.send(render(way.connector.test, scope))
         finally:
             api.close()
 
@@ -513,7 +674,7 @@ class Runtime:
                     f"({literal(key)}, {literal(sync.stream)})"
                 ),
                 last_sync=run.finished_at or run.started_at if run else None,
-                result=_result(run),
+                result=_result(connection, run),
             )
         finally:
             lake.close()

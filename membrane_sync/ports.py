@@ -314,9 +314,23 @@ class Destination(Protocol):
         ...
 
 
+ConnectionStatus = Literal["ready", "paused", "reconnect_needed", "archived"]
+"""Whether a connection's syncs run; only a `ready` one's do.
+
+`paused` by a person, `reconnect_needed` since its credentials are of no use any more, `archived`
+when it was disconnected: then its credentials are gone, and its key stays taken.
+"""
+
+
 @dataclass(frozen=True)
 class ConnectionRecord:
-    """A connection as the ledger knows it; `credentials` are decrypted and never shown."""
+    """A connection as the ledger knows it; `credentials` are decrypted and never shown.
+
+    `option` is the key of the connector's authentication option, empty for the connector's only
+    one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
+    the credentials, `expires_at` is when they end, in seconds since 1970. `refusals` is how often
+    in a row the app has refused these credentials, as far as the connection was tried.
+    """
 
     key: str
     integration: str
@@ -325,6 +339,228 @@ class ConnectionRecord:
     input: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connected_at: datetime | None = None
+    option: str = ""
+    status: ConnectionStatus = "ready"
+    reason: str = ""
+    version: int = 0
+    expires_at: float | None = None
+    refusals: int = 0
+
+
+@dataclass(frozen=True)
+class Issued:
+    """Credentials that an app has just given out, or that were typed in.
+
+    `expires_in` is in seconds from when they came; None where they don't end, or nobody knows when.
+    """
+
+    credentials: Mapping[str, Any] = field(repr=False)
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """An authorization that a user has to give in a browser, at `url`.
+
+    `kept` is what `finish` needs once the user is back (the PKCE verifier, a request token): it's
+    secret, and belongs to the one who began.
+    """
+
+    url: str
+    kept: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """A code that a user types in at `verification_url`, within `expires_in` seconds."""
+
+    user_code: str
+    verification_url: str
+    expires_in: float
+    interval: float
+    """Seconds to leave between two calls of `poll_device`."""
+    complete_url: str = ""
+    """The same address with the code in it, where the app gives one."""
+    kept: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Authenticator(Protocol):
+    """One way to authenticate, ready to get credentials for one connection's input.
+
+    All raise NotAuthorized where the app refuses (Defunct where nothing but connecting anew helps),
+    Retryable where it can't be asked now, and Fatal where the integration lacks a parameter.
+    """
+
+    @property
+    def needs_browser(self) -> bool:
+        """Whether the user has to go to the app's own page: `begin`, then `finish`."""
+        ...
+
+    @property
+    def offers_device(self) -> bool:
+        """Whether a user without a browser can be served: `begin_device`, then `poll_device`."""
+        ...
+
+    @property
+    def refreshable(self) -> bool:
+        """Whether `refresh` can give new credentials without the user."""
+        ...
+
+    def begin(self, redirect_uri: str, state: str, typed: Mapping[str, Any] = ...) -> Authorization:
+        """Where to send the user; comes back to `redirect_uri` with the `state`.
+
+        `typed` is what the user gave for the option's input_schema; it's kept with the credentials.
+        """
+        ...
+
+    def finish(
+        self, answer: Mapping[str, str], redirect_uri: str, kept: Mapping[str, Any]
+    ) -> Issued:
+        """The credentials, by what the user came back with: the callback's query parameters.
+
+        Whether its `state` is the one that was sent is for the caller to check before.
+        """
+        ...
+
+    def begin_device(self, typed: Mapping[str, Any] = ...) -> DeviceCode:
+        """Start an authorization on a device without a browser."""
+        ...
+
+    def poll_device(self, code: DeviceCode) -> Issued | float:
+        """The credentials, or the seconds until one may ask again."""
+        ...
+
+    def issue(self, typed: Mapping[str, Any]) -> Issued:
+        """Credentials that take no browser: typed in, or got for it by a call (log in, grant)."""
+        ...
+
+    def refresh(self, credentials: Mapping[str, Any]) -> Issued:
+        """New credentials for old ones, wholly: what doesn't change is in them, too.
+
+        Called by one process at a time for a connection. Raises Defunct where the app says that the
+        old ones are of no use any more.
+        """
+        ...
+
+    def disconnect(self, credentials: Mapping[str, Any]) -> None:
+        """Tell the app that they are no longer used, if it can be told."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Credentials as they are kept, and how long they'll live by the ledger's clock.
+
+    `seconds_left` is counted from when they were read, `lifetime` from when they were issued; both
+    are None where the credentials don't end, or nobody knows when.
+    """
+
+    version: int
+    credentials: Mapping[str, Any] = field(repr=False)
+    seconds_left: float | None = None
+    lifetime: float | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to refresh one version of a connection's credentials, which nobody else has now.
+
+    `attempts` counts refreshes that failed in a row. It's `doubtful` where an earlier one may have
+    been answered by the app without anyone having stored the answer.
+    """
+
+    connection: str
+    id: str
+    version: int
+    credentials: Mapping[str, Any] = field(repr=False)
+    attempts: int = 0
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """No claim is to be had before so many seconds: another process has it, or the app is down.
+
+    `error` says how the last refresh failed; empty while one is going on.
+    """
+
+    seconds: float
+    error: str = ""
+
+
+class CredentialStore(Protocol):
+    """Credentials that are refreshed by one process at a time, whichever needs them first."""
+
+    def read(self, connection: str) -> Kept:
+        """The newest credentials; raises NotConnected or SecretError."""
+        ...
+
+    def claim(
+        self, connection: str, version: int, seconds: float, *, force: bool = False
+    ) -> Claim | Kept | Pending:
+        """Claim the refresh of a version for so many seconds; gives newer ones if there are any.
+
+        A claim that ran out, or whose process is dead, is taken over. Raises Defunct where the
+        connection needs to be connected anew; with `force`, it's tried all the same, and no pause
+        after failures is kept to.
+        """
+        ...
+
+    def commit(self, claim: Claim, issued: Issued) -> Kept | None:
+        """Store new credentials under the next version; None if the claim stands no more.
+
+        A connection that had to be connected anew is ready again.
+        """
+        ...
+
+    def release(self, claim: Claim, *, wait: float, error: str, doubtful: bool) -> None:
+        """Give a claim back after a failure; nobody gets the next one before `wait` seconds."""
+        ...
+
+    def revoke(self, connection: str, version: int, reason: str) -> bool:
+        """Mark a ready connection as to be connected anew, if it has this version yet."""
+        ...
+
+    def refuse(self, connection: str, version: int, reason: str) -> bool:
+        """Count that the app refused this version; those that come close together count as one.
+
+        After several in a row the connection is marked as to be connected anew: then it's True.
+        """
+        ...
+
+    def accept(self, connection: str) -> None:
+        """Note that the app takes the credentials: those it refused before don't count."""
+        ...
+
+
+class LiveCredentials(Protocol):
+    """A connection's credentials as they are now, for many threads and requests."""
+
+    def current(self) -> Kept:
+        """Credentials to send a request with, refreshed if they are about to end.
+
+        Raises Defunct, or Retryable where they have ended and can't be refreshed now.
+        """
+        ...
+
+    def refresh(self, used: int) -> bool:
+        """See to it that there are others than those of version `used`, which the app refused.
+
+        False if there are none and can be none. Raises Defunct or Retryable.
+        """
+        ...
+
+    def accepted(self) -> None:
+        """The app took them."""
+        ...
+
+    def refused(self, used: int, reason: str) -> None:
+        """The app refused this version, and no refresh helped."""
+        ...
+
+    def revoked(self, used: int, reason: str) -> None:
+        """The app said that nothing but connecting anew helps."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -377,6 +613,10 @@ class Ledger(Protocol):
 
     def connect(self, record: ConnectionRecord) -> None:
         """Create the connection, or replace its credentials and input."""
+        ...
+
+    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
+        """Note how the connection stands; raises NotConnected where there's none."""
         ...
 
     def disconnect(self, key: str) -> None:

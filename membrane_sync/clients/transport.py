@@ -19,13 +19,15 @@ KEPT_ALIVE_SECONDS = 60.0
 def http_client(
     headers: Mapping[str, str],
     *,
-    auth: httpx.Auth | None,
     timeout_seconds: float,
     transport: httpx.BaseTransport | None = None,
+    verify: ssl.SSLContext | None = None,
 ) -> httpx.Client:
-    """A client that keeps its connections open; sends `headers` with each request."""
+    """A client that keeps its connections open; sends `headers` with each request.
+
+    `verify` is for a client certificate; without it, all clients share one TLS setting.
+    """
     return httpx.Client(
-        auth=auth,
         headers={"User-Agent": AGENT, "Accept": "application/json", **headers},
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
         limits=httpx.Limits(
@@ -34,12 +36,12 @@ def http_client(
             keepalive_expiry=KEPT_ALIVE_SECONDS,
         ),
         http2=True,
-        verify=_tls(),
+        verify=verify or tls(),
         transport=transport,
     )
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    """Made once: to read the certificates takes longer than many a request."""
+def tls() -> ssl.SSLContext:
+    """The TLS setting without a client certificate; to read its certificates takes long."""
     return httpx.create_ssl_context()

@@ -16,7 +16,7 @@ class AuthenticationChoice(Spec):
     """Whether, and with which parameters, one of the connector's options is offered."""
 
     disabled: bool = False
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class Integration(Element):
