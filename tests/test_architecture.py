@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "content": set(),
-    "arrow": set(),
+    "arrow": {"records"},
     "formulas": CORE,
     "elements": CORE | {"formulas"},
     "ports": CORE | {"elements"},

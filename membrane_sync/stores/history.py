@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from membrane_sync.stores.incoming import WRITTEN
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.typed_table import HISTORY, RECORDS, TypedTable
 
@@ -66,8 +67,8 @@ class History:
         moment = self.moment()
         self._close("SELECT external_id FROM staged WHERE kind IN ('updated', 'deleted')", moment)
         self._table.insert(
-            "s.external_id, typed.json, ?, NULL, ?",
-            "(SELECT * FROM staged WHERE kind IN ('created', 'updated') ORDER BY position) s",
+            "s.external_id, s.payload, ?, NULL, ?",
+            f"({WRITTEN}) s",
             on="s.external_id",
             parameters=[moment, run_id],
         )
@@ -92,7 +93,7 @@ class History:
             return
         self._table.parse(f"SELECT _external_id, _payload FROM {records} WHERE _deleted_at IS NULL")
         self._table.insert(
-            "r._external_id, typed.json, coalesce(?, r._changed_at), NULL, r._run_id",
+            "r._external_id, r._payload, coalesce(?, r._changed_at), NULL, r._run_id",
             f"{records} r",
             on="r._external_id",
             parameters=[since],
