@@ -77,6 +77,11 @@ class Texts(Sequence[str]):
     def __init__(self, pieces: list[Any]) -> None:
         self.pieces = pieces
 
+    @property
+    def size(self) -> int:
+        """How long they are together, in bytes or characters."""
+        return sum(map(len, self.pieces))
+
     def __len__(self) -> int:
         return len(self.pieces)
 
@@ -85,9 +90,9 @@ class Texts(Sequence[str]):
     @overload
     def __getitem__(self, at: slice) -> Texts: ...
     def __getitem__(self, at: int | slice) -> str | Texts:
-        piece = self.pieces[at]
         if isinstance(at, slice):
-            return Texts(piece)
+            return Texts(self.pieces[at])
+        piece = self.pieces[at]
         return piece if isinstance(piece, str) else str(piece, "utf-8")
 
 
@@ -100,7 +105,7 @@ class RawRecords(Sequence[RawRecord]):
     def __init__(self, ids: list[str], payloads: Texts, gone: Collection[int] = ()) -> None:
         self.ids = ids
         self.payloads = payloads
-        self.gone = gone
+        self.gone = frozenset(gone)
 
     @classmethod
     def of(cls, records: Sequence[RawRecord]) -> RawRecords:
@@ -126,11 +131,10 @@ class RawRecords(Sequence[RawRecord]):
     def at(self, positions: Sequence[int]) -> RawRecords:
         """Those at these positions."""
         pieces = self.payloads.pieces
-        gone = set(self.gone)
         return RawRecords(
             [self.ids[at] for at in positions],
             Texts([pieces[at] for at in positions]),
-            [new for new, old in enumerate(positions) if old in gone] if gone else (),
+            [new for new, old in enumerate(positions) if old in self.gone] if self.gone else (),
         )
 
     def __len__(self) -> int:

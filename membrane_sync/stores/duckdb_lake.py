@@ -33,7 +33,7 @@ from membrane_sync.records import (
 )
 from membrane_sync.stores import notes
 from membrane_sync.stores.contract import note_discarded, refused
-from membrane_sync.stores.incoming import WRITTEN, Incoming, to_parse
+from membrane_sync.stores.incoming import IS_WRITTEN, KEPT, WRITTEN, Incoming, to_parse
 from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
 from membrane_sync.stores.lake_state import LakeState
@@ -121,7 +121,7 @@ class DuckDbLake:
             self._ensure(batch.stream, tables)
             incoming.compare(tables.records)
             missed = incoming.missed()
-            misfits = tables.parse(to_parse(batch.stream), written=WRITTEN)
+            misfits = tables.parse(to_parse(batch.stream), WRITTEN, keep=KEPT)
             letters = [*batch.dead_letters, *_misfit_letters(batch.stream, misfits)]
             if rules.contract == "freeze":
                 letters += self._refuse(batch.stream, rules, misfits)
@@ -501,10 +501,11 @@ class DuckDbLake:
         ids = {letter.external_id for letter in letters} | {m.external_id for m in misfits}
         if ids:
             self._file.stage("refused", {"external_id": sorted(ids)})
-            self._file.execute(
-                "DELETE FROM staged WHERE kind IN ('created', 'updated') AND external_id IN "
-                "(SELECT external_id FROM refused)"
-            )
+            for table in ("staged", "typed"):
+                self._file.execute(
+                    f"DELETE FROM {table} WHERE {IS_WRITTEN} AND external_id IN "
+                    "(SELECT external_id FROM refused)"
+                )
         return letters
 
     def _declared(self, stream: str, rules: StreamRules) -> set[str]:
@@ -522,10 +523,9 @@ class DuckDbLake:
                 "AND s.kind IN ('created', 'updated')"
             )
         table.insert(
-            "s.external_id, s.payload, s.hash, coalesce(s.first_seen_at, ?), ?, NULL, ?",
-            f"({WRITTEN}) s",
-            on="s.external_id",
-            parameters=[now, now, batch.run_id],
+            "external_id, json, hash, coalesce(first_seen_at, ?), ?, NULL, ?",
+            [now, now, batch.run_id],
+            where=IS_WRITTEN,
         )
         self._append_changes(
             batch.stream,
@@ -645,16 +645,17 @@ class DuckDbLake:
 
     def _write_mapped(self, sync: str, table: TypedTable, changed: int) -> None:
         first = self._counter("mapped")
-        table.parse("SELECT external_id, value FROM changed_mapped")
+        table.parse(
+            "SELECT external_id, value, hash, position FROM changed_mapped",
+            keep=["hash", "position"],
+        )
         self._file.execute(
             f"DELETE FROM {table.sql} USING typed WHERE _external_id = typed.external_id"
         )
         table.insert(
-            f"c.external_id, c.value, c.hash, {first} + row_number() OVER (ORDER BY c.position), "
-            "?, CASE WHEN c.value IS NULL THEN CAST(? AS TIMESTAMP) END",
-            "changed_mapped c",
-            on="c.external_id",
-            parameters=[_now(), _now()],
+            f"external_id, json, hash, {first} + row_number() OVER (ORDER BY position), "
+            "?, CASE WHEN json IS NULL THEN CAST(? AS TIMESTAMP) END",
+            [_now(), _now()],
         )
         self._file.execute(
             "UPDATE lake.counters SET value = ? WHERE name = 'mapped'", [first + changed]

@@ -16,12 +16,17 @@ from membrane_sync.stores.contract import discarded
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.typed_table import TypedTable
 
-WRITTEN = """
-SELECT i.external_id, i.payload, s.hash, s.first_seen_at
-FROM incoming_records i JOIN staged s ON s.position = i.position
-WHERE s.kind IN ('created', 'updated')
+IS_WRITTEN = "kind IN ('created', 'updated')"
+"""Condition of what is to be written."""
+
+WRITTEN = f"""
+SELECT i.external_id, i.payload FROM incoming_records i JOIN staged s ON s.position = i.position
+WHERE {IS_WRITTEN}
 """
-"""Query of the records that are to be written; of its columns, the first are an id and JSON."""
+"""Query of the ids and JSON of what is to be written."""
+
+KEPT = ("kind", "hash", "first_seen_at")
+"""What else `to_parse` gives."""
 
 
 def to_parse(stream: str) -> str:
@@ -48,7 +53,7 @@ class Incoming:
     def lent(self) -> Iterator[None]:
         """The view `incoming_records` is there meanwhile."""
         records, count = self._records, len(self._records)
-        gone = set(records.gone)
+        gone = records.gone
         columns: dict[str, Sequence[str | None]] = {
             "external_id": records.ids,
             "payload": records.payloads,
@@ -154,10 +159,10 @@ SELECT i.external_id, i.hash, i.deleted, i.position, m.first_seen_at,
 FROM incoming_records i LEFT JOIN matched m ON m.position = i.position
 """
 
-_TO_PARSE = """
-SELECT i.external_id, i.payload FROM incoming_records i
-JOIN staged s ON s.position = i.position
-WHERE kind IN ('created', 'updated') OR (
+_TO_PARSE = f"""
+SELECT i.external_id, i.payload, {", ".join(f"s.{name}" for name in KEPT)}
+FROM incoming_records i JOIN staged s ON s.position = i.position
+WHERE {IS_WRITTEN} OR (
     kind = 'unchanged' AND NOT s.deleted AND s.external_id IN (
-        SELECT external_id FROM lake.dead_letters WHERE verb = 'pull' AND element = {stream}))
+        SELECT external_id FROM lake.dead_letters WHERE verb = 'pull' AND element = {{stream}}))
 """

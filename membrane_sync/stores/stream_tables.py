@@ -6,7 +6,7 @@ taken up, and types widen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,17 +57,17 @@ class StreamTables:
         """Begin or end the history, if the rules say otherwise than before."""
         self.history.turn(on=self._rules.history, run_id=self._run_id)
 
-    def parse(self, source: str, written: str) -> list[Misfit]:
+    def parse(self, source: str, written: str, keep: Sequence[str]) -> list[Misfit]:
         """Parse what the query `source` gives, ids and JSON, for the records' next `insert`.
 
         Fields are taken up from those of them that `written` gives. Gives what doesn't fit.
         """
         if self._rules.is_open and self._fields.look(written):
             self._refill(absent=True)
-        misfits = self.records.parse(source)
+        misfits = self.records.parse(source, keep=keep)
         while self._rules.is_open and self._fields.widen(misfits):
             self._refill()
-            misfits = self.records.parse(source)
+            misfits = self.records.parse(source, keep=keep)
         return misfits
 
     def delete(self, ids: str) -> None:

@@ -147,13 +147,18 @@ class TypedTable:
         self._file.execute(
             f"CREATE OR REPLACE TEMP TABLE old AS SELECT *, {row} AS key FROM {self.sql}"
         )
-        misfits = self.parse(f"SELECT key, {self._kind.json} FROM old")
+        kept = [name for name in self._kind.system if name != self._kind.json]
+        misfits = self.parse(
+            f"SELECT key, {self._kind.json}, {', '.join(kept)} FROM old", keep=kept
+        )
         self._file.execute(f"DROP TABLE {self.sql}")
         self._file.execute(f"CREATE TABLE {self.sql} ({declared})")
-        system = ", ".join(
-            f"TRY_CAST(old.{name} AS {kind})" for name, kind in self._kind.system.items()
+        self.insert(
+            ", ".join(
+                f"TRY_CAST({'json' if name == self._kind.json else name} AS {kind})"
+                for name, kind in self._kind.system.items()
+            )
         )
-        self.insert(system, "old", on="old.key")
         self._file.execute("DROP TABLE old")
         return misfits
 
@@ -169,10 +174,11 @@ class TypedTable:
                     [stream, name, before.get(name), after.get(name), now, run_id],
                 )
 
-    def parse(self, source: str) -> list[Misfit]:
+    def parse(self, source: str, keep: Sequence[str] = ()) -> list[Misfit]:
         """Parse what the query `source` gives, ids and JSON, for the next `insert`.
 
-        The values are in the temporary table `typed`, beside their `external_id`.
+        They're in the temporary table `typed` as `external_id` and `json`, together with further
+        columns of the query that are to be kept.
         """
         self._file.allow(len(self._columns))
         columns = list(enumerate(self._columns))
@@ -185,23 +191,20 @@ class TypedTable:
             if column.type != "JSON"
         )
         kept = "".join(f", c{i}" for i, _ in columns)
+        ids = ", ".join(["external_id", "json", *keep])
         self._file.execute(
-            f"CREATE OR REPLACE TEMP TABLE typed AS SELECT external_id{kept}{checks} FROM "
-            f"(SELECT *{values} FROM (SELECT external_id, json{raw} FROM "
+            f"CREATE OR REPLACE TEMP TABLE typed AS SELECT {ids}{kept}{checks} FROM "
+            f"(SELECT *{values} FROM (SELECT {ids}{raw} FROM "
             f"(SELECT *, {parsed('json', self._columns)} AS parsed "
-            f"FROM ({source}) AS s(external_id, json))))"
+            f"FROM ({source}) AS s({ids}))))"
         )
-        return self._take_misfits(source)
+        return self._take_misfits()
 
-    def insert(
-        self, system: str, source: str, *, on: str = "external_id", parameters: Sequence[Any] = ()
-    ) -> None:
-        """Insert rows of `source`: its values for the system columns, and the parsed fields."""
-        fields = "".join(f", typed.c{i}" for i in range(len(self._columns)))
+    def insert(self, system: str, parameters: Sequence[Any] = (), *, where: str = "true") -> None:
+        """Insert what was parsed; `system` gives the system columns, out of `typed`."""
+        fields = "".join(f", c{i}" for i in range(len(self._columns)))
         self._file.execute(
-            f"INSERT INTO {self.sql} SELECT {system}{fields} FROM {source} "
-            f"JOIN typed ON typed.external_id = {on}",
-            parameters,
+            f"INSERT INTO {self.sql} SELECT {system}{fields} FROM typed WHERE {where}", parameters
         )
 
     def _wanted(self) -> dict[str, str]:
@@ -211,7 +214,7 @@ class TypedTable:
         rows = self._file.rows("SELECT columns FROM lake.declarations WHERE name = ?", [self._name])
         return str(rows[0][0]) if rows else None
 
-    def _take_misfits(self, source: str) -> list[Misfit]:
+    def _take_misfits(self) -> list[Misfit]:
         """What doesn't fit, taken out of the parsed values."""
         checked = [(i, column) for i, column in enumerate(self._columns) if column.type != "JSON"]
         if not checked:
@@ -222,14 +225,13 @@ class TypedTable:
         misfits: list[Misfit] = []
         for (i, column), any_found in zip(checked, found, strict=True):
             if any_found:
-                misfits += self._misfits_of(column, f"m{i}", source)
+                misfits += self._misfits_of(column, f"m{i}")
                 self._file.execute(f"UPDATE typed SET c{i} = NULL WHERE m{i}")
         return misfits
 
-    def _misfits_of(self, column: Column, condition: str, source: str) -> list[Misfit]:
+    def _misfits_of(self, column: Column, condition: str) -> list[Misfit]:
         rows = self._file.rows(
             f"SELECT external_id, json_extract_string(json, {literal(column.pointer)}) "
-            f"FROM ({source}) AS s(external_id, json) JOIN typed USING (external_id) "
-            f"WHERE {condition}"
+            f"FROM typed WHERE {condition}"
         )
         return [Misfit(row[0], column.field, column.type, row[1]) for row in rows]

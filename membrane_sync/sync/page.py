@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,8 @@ from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate, variables
 from membrane_sync.formulas.locators import steps_of
-from membrane_sync.records import Answer
+from membrane_sync.records import Answer, Texts
+from membrane_sync.sync.heads import Heads
 from membrane_sync.sync.rendering import answer_scope, refuse_graphql_errors
 from membrane_sync.sync.source import Source, formulas_of
 
@@ -37,8 +38,8 @@ class Page:
     """
 
     answer: Answer
-    heads: list[Any]
-    texts: list[str] | None
+    heads: Sequence[Any]
+    texts: Texts | None
     scope: Mapping[str, Any]
 
 
@@ -48,7 +49,7 @@ def read_page(source: Source, answer: Answer) -> Page:
     An answer that says that a delta token has expired, or one to be passed over, has no records.
     """
     if answer.skipped or source.is_expired(answer):
-        return Page(answer, [], [], answer_scope(answer))
+        return Page(answer, [], Texts([]), answer_scope(answer))
     reader = _reader(_Declared(source.collection))
     page = reader.cut(answer) if reader and answer.content else None
     refuse_graphql_errors(source.method, page.scope["body"] if page else answer.body)
@@ -120,7 +121,7 @@ class _Reader:
     ) -> None:
         self._path = path
         self._fields = fields
-        names = [(f"f{i}", Any, msgspec.UNSET) for i in range(len(fields))]
+        names = [(f"f{i}", Any, MISSING) for i in range(len(fields))]
         rename = {f"f{i}": field for i, field in enumerate(fields)}
         head = msgspec.defstruct("Head", names, rename=rename, gc=False)
         self._node = node
@@ -134,18 +135,18 @@ class _Reader:
         try:
             envelope, place, records = self._envelope(answer.content)
             texts = self._texts.decode(records)
-            heads = self._heads.decode(records)
+            structs = self._heads.decode(records)
         except (ValueError, RecursionError, KeyError):
             return None
         for _ in self._node:
             texts = [item.node for item in texts]
-            heads = [item.node for item in heads]
-        dicts = [_head(self._fields, values) for values in map(msgspec.structs.astuple, heads)]
+            structs = [item.node for item in structs]
+        heads = Heads(self._fields, structs)
         if place is not None:
-            place[self._path[-1]] = dicts
-        body = envelope if place is not None else dicts
+            place[self._path[-1]] = heads
+        body = envelope if place is not None else heads
         scope = {"body": body, "headers": answer.headers, "status": answer.status}
-        return Page(answer, dicts, [str(text, "utf-8") for text in texts], scope)
+        return Page(answer, heads, Texts(texts), scope)
 
     def _envelope(self, content: bytes) -> tuple[Any, dict[str, Any] | None, Any]:
         """The body without its records, the object that they're in, and their list's text."""
@@ -174,16 +175,6 @@ def _wrapped(inner: Any, names: tuple[str, ...]) -> Any:
     for name in reversed(names):
         inner = msgspec.defstruct("Node", [("node", inner)], rename={"node": name}, gc=False)
     return inner
-
-
-def _head(fields: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
-    if msgspec.UNSET in values:
-        return {
-            name: value
-            for name, value in zip(fields, values, strict=True)
-            if value is not msgspec.UNSET
-        }
-    return dict(zip(fields, values, strict=True))
 
 
 def _first_names(formulas: Iterable[Any]) -> set[str] | None:
