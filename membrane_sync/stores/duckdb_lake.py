@@ -121,13 +121,16 @@ class DuckDbLake:
             self._ensure(batch.stream, tables)
             incoming.compare(tables.records)
             missed = incoming.missed()
-            misfits = tables.parse(to_parse(batch.stream), WRITTEN, keep=KEPT)
-            letters = [*batch.dead_letters, *_misfit_letters(batch.stream, misfits)]
+            misfits: list[Misfit] = []
+            if not tables.is_plain:
+                misfits += tables.parse(to_parse(batch.stream), WRITTEN, keep=KEPT)
+            letters = [*batch.dead_letters]
             if rules.contract == "freeze":
                 letters += self._refuse(batch.stream, rules, misfits)
             counts = replace(incoming.counts(), missed=missed)
             if counts.written:
-                self._write_records(batch, tables, counts)
+                misfits += self._write_records(batch, tables, counts)
+            letters += _misfit_letters(batch.stream, misfits)
             if batch.scan:
                 self._mark_seen(batch, letters)
             if incoming.discards:
@@ -511,7 +514,10 @@ class DuckDbLake:
     def _declared(self, stream: str, rules: StreamRules) -> set[str]:
         return {*self._schemas.get(stream, {}).get("properties", {}), rules.id_field}
 
-    def _write_records(self, batch: Batch, tables: StreamTables, counts: StoreCounts) -> None:
+    def _write_records(
+        self, batch: Batch, tables: StreamTables, counts: StoreCounts
+    ) -> list[Misfit]:
+        """Write the batch's changes; gives what misfits, unless it's known."""
         now, table = _now(), tables.records
         tables.history.keep(batch.run_id)
         if counts.deleted:
@@ -522,16 +528,18 @@ class DuckDbLake:
                 f"DELETE FROM {table.sql} USING staged s WHERE _external_id = s.external_id "
                 "AND s.kind IN ('created', 'updated')"
             )
-        table.insert(
+        misfits = tables.write(
+            WRITTEN,
+            KEPT,
             "external_id, json, hash, coalesce(first_seen_at, ?), ?, NULL, ?",
             [now, now, batch.run_id],
-            where=IS_WRITTEN,
         )
         self._append_changes(
             batch.stream,
             batch.run_id,
             "SELECT external_id, kind FROM staged WHERE kind <> 'unchanged' ORDER BY position",
         )
+        return misfits
 
     def _delete(self, stream: str, tables: StreamTables, ids: str) -> None:
         tables.delete(ids)

@@ -19,18 +19,20 @@ from membrane_sync.stores.typed_table import TypedTable
 IS_WRITTEN = "kind IN ('created', 'updated')"
 """Condition of what is to be written."""
 
-WRITTEN = f"""
-SELECT i.external_id, i.payload FROM incoming_records i JOIN staged s ON s.position = i.position
-WHERE {IS_WRITTEN}
-"""
-"""Query of the ids and JSON of what is to be written."""
-
 KEPT = ("kind", "hash", "first_seen_at")
-"""What else `to_parse` gives."""
+"""What the queries give beside ids and JSON."""
+
+_ALL = f"""
+SELECT i.external_id, i.payload, {", ".join(f"s.{name}" for name in KEPT)}
+FROM incoming_records i JOIN staged s ON s.position = i.position
+"""
+
+WRITTEN = f"{_ALL} WHERE {IS_WRITTEN}"
+"""Query of what is to be written."""
 
 
 def to_parse(stream: str) -> str:
-    """Query of the ids and JSON of records to be parsed: those to be written, and a few more.
+    """Query of what is to be parsed: the records to be written, and a few more.
 
     An unchanged record has dead letters at times, which may have to be written again.
     """
@@ -160,9 +162,7 @@ FROM incoming_records i LEFT JOIN matched m ON m.position = i.position
 """
 
 _TO_PARSE = f"""
-SELECT i.external_id, i.payload, {", ".join(f"s.{name}" for name in KEPT)}
-FROM incoming_records i JOIN staged s ON s.position = i.position
-WHERE {IS_WRITTEN} OR (
+{_ALL} WHERE {IS_WRITTEN} OR (
     kind = 'unchanged' AND NOT s.deleted AND s.external_id IN (
         SELECT external_id FROM lake.dead_letters WHERE verb = 'pull' AND element = {{stream}}))
 """
