@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-from membrane_sync.clients.api import HttpApi
+from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sync import Sync
@@ -28,6 +28,7 @@ from membrane_sync.ports import (
     ConnectionRecord,
     Lease,
     Override,
+    Priority,
     RunRecord,
 )
 from membrane_sync.project.customisation import Judged
@@ -401,15 +402,7 @@ class Runtime:
         """
         wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
         with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
-            integration = self.project.integration(connection.integration)
-            connector = self.project.connector(connection.integration)
-            api = HttpApi(
-                connector,
-                connection,
-                integration.parameters,
-                quotas=self.quotas,
-                longest_wait=self.settings.quota_wait_seconds,
-            )
+            api = self.api(connection, "bulk", longest_wait=self.settings.quota_wait_seconds)
             closing.callback(api.close)
             lake = self._lake(connection, syncs, epoch=lease.epoch, memory=memory)
             closing.callback(lake.close)
@@ -418,6 +411,23 @@ class Runtime:
             yield Opened(self, connection, api, lake, lease, closing, shared=memory is not None)
             with suppress(LockTimeout):  # Someone looks into it: there's a next time.
                 lake.tidy()
+
+    def api(
+        self,
+        connection: ConnectionRecord,
+        priority: Priority = "interactive",
+        *,
+        longest_wait: float = DEADLINE_SECONDS,
+    ) -> HttpApi:
+        """The external app as the connection reaches it; close it after use."""
+        return HttpApi(
+            self.project.connector(connection.integration),
+            connection,
+            self.project.integration(connection.integration).parameters,
+            quotas=self.quotas,
+            priority=priority,
+            longest_wait=longest_wait,
+        )
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
         """Store a connection; of one that's there already, new credentials for the same account.
@@ -450,7 +460,7 @@ class Runtime:
         """
         connector = self.project.connector(connection.integration)
         parameters = self.project.integration(connection.integration).parameters
-        api = HttpApi(connector, connection, parameters, quotas=self.quotas, priority="interactive")
+        api = self.api(connection)
         try:
             if connector.test is not None:
                 scope = {"input": dict(connection.input), "parameters": parameters}

@@ -314,9 +314,22 @@ class Destination(Protocol):
         ...
 
 
+ConnectionStatus = Literal["ready", "paused", "reconnect_needed", "archived"]
+"""Whether a connection's syncs run; only a `ready` one's do.
+
+`paused` by a person, `reconnect_needed` since its credentials are of no use any more, `archived`
+when it was disconnected: then its credentials are gone, and its key stays taken.
+"""
+
+
 @dataclass(frozen=True)
 class ConnectionRecord:
-    """A connection as the ledger knows it; `credentials` are decrypted and never shown."""
+    """A connection as the ledger knows it; `credentials` are decrypted and never shown.
+
+    `option` is the key of the connector's authentication option, empty for the connector's only
+    one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
+    the credentials, `expires_at` is when they end, in seconds since 1970.
+    """
 
     key: str
     integration: str
@@ -325,6 +338,103 @@ class ConnectionRecord:
     input: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connected_at: datetime | None = None
+    option: str = ""
+    status: ConnectionStatus = "ready"
+    reason: str = ""
+    version: int = 0
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Issued:
+    """Credentials that an app has just given out, or that were typed in.
+
+    `expires_in` is in seconds from when they came; None where they don't end, or nobody knows when.
+    """
+
+    credentials: Mapping[str, Any] = field(repr=False)
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """An authorization that a user has to give in a browser, at `url`.
+
+    `kept` is what `finish` needs once the user is back (the PKCE verifier, a request token): it's
+    secret, and belongs to the one who began.
+    """
+
+    url: str
+    kept: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """A code that a user types in at `verification_url`, within `expires_in` seconds."""
+
+    user_code: str
+    verification_url: str
+    expires_in: float
+    interval: float
+    """Seconds to leave between two calls of `poll_device`."""
+    complete_url: str = ""
+    """The same address with the code in it, where the app gives one."""
+    kept: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Authenticator(Protocol):
+    """One way to authenticate, ready to get credentials for one connection's input.
+
+    All raise NotAuthorized where the app refuses (Defunct where nothing but connecting anew helps),
+    Retryable where it can't be asked now, and Fatal where the integration lacks a parameter.
+    """
+
+    @property
+    def needs_browser(self) -> bool:
+        """Whether the user has to go to the app's own page: `begin`, then `finish`."""
+        ...
+
+    @property
+    def refreshable(self) -> bool:
+        """Whether `refresh` can give new credentials without the user."""
+        ...
+
+    def begin(self, redirect_uri: str, state: str) -> Authorization:
+        """Where to send the user; comes back to `redirect_uri` with the `state`."""
+        ...
+
+    def finish(
+        self, answer: Mapping[str, str], redirect_uri: str, kept: Mapping[str, Any]
+    ) -> Issued:
+        """The credentials, by what the user came back with: the callback's query parameters.
+
+        Whether its `state` is the one that was sent is for the caller to check before.
+        """
+        ...
+
+    def begin_device(self) -> DeviceCode:
+        """Start an authorization on a device without a browser."""
+        ...
+
+    def poll_device(self, code: DeviceCode) -> Issued | float:
+        """The credentials, or the seconds until one may ask again."""
+        ...
+
+    def issue(self, typed: Mapping[str, Any]) -> Issued:
+        """Credentials that take no browser: typed in, or got for it by a call (log in, grant)."""
+        ...
+
+    def refresh(self, credentials: Mapping[str, Any]) -> Issued:
+        """New credentials for old ones, wholly: what doesn't change is in them, too.
+
+        Called by one process at a time for a connection. Raises Defunct where the app says that the
+        old ones are of no use any more.
+        """
+        ...
+
+    def disconnect(self, credentials: Mapping[str, Any]) -> None:
+        """Tell the app that they are no longer used, if it can be told."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -377,6 +487,10 @@ class Ledger(Protocol):
 
     def connect(self, record: ConnectionRecord) -> None:
         """Create the connection, or replace its credentials and input."""
+        ...
+
+    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
+        """Note how the connection stands; raises NotConnected where there's none."""
         ...
 
     def disconnect(self, key: str) -> None:

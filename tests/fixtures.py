@@ -16,6 +16,11 @@ from filelock import FileLock
 from playwright.sync_api import Browser
 
 from membrane_sync.apps.kinto import Kinto, install_kinto, start_kinto
+from membrane_sync.apps.oidc_provider import (
+    OidcProvider,
+    install_oidc_provider,
+    start_oidc_provider,
+)
 from membrane_sync.apps.pocketbase import PocketBase, install_pocketbase, start_pocketbase
 from membrane_sync.apps.process import stop_leftover
 from tests.apps.chromium import browser, chromium_program
@@ -60,6 +65,20 @@ def pocketbase(apps_dir: Path, apps_run: Path) -> Iterator[PocketBase]:
     with FileLock(apps_dir / "pocketbase.lock"):
         install_pocketbase(apps_dir / "pocketbase")
     with start_pocketbase(apps_dir / "pocketbase", data=apps_run / "pocketbase") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def oidc_provider_dir(apps_dir: Path) -> Path:
+    """Where the OAuth provider is installed: start one of your own from it for other settings."""
+    with FileLock(apps_dir / "oidc_provider.lock"):
+        return install_oidc_provider(apps_dir / "oidc_provider")
+
+
+@pytest.fixture(scope="session")
+def oidc_provider(oidc_provider_dir: Path, apps_run: Path) -> Iterator[OidcProvider]:
+    """An OAuth provider for the whole test process: log in by a name of your own in each test."""
+    with start_oidc_provider(oidc_provider_dir, data=apps_run / "oidc_provider") as running:
         yield running
 
 

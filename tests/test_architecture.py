@@ -24,13 +24,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clients": CORE | {"formulas", "elements", "ports"},
     "stores": CORE | {"formulas", "elements", "ports"},
     "testing": CORE | {"formulas", "elements", "ports"},
-    "bootstrap": CORE | {"formulas", "elements", "ports", "project", "sync", "clients", "stores"},
+    "connections": CORE | {"formulas", "elements", "ports", "project"},
+    "bootstrap": CORE
+    | {"connections", "formulas", "elements", "ports", "project", "sync", "clients", "stores"},
     "udm": {"elements"},
     "apps": set(),
     "orchestration": CORE | {"elements", "ports", "project", "sync", "bootstrap"},
+    "server": CORE | {"elements", "ports", "project", "connections", "bootstrap"},
     "kit": CORE | {"formulas", "elements", "ports", "project", "sync", "clients", "testing"},
     "cli": CORE
-    | {"elements", "ports", "project", "sync", "stores", "bootstrap", "demo", "kit", "testing"},
+    | {"elements", "ports", "project", "sync", "stores", "connections", "bootstrap"}
+    | {"server", "demo", "kit", "testing"},
     "demo": CORE | {"ports", "bootstrap", "apps", "cli"},
     "__init__": set(),
 }

@@ -9,11 +9,12 @@ from threading import Lock
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateColumn
 
 from membrane_sync.errors import AppUnavailable, Fatal
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
-VERSION = 3
+VERSION = 4
 """Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
 
 _LAYOUT_LOCK = 7_239_204
@@ -69,6 +70,7 @@ class LedgerDatabase:
             if found is None:
                 transaction.execute(sa.insert(_version).values(version=VERSION))
             elif found < VERSION:
+                _add_columns(transaction)
                 transaction.execute(sa.update(_version).values(version=VERSION))
             elif found > VERSION:
                 raise Fatal(
@@ -76,6 +78,18 @@ class LedgerDatabase:
                     hint="install the newer membrane-sync",
                 )
         self._ready = True
+
+
+def _add_columns(transaction: sa.Connection) -> None:
+    """Give older tables the columns of newer versions; each has a default, or may be null."""
+    inspector = sa.inspect(transaction)
+    for table in metadata.tables.values():
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                definition = CreateColumn(column).compile(dialect=transaction.dialect)
+                name = transaction.dialect.identifier_preparer.format_table(table)
+                transaction.execute(sa.text(f"ALTER TABLE {name} ADD COLUMN {definition}"))
 
 
 def _engine(url: str) -> sa.Engine:

@@ -13,7 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.errors import NotConnected
-from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override, RunRecord, Vault
+from membrane_sync.ports import (
+    DEFAULT_INSTANCE,
+    ConnectionRecord,
+    ConnectionStatus,
+    Override,
+    RunRecord,
+    Vault,
+)
 from membrane_sync.records import Report
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, planned
@@ -29,6 +36,12 @@ _connections = sa.Table(
     sa.Column("input", sa.JSON, nullable=False),
     sa.Column("credentials", sa.Text, nullable=False),
     sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
+    # Since version 4; an older ledger gets them with these defaults.
+    sa.Column("option", sa.String(100), nullable=False, server_default=""),
+    sa.Column("status", sa.String(20), nullable=False, server_default="ready"),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("expires_at", sa.Double),
 )
 
 _overrides = sa.Table(
@@ -99,15 +112,31 @@ class SqlLedger:
             "input": dict(record.input),
             "credentials": self._vault.seal(record.credentials, record.key),
             "connected_at": record.connected_at or datetime.now(UTC),
+            "option": record.option,
+            "status": record.status,
+            "reason": record.reason,
+            "expires_at": record.expires_at,
         }
         here = _connections.c.key == record.key
         with self._begin() as transaction:
-            if not transaction.execute(sa.update(_connections).where(here).values(values)).rowcount:
-                transaction.execute(sa.insert(_connections).values(key=record.key, **values))
+            # The version always rises: credentials that are in use somewhere are told by it.
+            newer = sa.update(_connections).where(here)
+            newer = newer.values(values | {"version": _connections.c.version + 1})
+            if not transaction.execute(newer).rowcount:
+                transaction.execute(
+                    sa.insert(_connections).values(key=record.key, version=1, **values)
+                )
             # What failed may go well with other credentials: it's due at once.
             at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
             at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
             transaction.execute(at_once)
+
+    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
+        here = _connections.c.key == key
+        noted = sa.update(_connections).where(here).values(status=status, reason=reason)
+        with self._begin() as transaction:
+            if not transaction.execute(noted).rowcount:
+                raise _not_connected(key)
 
     def disconnect(self, key: str) -> None:
         with self._begin() as transaction:
@@ -223,6 +252,11 @@ def _connection_record(row: Any) -> ConnectionRecord:
         name=row.name,
         input=row.input,
         connected_at=aware(row.connected_at),
+        option=row.option,
+        status=row.status,
+        reason=row.reason,
+        version=row.version,
+        expires_at=row.expires_at,
     )
 
 

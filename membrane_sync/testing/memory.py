@@ -14,6 +14,7 @@ from membrane_sync.errors import DestinationError, Fatal, NotConnected, Retryabl
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
+    ConnectionStatus,
     Outcome,
     Override,
     Owner,
@@ -481,7 +482,12 @@ class MemoryLedger:
 
     def connect(self, record: ConnectionRecord) -> None:
         moment = record.connected_at or datetime.now(UTC)
-        self._connections[record.key] = replace(record, connected_at=moment)
+        known = self._connections.get(record.key)
+        version = known.version + 1 if known else 1
+        self._connections[record.key] = replace(record, connected_at=moment, version=version)
+
+    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
+        self._connections[key] = replace(self.connection(key), status=status, reason=reason)
 
     def disconnect(self, key: str) -> None:
         self.connection(key)

@@ -56,8 +56,22 @@ def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
 
 def test_a_connection_comes_back_as_it_went(ledger: Ledger) -> None:
     ledger.connect(ACME)
-    assert ledger.connection("acme_kinto") == ACME
-    assert list(ledger.connections()) == [replace(ACME, credentials={})]
+    stored = replace(ACME, version=1)
+    assert ledger.connection("acme_kinto") == stored
+    assert list(ledger.connections()) == [replace(stored, credentials={})]
+
+
+def test_a_connection_stands_as_was_noted_last_until_it_is_connected_again(ledger: Ledger) -> None:
+    ledger.connect(replace(ACME, option="token", expires_at=1_800_000_000.5))
+    ledger.set_status("acme_kinto", "reconnect_needed", "the app was uninstalled")
+    stored = ledger.connection("acme_kinto")
+    assert (stored.status, stored.reason) == ("reconnect_needed", "the app was uninstalled")
+    assert (stored.option, stored.expires_at, stored.version) == ("token", 1_800_000_000.5, 1)
+    ledger.connect(ACME)
+    again = ledger.connection("acme_kinto")
+    assert again == replace(ACME, version=2)
+    with pytest.raises(NotConnected):
+        ledger.set_status("nobody", "paused")
 
 
 def test_connections_come_by_key_and_by_integration(ledger: Ledger) -> None:
@@ -72,7 +86,7 @@ def test_connecting_again_replaces_credentials_and_input(ledger: Ledger) -> None
     ledger.connect(ACME)
     changed = replace(ACME, credentials={"token": "other"}, input={}, name="New")
     ledger.connect(changed)
-    assert ledger.connection("acme_kinto") == changed
+    assert ledger.connection("acme_kinto") == replace(changed, version=2)
     assert len(ledger.connections()) == 1
 
 
@@ -270,10 +284,16 @@ def test_many_may_open_a_new_ledger_at_once(
 def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     SqlLedger(url, VAULT).connect(ACME)
-    run(url, "DROP TABLE membrane_overrides", "UPDATE membrane_version SET version = 1")
+    newer = ("option", "status", "reason", "version", "expires_at")
+    run(
+        url,
+        "DROP TABLE membrane_overrides",
+        *(f"ALTER TABLE membrane_connections DROP COLUMN {name}" for name in newer),
+        "UPDATE membrane_version SET version = 1",
+    )
     ledger = SqlLedger(url, VAULT)
     ledger.override("acme_kinto", [override("a")])
-    assert ledger.connection("acme_kinto") == ACME
+    assert ledger.connection("acme_kinto") == replace(ACME, version=0)
     assert len(ledger.overrides("acme_kinto")) == 1
     assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
 

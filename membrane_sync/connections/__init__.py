@@ -1,0 +1,1 @@
+"""Connecting accounts and keeping them connected: authorization, credentials, their status."""

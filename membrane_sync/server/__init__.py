@@ -1,0 +1,1 @@
+"""The HTTP API: connections, connection requests with their page, and calls through them."""
