@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import eq
 from typing import Any, overload
 
 import msgspec
@@ -44,9 +45,9 @@ class Heads(Sequence[Any]):
         return map(self._head, self._structs)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Heads):
-            return self._structs == other._structs
-        return list(self) == other
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
 
     def _head(self, struct: Any) -> dict[str, Any]:
         read = zip(self._names, msgspec.structs.astuple(struct), strict=True)
