@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from membrane_sync.arrow import text_array
+from membrane_sync.arrow import text_array, without
 from membrane_sync.records import RawRecord, RawRecords, Texts
 
 RECORDS = [RawRecord("a", '{"n":"ü"}'), RawRecord("b", "{}", True), RawRecord("c", "[]")]
@@ -41,6 +41,16 @@ def test_an_array_of_texts(pieces: list[str | bytes]) -> None:
     array.validate(full=True)
     assert array.to_pylist() == [*texts]
     assert text_array([*texts]).to_pylist() == [*texts]
+
+
+def test_a_text_without_its_pieces() -> None:
+    text = b'{"a": [ {"n":1}, {"n":2} ], "b":3}'
+    pieces = msgspec.json.decode(text, type=dict[str, msgspec.Raw])["a"]
+    records = msgspec.json.decode(pieces, type=list[msgspec.Raw])
+    assert without(records, text) == b'{"a": [ null ], "b":3}'
+    assert without([], text) == text
+    with pytest.raises(ValueError, match="no views"):
+        without([b"[]"], text)
 
 
 def test_half_of_a_character_is_refused() -> None:

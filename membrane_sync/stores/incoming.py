@@ -1,7 +1,7 @@
 """A batch of records compared with what the lake has of them, before any of it is written.
 
-The records stay in the Arrow arrays that they came in: `incoming_records` is a view of them, and
-`staged` says of each what is to become of it.
+The records stay in the Arrow arrays that they came in, of which `incoming_records` is a view. The
+temporary tables are small: `incoming_ids`, and `staged`, which says what is to become of each.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Incoming:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """The view `incoming_records` is there meanwhile."""
+        """The view `incoming_records` is there meanwhile, and its `incoming_ids` are made."""
         records, count = self._records, len(self._records)
         gone = records.gone
         columns: dict[str, Sequence[str | None]] = {
@@ -63,7 +63,8 @@ class Incoming:
         if gone:
             columns["gone"] = ["x" if position in gone else None for position in range(count)]
         with self._file.lent("incoming", columns):
-            self._file.execute(_INCOMING.format(gone="gone IS NOT NULL" if gone else "false"))
+            self._file.execute(_INCOMING)
+            self._file.execute(_IDS.format(gone="gone IS NOT NULL" if gone else "false"))
             yield
 
     def compare(self, table: TypedTable) -> None:
@@ -94,7 +95,7 @@ class Incoming:
         """A list of deletions may tell one again and again, though its record is there again."""
         stream = self._batch.stream
         self._file.execute(_UNTOLD, [stream])
-        self._file.execute("CREATE OR REPLACE TEMP VIEW incoming_records AS SELECT * FROM untold")
+        self._file.execute("CREATE OR REPLACE TEMP TABLE incoming_ids AS SELECT * FROM untold")
         self._file.execute(
             "INSERT INTO lake.tombstones SELECT ?, external_id, hash FROM untold", [stream]
         )
@@ -123,12 +124,18 @@ _KINDS = ("created", "updated", "deleted", "unchanged")
 
 _INCOMING = """
 CREATE OR REPLACE TEMP VIEW incoming_records AS
-SELECT external_id, payload, position, hash(payload) AS hash, {gone} AS deleted FROM incoming
+SELECT external_id, payload, position FROM incoming
+"""
+
+# A view's hash would be computed after a join, which would then have to carry every payload.
+_IDS = """
+CREATE OR REPLACE TEMP TABLE incoming_ids AS
+SELECT external_id, position, hash(payload) AS hash, {gone} AS deleted FROM incoming
 """
 
 _UNTOLD = """
 CREATE OR REPLACE TEMP TABLE untold AS
-SELECT * FROM incoming_records i ANTI JOIN (SELECT * FROM lake.tombstones WHERE stream = ?) t
+SELECT * FROM incoming_ids i ANTI JOIN (SELECT * FROM lake.tombstones WHERE stream = ?) t
 ON t.external_id = i.external_id AND t.hash = i.hash
 """
 
@@ -139,7 +146,7 @@ CREATE OR REPLACE TEMP TABLE matched AS
 SELECT i.external_id, i.position, r.rowid AS row, r._first_seen_at AS first_seen_at,
     r._deleted_at IS NOT NULL AS was_deleted,
     r._hash IS DISTINCT FROM i.hash AND r._deleted_at IS NULL AND NOT i.deleted AS differs
-FROM incoming_records i JOIN {table} r ON r._external_id = i.external_id
+FROM incoming_ids i JOIN {table} r ON r._external_id = i.external_id
 """
 
 _DIFFERING = """
@@ -158,7 +165,7 @@ SELECT i.external_id, i.hash, i.deleted, i.position, m.first_seen_at,
         WHEN m.differs THEN 'updated'
         ELSE 'unchanged'
     END AS kind
-FROM incoming_records i LEFT JOIN matched m ON m.position = i.position
+FROM incoming_ids i LEFT JOIN matched m ON m.position = i.position
 """
 
 _TO_PARSE = f"""

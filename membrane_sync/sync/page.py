@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from membrane_sync.arrow import without
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate, variables
@@ -125,49 +126,43 @@ class _Reader:
         rename = {f"f{i}": field for i, field in enumerate(fields)}
         head = msgspec.defstruct("Head", names, rename=rename, gc=False)
         self._node = node
-        self._texts: Any = msgspec.json.Decoder(
-            types.GenericAlias(list, (_wrapped(msgspec.Raw, node),))
-        )
-        self._heads: Any = msgspec.json.Decoder(types.GenericAlias(list, (_wrapped(head, node),)))
+        self._texts = self._decoder(msgspec.Raw)
+        self._heads = self._decoder(head)
 
     def cut(self, answer: Answer) -> Page | None:
         """The page; None where it isn't as declared: then the long way says what is wrong."""
         try:
-            envelope, place, records = self._envelope(answer.content)
-            texts = self._texts.decode(records)
-            structs = self._heads.decode(records)
-        except (ValueError, RecursionError, KeyError):
+            texts = self._read(self._texts, answer.content)
+            structs = self._read(self._heads, answer.content)
+            body = json.loads(without(texts, answer.content))
+        except (ValueError, RecursionError):
             return None
-        for _ in self._node:
-            texts = [item.node for item in texts]
-            structs = [item.node for item in structs]
         heads = Heads(self._fields, structs)
-        if place is not None:
-            place[self._path[-1]] = heads
-        body = envelope if place is not None else heads
-        scope = {"body": body, "headers": answer.headers, "status": answer.status}
+        scope = {"body": self._put(body, heads), "headers": answer.headers, "status": answer.status}
         return Page(answer, heads, Texts(texts), scope)
 
-    def _envelope(self, content: bytes) -> tuple[Any, dict[str, Any] | None, Any]:
-        """The body without its records, the object that they're in, and their list's text."""
-        envelope: dict[str, Any] = {}
-        place: dict[str, Any] | None = None
-        inner, text = envelope, msgspec.Raw(content)
-        for step, name in enumerate(self._path):
-            members = _MEMBERS.decode(text)
-            text = members.pop(name)
-            inner.update({key: json.loads(bytes(value)) for key, value in members.items()})
-            place = inner
-            if step < len(self._path) - 1:
-                inner[name] = inner = {}
-        return envelope, place, text
+    def _read(self, decoder: msgspec.json.Decoder[Any], content: bytes) -> list[Any]:
+        found = decoder.decode(content)
+        for _ in self._path:
+            found = found.node
+        for _ in self._node:
+            found = [item.node for item in found]
+        records: list[Any] = found
+        return records
 
+    def _put(self, body: Any, heads: Heads) -> Any:
+        """The body with the heads in place of its records."""
+        if not self._path:
+            return heads
+        place = body
+        for name in self._path[:-1]:
+            place = place[name]
+        place[self._path[-1]] = heads
+        return body
 
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _decoder(item: Any) -> Any:
-    return msgspec.json.Decoder(types.GenericAlias(list, (item,)))
+    def _decoder(self, item: Any) -> msgspec.json.Decoder[Any]:
+        records = types.GenericAlias(list, (_wrapped(item, self._node),))
+        return msgspec.json.Decoder(_wrapped(records, self._path))
 
 
 def _wrapped(inner: Any, names: tuple[str, ...]) -> Any:

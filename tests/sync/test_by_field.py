@@ -116,6 +116,25 @@ def test_heads_are_made_when_asked_for() -> None:
     assert heads == again.heads and heads == [*heads] and heads != [{"id": "a"}]
 
 
+def test_nodes_deep_in_the_answer_leave_the_rest_of_it_to_the_paging() -> None:
+    edges = [{"node": {"id": "a", "x": 1}, "cursor": "1"}, {"node": {"id": "b"}, "cursor": "2"}]
+    body = {"data": {"people": {"edges": edges, "pageInfo": {"endCursor": "2"}}, "n": [1]}}
+    of = collection(
+        {"type": "graphql", "page_info": "$.body.data.people.pageInfo"},
+        list={
+            "graphql": "query { people { edges { node { id } } } }",
+            "records": "$.body.data.people.edges",
+            "node": "$.node",
+        },
+    )
+    text = json.dumps(body).encode()
+    page = read_page(Source(of), Answer(200, {}, content=text, read=json.loads))
+    assert page.texts is not None and [*page.texts] == ['{"id": "a", "x": 1}', '{"id": "b"}']
+    assert [*page.heads] == [{"id": "a"}, {"id": "b"}]
+    body["data"]["people"]["edges"] = page.heads
+    assert page.scope["body"] == body
+
+
 @pytest.mark.parametrize(
     ("locator", "name"),
     [("$.id", "id"), ("id", "id"), ("$.a.b", None), ("$[0]", None), ("$", None)],
