@@ -31,6 +31,7 @@ from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.connections.tokens import Tokens
 from membrane_sync.elements.authentication import Authentication
 from membrane_sync.elements.connector import Connector
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sensitive import sensitive_fields
@@ -60,7 +61,12 @@ from membrane_sync.project.authentication import Access, access, accesses
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.inputs import checked_input
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
+from membrane_sync.project.project import (
+    INSTANCE_MARK,
+    Project,
+    ResolvedSync,
+    stream_name,
+)
 from membrane_sync.project.references import check, errors
 from membrane_sync.project.settings import Settings
 from membrane_sync.project.trust import address_is_typed
@@ -79,7 +85,7 @@ from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault
 from membrane_sync.sync.collection import render
-from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
+from membrane_sync.sync.custom_fields import CUSTOM_FIELDS, as_known
 from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
 
@@ -405,6 +411,15 @@ class Runtime:
             return found
         finally:
             lake.close()
+
+    def as_known(
+        self, connection: str, collection: DataCollection, source: DataSource
+    ) -> DataCollection:
+        """The collection with the fields that the connection's account has of its own."""
+        if collection.custom_fields is None or not self.lake_path(connection).exists():
+            return collection
+        stream = stream_name(collection.key, source.collection_parameters)
+        return as_known(collection, self.learnt_fields(connection, stream))
 
     def seen_by(
         self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE

@@ -131,7 +131,7 @@ class Lake(Protocol):
 
         A single record may always go, whatever its share. `expected` is how many records the app
         said it has, the least that it said while it was read: with fewer seen, nothing is deleted,
-        and Retryable is raised.
+        and IncompleteScan is raised.
         """
         ...
 
@@ -814,6 +814,14 @@ class Quotas(Protocol):
 
     def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
         """Grant nothing under these quotas before so many seconds have passed."""
+        ...
+
+    def pause(self, key: str, seconds: float) -> None:
+        """Let all who go by this key know that the app wants to be left alone for so long."""
+        ...
+
+    def paused(self, key: str) -> float:
+        """For how many more seconds; what another process said may be a second old."""
         ...
 
 

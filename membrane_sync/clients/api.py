@@ -32,7 +32,7 @@ from membrane_sync.clients.error_rules import is_good, rule_for
 from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.json_text import is_plain, read_json
 from membrane_sync.clients.live import Signed, Signer
-from membrane_sync.clients.pacing import Pacer, shared_quotas
+from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
 from membrane_sync.clients.raw import send_raw
 from membrane_sync.clients.transport import http_client
@@ -63,9 +63,10 @@ class HttpApi:
 
     `live` are its credentials as they are refreshed; without it, the connection's are used as they
     are. What the app says of them is told to `live`: that they work, are refused, or are defunct.
-    `quotas` shares the connector's `rate_limits` with other processes; without it they aren't kept
-    to. `concurrency` may be one for several connections. A wait of more than `longest_wait`
-    seconds is not begun, but raised as RateLimited. With `hosts`, no others are called.
+    `quotas` shares with other processes the connector's `rate_limits`, which aren't kept to without
+    it, and that the app asked to wait. `concurrency` may be one for several connections. A wait of
+    more than `longest_wait` seconds is not begun, but raised as RateLimited. With `hosts`, no
+    others are called.
     """
 
     def __init__(
@@ -111,8 +112,10 @@ class HttpApi:
         self._longest_wait = longest_wait
         self._retrying = _retrying(longest_wait, sleep)
         self._concurrency = concurrency or Concurrency()
-        self._pacer: Pacer | None = None
-        if quotas is not None and connector.rate_limits:
+        self._pacer: Pacer | Pauses | None = None
+        if quotas is not None and not connector.rate_limits:
+            self._pacer = Pauses(quotas, connection, longest_wait=longest_wait, sleep=self._sleep)
+        elif quotas is not None:
             self._pacer = Pacer(
                 quotas,
                 shared_quotas(connector, connection),

@@ -166,22 +166,15 @@ def app() -> Iterator[LeakyApp]:
 def user(tmp_path: Path) -> User:
     root = tmp_path / "crm"
     made = User(root, environment(root))
-    made("init", str(root), expect=0, PWD=str(tmp_path)) if False else root.mkdir()
-    for name, authentication in AUTHENTICATIONS.items():
-        write(
-            root / f"connectors/{name}/connector.yaml",
-            CONNECTOR.format(authentication=authentication),
-        )
+    for name, authentication in {**AUTHENTICATIONS, "by_oauth": OAUTH}.items():
+        connector = CONNECTOR.format(authentication=authentication)
+        write(root / f"connectors/{name}/connector.yaml", connector)
         write(root / f"connectors/{name}/data_collections/contacts.yaml", COLLECTION)
-        parameters = 'parameters: {client_secret: "${CLIENT_SECRET}"}'
-        write(
-            root / f"mappings/integrations/{name}/integration.yaml", f"name: {name}\n{parameters}"
-        )
+        parameters = '{client_id: crm, client_secret: "${CLIENT_SECRET}"}'
+        integration = f"name: {name}\nparameters: {parameters}"
+        write(root / f"mappings/integrations/{name}/integration.yaml", integration)
     write(root / "mappings/universal/packages/contacts.yaml", PACKAGE)
-    write(
-        root / "dagster.yaml",
-        "telemetry: {enabled: false}\npython_logs: {python_log_level: DEBUG}\n",
-    )
+    write(root / "dagster.yaml", "python_logs: {python_log_level: DEBUG}")
     return made
 
 
@@ -298,6 +291,7 @@ def use_tokens(user: User, app: LeakyApp) -> None:
     assert runtime.ledger.connection("acme_by_oauth").credentials["access_token"] == app.tokens[0]
     app.failure = 403
     user("sync", "--connection=acme_by_oauth", expect=Exit.FAILED)
+    app.failure = 500
     assert "the app wasn't told" in user("connections", "archive", "acme_by_oauth", "--yes")
     app.failure = 0
     assert runtime.ledger.connection("acme_by_oauth").credentials == {}
