@@ -558,12 +558,12 @@ class Runtime:
         way = self.access(integration, option)
         given = dict(input or {})
 
-        def ask(call: Call, credentials: Mapping[str, Any] | None) -> Answer:
+        def ask(call: Call, credentials: Mapping[str, Any], signed: bool) -> Answer:
             record = ConnectionRecord(
-                f"new {integration}", integration, "", input=given, credentials=credentials or {}
+                f"new {integration}", integration, "", input=given, credentials=credentials
             )
             api = HttpApi(
-                _reached(way, record) if credentials else _open(way),
+                _reached(way, record) if signed else _open(way),
                 record,
                 way.parameters,
                 functions=way.functions,
@@ -627,7 +627,7 @@ class Runtime:
         api = self._api(connection, live=live, priority="interactive", longest_wait=wait)
         try:
             if function:
-                asked = _way(way, connection.input, lambda call, _: api.send(call))
+                asked = _way(way, connection.input, lambda call, *_: api.send(call))
                 seen = {**scope, "credentials": dict(connection.credentials)}
                 if not asked.run(function, seen, connection.credentials):
                     raise NotAuthorized(

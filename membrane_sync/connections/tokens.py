@@ -41,17 +41,22 @@ EARLY_SHARE = 0.1
 SPARE_SECONDS = 2.0
 """Credentials that end sooner aren't sent, since they could end on the way."""
 
-CLAIM_SECONDS = 120.0
+CLAIM_SECONDS = 180.0
 """More than an app takes to answer. One that's dead on another machine is taken over after it."""
 
 PATIENCE_SECONDS = 60.0
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two looks at what another process does."""
 
 AGAIN_SECONDS = 1.0
 """Between two looks while another process refreshes credentials that still work."""
 
 LONGEST_BACK_OFF = 300.0
+
+CUT_OFF = (
+    "; an earlier refresh was cut off, so that the app may have given out new credentials which "
+    "nobody received"
+)
 
 
 @dataclass(frozen=True)
@@ -155,18 +160,19 @@ class Tokens:
             self._obtain(self._held.kept.version)
 
     def _refresh_early(self) -> None:
-        """One try, which nobody has to wait for: what we have still works."""
+        """One try, which nobody has to wait for, and no error: what we have still works."""
         held, pause = self._held, AGAIN_SECONDS
         try:
-            pending = self._try(held.kept.version)
+            pending = self._try(held.kept.version, early=True)
         except Retryable:
-            pending = Pending(AGAIN_SECONDS)
-        if pending is None:
-            return
-        if pending.error:
-            pause = max(pending.seconds, AGAIN_SECONDS)
-        look_at = min(self._clock() + pause, held.ends_at)
-        self._held = _Held(held.kept, held.ends_at, look_at)
+            pass
+        except Defunct:
+            pause = math.inf
+        else:
+            if pending is None:
+                return
+            pause = max(pending.seconds, pause) if pending.error else pause
+        self._held = _Held(held.kept, held.ends_at, min(self._clock() + pause, held.ends_at))
 
     def _obtain(self, used: int, *, force: bool = False) -> None:
         """Others than the used ones, for which it waits; raises Retryable where it takes long."""
@@ -176,15 +182,18 @@ class Tokens:
             if left <= 0 or (pending.error and pending.seconds > left):
                 raise self._too_long(pending)
             self._sleep(min(pending.seconds, left) if pending.error else pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _try(self, used: int, *, force: bool = False) -> Pending | None:
-        """Refresh them, or take those that another process got; gives what is in the way."""
+    def _try(self, used: int, *, force: bool = False, early: bool = False) -> Pending | None:
+        """Refresh them, or take those that another process got; gives what is in the way.
+
+        What is of no use any more is marked so, but not `early`, while it still works.
+        """
         asked = self._clock()
         found = self._store.claim(self._key, used, CLAIM_SECONDS, force=force)
         if isinstance(found, Claim):
             self._make_sure_of_time(found, asked)
-            kept = self._refreshed(found)
+            kept = self._refreshed(found, early=early)
             if kept is None:
                 # Connected anew meanwhile, or taken over: what others have got is what counts.
                 return Pending(SHORTEST_PAUSE)
@@ -203,12 +212,12 @@ class Tokens:
                 hint="nothing is lost; it's tried again",
             )
 
-    def _refreshed(self, claim: Claim) -> Kept | None:
+    def _refreshed(self, claim: Claim, *, early: bool) -> Kept | None:
         """Ask the app, and store what it gives; None if the claim stood no more."""
         try:
             issued = self._authenticator().refresh(claim.credentials)
         except Defunct as error:
-            raise self._revoked(claim, error) from None
+            raise self._dead(claim, error, early=early) from None
         except BaseException as error:
             wait = _back_off(claim.attempts, error)
             doubtful = claim.doubtful or not _is_definite(error)
@@ -227,17 +236,12 @@ class Tokens:
                     raise
                 self._sleep(LONGEST_PAUSE)
 
-    def _revoked(self, claim: Claim, error: Defunct) -> Defunct:
+    def _dead(self, claim: Claim, error: Defunct, *, early: bool) -> Defunct:
         """Mark the connection, unless it was connected anew meanwhile; gives the error to raise."""
-        reason = error.message
-        if claim.doubtful:
-            reason += (
-                "; an earlier refresh was cut off, so that the app may have given out new "
-                "credentials which nobody received"
-            )
-        self._store.revoke(self._key, claim.version, reason)
-        wait = _back_off(claim.attempts, error)
-        self._store.release(claim, wait=wait, error=reason, doubtful=claim.doubtful)
+        reason = error.message + (CUT_OFF if claim.doubtful else "")
+        if not early:
+            self._store.revoke(self._key, claim.version, reason)
+        self._store.release(claim, wait=0.0, error=reason, doubtful=claim.doubtful)
         return Defunct(reason, hint=error.hint or f"connect {self._key!r} again: membrane connect")
 
     def _take(self, kept: Kept) -> Kept:

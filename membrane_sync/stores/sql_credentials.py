@@ -18,7 +18,7 @@ from membrane_sync.errors import Defunct, NotConnected, NotReady
 from membrane_sync.ports import Claim, Issued, Kept, Pending, Vault
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import make_due
-from membrane_sync.stores.sql_leases import is_dead, machine, now
+from membrane_sync.stores.sql_leases import clock, is_dead, machine, now
 
 MOST_REFUSALS = 3
 REFUSAL_SECONDS = 60.0
@@ -67,38 +67,39 @@ class SqlCredentials:
 
     def read(self, connection: str) -> Kept:
         with self._database.begin() as transaction:
-            row = self._row(transaction, connection)
-            state, moment = _state(transaction, row), now(transaction)
+            row, state, moment = self._look(transaction, connection)
         return self._kept(row, state, moment)
 
     def claim(
         self, connection: str, version: int, seconds: float, *, force: bool = False
     ) -> Claim | Kept | Pending:
-        with self._database.begin() as transaction:
-            row = self._row(transaction, connection, lock=True)
-            state, moment = _state(transaction, row), now(transaction)
-            if row.version == version:
+        # First without the lock, since many may look on while one refreshes.
+        for lock in (False, True):
+            with self._database.begin() as transaction:
+                row, state, moment = self._look(transaction, connection, lock=lock)
+                if row.version != version:
+                    break
                 _refuse_one_not_to_be_refreshed(row, force)
                 is_abandoned = bool(state["claim"]) and _is_over(state, moment)
                 pending = None if is_abandoned else _pending(state, moment, force)
                 if pending is not None:
                     return pending
-                state |= _signature() | {"claimed_until": moment + seconds}
-                state["doubtful"] = state["doubtful"] or is_abandoned
-                _keep(transaction, connection, state)
-        if row.version != version:
-            return self._kept(row, state, moment)
-        credentials = self._vault.open(row.credentials, connection)
-        told = (state["attempts"], state["doubtful"])
-        return Claim(connection, state["claim"], version, credentials, *told)
+                if lock:
+                    state |= _signature() | {"claimed_until": moment + seconds}
+                    state["doubtful"] = state["doubtful"] or is_abandoned
+                    _keep(transaction, connection, state)
+        else:
+            credentials = self._vault.open(row.credentials, connection)
+            told = (state["attempts"], state["doubtful"])
+            return Claim(connection, state["claim"], version, credentials, *told)
+        return self._kept(row, state, moment)
 
     def commit(self, claim: Claim, issued: Issued) -> Kept | None:
         sealed = self._vault.seal(issued.credentials, claim.connection)
         # Some apps say 0 where they mean that nobody knows.
         version, lifetime = claim.version + 1, issued.expires_in or None
         with self._database.begin() as transaction:
-            row = self._row(transaction, claim.connection, lock=True)
-            state, moment = _state(transaction, row), now(transaction)
+            row, state, moment = self._look(transaction, claim.connection, lock=True)
             if row.version != claim.version or state["claim"] != claim.id:
                 return None
             values = {
@@ -128,7 +129,7 @@ class SqlCredentials:
 
     def revoke(self, connection: str, version: int, reason: str) -> bool:
         with self._database.begin() as transaction:
-            row = self._row(transaction, connection, lock=True)
+            row, _, _ = self._look(transaction, connection, lock=True)
             if row.version != version or row.status != "ready":
                 return False
             self._update(transaction, connection, _to_be_connected_anew(reason))
@@ -136,8 +137,7 @@ class SqlCredentials:
 
     def refuse(self, connection: str, version: int, reason: str) -> bool:
         with self._database.begin() as transaction:
-            row = self._row(transaction, connection, lock=True)
-            moment = now(transaction)
+            row, _, moment = self._look(transaction, connection, lock=True)
             is_counted = row.refusals and moment < (row.refused_at or 0.0) + REFUSAL_SECONDS
             if row.version != version or row.status != "ready" or is_counted:
                 return False
@@ -153,15 +153,26 @@ class SqlCredentials:
         with self._database.begin() as transaction:
             self._update(transaction, connection, {"refusals": 0})
 
-    def _row(self, transaction: sa.Connection, connection: str, *, lock: bool = False) -> Any:
-        query = sa.select(self._connections).where(self._connections.c.key == connection)
-        row = transaction.execute(query.with_for_update() if lock else query).one_or_none()
+    def _look(
+        self, transaction: sa.Connection, connection: str, *, lock: bool = False
+    ) -> tuple[Any, dict[str, Any], float]:
+        """The connection, its refresh and the ledger's time, by one query, since many ask."""
+        mine = self._connections
+        if lock:
+            # By itself: of what is joined to a locked row, PostgreSQL gives what was there before.
+            locked = sa.select(mine.c.key).where(mine.c.key == connection).with_for_update()
+            transaction.execute(locked)
+        joined = mine.outerjoin(refreshes, refreshes.c.connection == mine.c.key)
+        names = {column: column.label(f"refresh_{column.name}") for column in refreshes.columns}
+        query = sa.select(mine, *names.values(), clock(transaction).label("moment"))
+        query = query.select_from(joined).where(mine.c.key == connection)
+        row = transaction.execute(query).one_or_none()
         if row is None:
             raise NotConnected(
                 f"there is no connection {connection!r} any more",
                 hint="see `membrane status` for those there are, or make it: membrane connect",
             )
-        return row
+        return row, _state(row), float(row.moment)
 
     def _update(self, transaction: sa.Connection, connection: str, values: dict[str, Any]) -> None:
         here = self._connections.c.key == connection
@@ -178,13 +189,11 @@ class SqlCredentials:
         return Kept(row.version, credentials, row.expires_at - moment, lifetime)
 
 
-def _state(transaction: sa.Connection, connection: Any) -> dict[str, Any]:
+def _state(row: Any) -> dict[str, Any]:
     """The refresh of the version that the connection has now; an earlier one's doesn't matter."""
-    query = sa.select(refreshes).where(refreshes.c.connection == connection.key)
-    row = transaction.execute(query).mappings().one_or_none()
-    if row is None or row["version"] != connection.version:
-        return _IDLE | {"version": connection.version}
-    return {name: value for name, value in row.items() if name != "connection"}
+    if row.refresh_version != row.version:
+        return _IDLE | {"version": row.version}
+    return {name: getattr(row, f"refresh_{name}") for name in ("version", *_IDLE)}
 
 
 def _keep(transaction: sa.Connection, connection: str, state: dict[str, Any]) -> None:

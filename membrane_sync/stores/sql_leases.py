@@ -157,9 +157,15 @@ class SqlLeases:
 def now(transaction: sa.Connection) -> float:
     """Seconds since 1970 by the one clock that all who use this ledger share."""
     if transaction.dialect.name == "postgresql":
-        clock = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))
-        return float(transaction.execute(clock).scalar_one())
+        return float(transaction.execute(sa.select(clock(transaction))).scalar_one())
     return time.time()
+
+
+def clock(transaction: sa.Connection) -> sa.ColumnElement[Any]:
+    """`now` as a column of a query."""
+    if transaction.dialect.name == "postgresql":
+        return sa.extract("epoch", sa.func.clock_timestamp())
+    return sa.literal(time.time(), sa.Double)
 
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

@@ -30,7 +30,7 @@ from membrane_sync.ports import Authenticator, Issued
 from membrane_sync.records import Answer, Call
 
 
-def no_call(call: Call, credentials: Any) -> Answer:
+def no_call(call: Call, credentials: Any, signed: bool) -> Answer:
     raise AssertionError("the connector's host isn't asked")
 
 
@@ -353,10 +353,10 @@ def test_a_function_exchanges_the_code_and_another_refreshes() -> None:
         answer = yield {"path": "/exchange", "method": "POST", "body": {"code": scope["code"]}}
         return {"access_token": answer.body["t"], "expires_in": 60}
 
-    asked: list[tuple[Call, Any]] = []
+    asked: list[tuple[Call, bool]] = []
 
-    def ask(call: Call, credentials: Any) -> Answer:
-        asked.append((call, credentials))
+    def ask(call: Call, credentials: Any, signed: bool) -> Answer:
+        asked.append((call, signed))
         return Answer(200, {}, {"t": "made"})
 
     declared = {**OAUTH2, "functions": {"token_data": "exchange", "refreshCredentials": "renew"}}
@@ -367,7 +367,7 @@ def test_a_function_exchanges_the_code_and_another_refreshes() -> None:
     assert issued.credentials == {"access_token": "made"}
     assert issued.expires_in == 60
     assert asked[0][0].body == {"code": "c"}
-    assert asked[0][1] is None
+    assert asked[0][1] is False
     assert ours.refresh(OLD).credentials == {**OLD, "access_token": "renewed"}
 
 

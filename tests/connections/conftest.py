@@ -12,7 +12,7 @@ from membrane_sync.apps.oidc_provider import OidcProvider, start_oidc_provider
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.stores.sql_ledger import SqlLedger
 from tests.connections.fleet import ACME, Refresher, open_ledger
-from tests.connections.provider import CLIENT, grant
+from tests.connections.provider import CLIENT, connector, grant
 from tests.stores.databases import fresh_database
 
 
@@ -37,10 +37,9 @@ def granted(ledger: SqlLedger, oidc_provider: OidcProvider) -> Refresher:
 
 
 def connect(ledger: SqlLedger, provider: OidcProvider) -> Refresher:
-    given = grant(provider, f"user-{uuid.uuid4().hex[:8]}")
-    record = ConnectionRecord(ACME, "app", "acme", credentials=given, expires_at=1.0)
-    ledger.connect(record)
-    return Refresher(provider.token_url, CLIENT, provider.secret(CLIENT))
+    given = grant(provider, f"user-{uuid.uuid4().hex[:8]}").credentials
+    ledger.connect(ConnectionRecord(ACME, "app", "acme", credentials=given, expires_at=1.0))
+    return Refresher(connector(provider), provider.secret(CLIENT))
 
 
 @pytest.fixture(scope="session")

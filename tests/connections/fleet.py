@@ -14,14 +14,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from typing import Any, Self
 
-import httpx
-
 from membrane_sync.connections.tokens import Tokens
-from membrane_sync.errors import AppUnavailable, Defunct, MembraneError
-from membrane_sync.ports import Claim, Issued, Kept
+from membrane_sync.errors import MembraneError
+from membrane_sync.ports import Authenticator, Claim, Issued, Kept
 from membrane_sync.stores import sql_credentials
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
+from tests.connections.provider import made
 
 ACME = "acme_app"
 VAULT_KEY = b"a key of the tests"
@@ -37,35 +36,19 @@ def open_ledger(url: str) -> SqlLedger:
 
 @dataclass(frozen=True)
 class Refresher:
-    """The part of an authenticator that refreshes, at a token endpoint."""
+    """What another process needs to make the provider's authenticator of."""
 
-    token_url: str
-    client: str
+    connector: dict[str, Any]
     secret: str
-    refreshable: bool = True
 
-    def refresh(self, credentials: Mapping[str, Any]) -> Issued:
-        token = credentials["refresh_token"]
-        answer = httpx.post(
-            self.token_url,
-            auth=(self.client, self.secret),
-            data={"grant_type": "refresh_token", "refresh_token": token},
-            timeout=30,
-        )
-        given = answer.json()
-        if answer.status_code == 400 and given.get("error") == "invalid_grant":
-            raise Defunct("the app takes the refresh token no more (invalid_grant)")
-        if answer.status_code != 200:
-            raise AppUnavailable(f"the token endpoint answered {answer.status_code}")
-        return Issued({**credentials, **given}, given["expires_in"])
+    def authenticator(self) -> Authenticator:
+        return made(self.connector, self.secret)
 
 
-def tokens(
-    ledger: SqlLedger, refresher: Any, key: str = ACME, store: Any = None, **options: Any
-) -> Tokens:
+def tokens(ledger: SqlLedger, authenticator: Any, *, store: Any = None, **options: Any) -> Tokens:
     """Live credentials of the connection as the ledger has it now."""
     where = store or ledger.credentials
-    return Tokens(ledger.connection(key), where, lambda: refresher, **options)
+    return Tokens(ledger.connection(ACME), where, lambda: authenticator, **options)
 
 
 @dataclass(frozen=True)
@@ -121,8 +104,9 @@ class Fleet:
 
 def _serve(pipe: Connection, barrier: Barrier, url: str, refresher: Refresher, number: int) -> None:
     ledger = open_ledger(url)
+    authenticator = refresher.authenticator()
     while (need := pipe.recv()) is not None:
-        ours = tokens(ledger, refresher)
+        ours = tokens(ledger, authenticator)
         used = ledger.connection(ACME).version
         barrier.wait(PATIENCE)
         pipe.send(_told(ours, used, need))
@@ -153,7 +137,7 @@ class Killed:
 
 def _die(point: str, url: str, refresher: Refresher) -> None:
     ledger = open_ledger(url)
-    dying = _DyingRefresher(point, refresher)
+    dying = _DyingAuthenticator(point, refresher.authenticator())
     store = _DyingStore(point, ledger.credentials)
     if point == "inside commit":
         keep = sql_credentials._keep
@@ -173,9 +157,9 @@ def _dying(
 
 
 @dataclass(frozen=True)
-class _DyingRefresher:
+class _DyingAuthenticator:
     point: str
-    real: Refresher
+    real: Authenticator
     refreshable: bool = True
 
     def refresh(self, credentials: Mapping[str, Any]) -> Issued:

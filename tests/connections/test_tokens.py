@@ -300,6 +300,24 @@ def test_a_dead_grant_is_marked_and_nobody_asks_again(ledger: SqlLedger) -> None
     assert len(app.brought) == 1
 
 
+def test_what_cannot_be_refreshed_any_more_is_used_up_to_its_end(
+    url: str, ledger: SqlLedger
+) -> None:
+    connect(ledger, 300.0)
+    run_lifetime(ledger, HOUR)
+    watch = Watch()
+    app = App(Defunct("app: gave no refresh token"), Defunct("app: gave no refresh token"))
+    ours = tokens(ledger, app, clock=watch)
+    assert token(ours) == "access-1"
+    watch.at += 290
+    assert token(ours) == "access-1"
+    assert (len(app.brought), ledger.connection(ACME).status) == (1, "ready")
+    watch.at += 10
+    with pytest.raises(Defunct):
+        ours.current()
+    assert ledger.connection(ACME).status == "reconnect_needed"
+
+
 def test_by_force_it_is_asked_all_the_same_and_is_ready_again(ledger: SqlLedger) -> None:
     connect(ledger)
     ledger.due.plan(ACME, [Timetable("contacts", every_seconds=900)], "1")

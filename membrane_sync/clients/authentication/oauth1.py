@@ -53,6 +53,14 @@ def signer(authentication: AuthenticationOption, scope: Mapping[str, Any]) -> ht
     )
 
 
+def _refuse_plain(url: httpx.URL) -> None:
+    if url.scheme != "https":
+        raise Fatal(
+            f"OAuth 1 is for https:// alone, and {url.host} is to be reached without it",
+            hint="give the address that begins with https://",
+        )
+
+
 class _Signed(httpx.Auth):
     """Authlib's own flow for httpx would send a JSON body away empty."""
 
@@ -60,6 +68,7 @@ class _Signed(httpx.Auth):
         self._client = client
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        _refuse_plain(request.url)
         # Only the body of a form is signed, and we send none.
         _, headers, _ = self._client.prepare(request.method, str(request.url), {}, b"")
         request.headers["Authorization"] = headers["Authorization"]
@@ -141,7 +150,8 @@ class OAuth1Authenticator:
                 f"{self._way.connector.key}: the app takes the token no longer",
                 hint="connect again: membrane connect",
             )
-        made = self._way.run_mapping(name, self._way.scope(credentials), credentials)
+        scope = self._way.scope(credentials)
+        made = self._way.run_mapping(name, scope, credentials, signed=False)
         return self._way.issued({**credentials, **made}, {}, None)
 
     def disconnect(self, credentials: Credentials) -> None:
@@ -152,7 +162,7 @@ class OAuth1Authenticator:
         declared = self._way.authentication.oauth1 or OAuth1()
         name = self._way.hooks.config
         if name:
-            made = self._way.run_mapping(name, scope, credentials)
+            made = self._way.run_mapping(name, scope, credentials, signed=False)
             declared = declared_anew(declared, made, name)
         return declared, scope
 
@@ -171,7 +181,9 @@ class OAuth1Authenticator:
         return asking(self._way.words(credentials), self._way.connector.key, "token endpoint")
 
     def _url(self, formula: Any, scope: Mapping[str, Any], key: str) -> str:
-        return endpoint(text(formula, scope, key), key, self._way.connector.key)
+        url = endpoint(text(formula, scope, key), key, self._way.connector.key)
+        _refuse_plain(httpx.URL(url))
+        return url
 
 
 def _consumer(declared: OAuth1, scope: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,8 @@ class OAuth2Authenticator:
         function = self._way.hooks.token_data
         if function:
             scope = self._way.scope(typed, **given, answer=dict(answer))
-            token = _checked(self._way.run_mapping(function, scope, typed), self._name)
+            made = self._way.run_mapping(function, scope, typed, signed=False)
+            token = _checked(made, self._name)
         else:
             token = app.token("authorization_code", {**given, **app.texts("token_extra")})
         return self._issued(typed, token)
@@ -140,7 +141,9 @@ class OAuth2Authenticator:
         way, hooks = self._way, self._way.hooks
         if hooks.refresh:
             scope = way.scope(credentials)
-            token: Mapping[str, Any] = way.run_mapping(hooks.refresh, scope, credentials)
+            token: Mapping[str, Any] = way.run_mapping(
+                hooks.refresh, scope, credentials, signed=False
+            )
         elif self._grant in _USERLESS:
             return self.issue(credentials)
         else:
@@ -346,7 +349,7 @@ def _configured(
     function = way.hooks.config
     if not function:
         return declared
-    made = oauth2_words(way.run_mapping(function, scope, credentials))
+    made = oauth2_words(way.run_mapping(function, scope, credentials, signed=False))
     return declared_anew(declared, made, function)
 
 

@@ -8,9 +8,12 @@ from typing import Any
 from membrane_sync.clients.authentication.typed import TypedAuthenticator
 from membrane_sync.clients.authentication.values import text, value
 from membrane_sync.elements.authentication import Session
-from membrane_sync.elements.request import Request
+from membrane_sync.elements.request import ErrorRule, Request
 from membrane_sync.errors import Defunct, Fatal, NotAuthorized, UnexpectedAnswer
 from membrane_sync.ports import Issued
+
+_REFUSED = ErrorRule(status=[400, 401, 422], action="ignore")
+"""How apps answer a wrong password; a 403 may be a rate limit."""
 
 
 class SessionAuthenticator(TypedAuthenticator):
@@ -49,7 +52,13 @@ class SessionAuthenticator(TypedAuthenticator):
     def _logged_in(
         self, request: Request, credentials: Mapping[str, Any], *, signed: bool
     ) -> Issued:
-        answer = self._way.send(request, credentials, signed=signed)
+        answer = self._way.send(request, credentials, signed=signed, errors=[_REFUSED])
+        if answer.status in _REFUSED.status:
+            words = self._way.words(credentials).reason(answer.body)
+            raise NotAuthorized(
+                f"{self._way.connector.key}: the login was refused ({answer.status}){words}",
+                hint="connect again, with the name and password that the app knows",
+            )
         seen = {"body": answer.body, "headers": answer.headers, "status": answer.status}
         scope = self._way.scope(credentials, **seen)
         token = text(self._session.token, scope, "session.token")

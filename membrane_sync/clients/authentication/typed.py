@@ -37,7 +37,8 @@ class TypedAuthenticator:
 
     def issue(self, typed: Mapping[str, Any]) -> Issued:
         template = self._way.authentication.credentials_from_input
-        return self._way.issued(typed, template, self._way.hooks.credentials_from_input)
+        function = self._way.hooks.credentials_from_input
+        return self._way.issued(typed, template, function, signed=False)
 
     def refresh(self, credentials: Mapping[str, Any]) -> Issued:
         name = self._way.hooks.refresh
@@ -46,7 +47,8 @@ class TypedAuthenticator:
                 f"{self._way.connector.key}: the app takes the credentials no longer",
                 hint="connect again: membrane connect",
             )
-        made = self._way.run_mapping(name, self._way.scope(credentials), credentials)
+        scope = self._way.scope(credentials)
+        made = self._way.run_mapping(name, scope, credentials, signed=False)
         return self._way.issued({**credentials, **made}, {}, None)
 
     def disconnect(self, credentials: Mapping[str, Any]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -21,13 +21,16 @@ from membrane_sync.clients.authentication.values import (
 from membrane_sync.clients.words import Words
 from membrane_sync.elements.authentication import AuthenticationFunctions, AuthenticationOption
 from membrane_sync.elements.connector import Connector
-from membrane_sync.elements.request import Request
+from membrane_sync.elements.request import ErrorRule, Request
 from membrane_sync.errors import Fatal
 from membrane_sync.ports import Issued
 from membrane_sync.records import Answer, Call
 
-Ask = Callable[[Call, Mapping[str, Any] | None], Answer]
-"""Sends a call to the connector's host: with these credentials, or with none."""
+Ask = Callable[[Call, Mapping[str, Any], bool], Answer]
+"""Sends a call to the connector's host, with the credentials if the last is true.
+
+Where it isn't, they still are kept out of errors.
+"""
 
 Render = Callable[[Request, Mapping[str, Any]], Call]
 """The call that a declared request makes of what formulas see."""
@@ -72,10 +75,17 @@ class Way:
         secrets = {"parameters": self.parameters, "credentials": credentials}
         return Words(self.connector.key, secrets)
 
-    def run(self, name: str, scope: Mapping[str, Any], credentials: Mapping[str, Any]) -> Any:
+    def run(
+        self,
+        name: str,
+        scope: Mapping[str, Any],
+        credentials: Mapping[str, Any],
+        *,
+        signed: bool = True,
+    ) -> Any:
         """What a function of hooks.py gives; one that yields calls gets their answers.
 
-        The calls go to the connector's host, with the `credentials` unless they're empty.
+        The calls go to the connector's host, `signed` with the credentials or not.
         """
         made = called(self.functions, name, scope)
         if not isinstance(made, Generator):
@@ -86,28 +96,45 @@ class Way:
                 wanted = safely(name, partial(made.send, answer))
             except StopIteration as end:
                 return end.value
-            answer = self.ask(_as_call(wanted, name), credentials or None)
+            answer = self.ask(_as_call(wanted, name), credentials, signed)
         raise Fatal(
             f"function {name!r} of hooks.py made {_MOST_CALLS} calls without coming to an end",
             hint="end the loop in it",
         )
 
     def run_mapping(
-        self, name: str, scope: Mapping[str, Any], credentials: Mapping[str, Any]
+        self,
+        name: str,
+        scope: Mapping[str, Any],
+        credentials: Mapping[str, Any],
+        *,
+        signed: bool = True,
     ) -> dict[str, Any]:
         """As `run`, for a function that gives a mapping, or nothing."""
-        return given_mapping(name, self.run(name, scope, credentials))
+        return given_mapping(name, self.run(name, scope, credentials, signed=signed))
 
-    def send(self, request: Request, credentials: Mapping[str, Any], *, signed: bool) -> Answer:
-        """Send a declared request; its formulas see the credentials, `signed` or not."""
+    def send(
+        self,
+        request: Request,
+        credentials: Mapping[str, Any],
+        *,
+        signed: bool,
+        errors: Sequence[ErrorRule] = (),
+    ) -> Answer:
+        """Send a declared request; its formulas see the credentials, `signed` or not.
+
+        `errors` come after the request's own.
+        """
         call = self.render(request, self.scope(credentials))
-        return self.ask(call, credentials if signed else None)
+        return self.ask(replace(call, errors=[*call.errors, *errors]), credentials, signed)
 
     def issued(
         self,
         credentials: Mapping[str, Any],
         template: Mapping[str, Any],
         function: str | None,
+        *,
+        signed: bool = True,
         **seen: Any,
     ) -> Issued:
         """The credentials, and what a formula and a function add to them.
@@ -116,7 +143,8 @@ class Way:
         """
         found = {**credentials, **mapping(template, self.scope(credentials, **seen), "credentials")}
         if function:
-            found |= self.run_mapping(function, self.scope(found, **seen), found)
+            scope = self.scope(found, **seen)
+            found |= self.run_mapping(function, scope, found, signed=signed)
         moment = _remaining(found.pop("expires_at", None))
         seconds = _seconds(found.pop("expires_in", None))
         return Issued(found, moment if seconds is None else seconds)
