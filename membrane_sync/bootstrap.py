@@ -22,6 +22,8 @@ from membrane_sync.clients.authentication.access import authenticator
 from membrane_sync.clients.authentication.flow import client_config
 from membrane_sync.clients.authentication.way import Ask, Way
 from membrane_sync.clients.fetch import fetch_json
+from membrane_sync.clients.hosts import Hosts
+from membrane_sync.clients.transport import guarded_transport
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.connections.tokens import Tokens
@@ -55,6 +57,7 @@ from membrane_sync.project.inputs import checked_input
 from membrane_sync.project.overrides import customised
 from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
 from membrane_sync.project.references import check, errors
+from membrane_sync.project.trust import address_is_typed
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
@@ -222,7 +225,7 @@ def _reached(way: Access, connection: ConnectionRecord) -> Connector:
     return way.connector.model_copy(update={"base_url": address}) if address else way.connector
 
 
-def _way(access: Access, input: Mapping[str, Any], ask: Ask) -> Way:
+def _way(access: Access, input: Mapping[str, Any], ask: Ask, hosts: Hosts | None = None) -> Way:
     return Way(
         connector=access.connector,
         ask=ask,
@@ -230,6 +233,7 @@ def _way(access: Access, input: Mapping[str, Any], ask: Ask) -> Way:
         input=input,
         parameters=access.parameters,
         functions=access.functions,
+        transport=guarded_transport(hosts) if hosts is not None else None,
     )
 
 
@@ -519,8 +523,15 @@ class Runtime:
             way.parameters,
             functions=way.functions,
             quotas=self.quotas,
+            hosts=self._hosts(way),
             **options,
         )
+
+    def _hosts(self, way: Access) -> Hosts | None:
+        """The hosts that may be called, where whoever asks the API may type in the address."""
+        server = self.settings.server
+        is_typed = server.is_open and address_is_typed(way.connector)
+        return Hosts(server.private_hosts) if is_typed else None
 
     def refresh(self, connection_key: str) -> ConnectionRecord:
         """Refresh the connection's credentials now, though they may still work.
@@ -557,6 +568,7 @@ class Runtime:
         """Gets and renews credentials for a connection with this input; it's not stored yet."""
         way = self.access(integration, option)
         given = dict(input or {})
+        hosts = self._hosts(way)
 
         def ask(call: Call, credentials: Mapping[str, Any], signed: bool) -> Answer:
             record = ConnectionRecord(
@@ -568,13 +580,14 @@ class Runtime:
                 way.parameters,
                 functions=way.functions,
                 longest_wait=INTERACTIVE_SECONDS,
+                hosts=hosts,
             )
             try:
                 return api.send(call)
             finally:
                 api.close()
 
-        return authenticator(_way(way, given, ask))
+        return authenticator(_way(way, given, ask, hosts))
 
     def checked_input(
         self, integration: str, option: str, input: Mapping[str, Any], typed: Mapping[str, Any]

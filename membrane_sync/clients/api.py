@@ -29,6 +29,7 @@ from membrane_sync.clients.authentication.certificate import tls_of
 from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.clients.error_rules import is_good, rule_for
+from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.json_text import is_plain, read_json
 from membrane_sync.clients.live import Signed, Signer
 from membrane_sync.clients.pacing import Pacer, shared_quotas
@@ -63,7 +64,7 @@ class HttpApi:
     are. What the app says of them is told to `live`: that they work, are refused, or are defunct.
     `quotas` shares the connector's `rate_limits` with other processes; without it they aren't kept
     to. `concurrency` may be one for several connections. A wait of more than `longest_wait`
-    seconds is not begun, but raised as RateLimited.
+    seconds is not begun, but raised as RateLimited. With `hosts`, no others are called.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class HttpApi:
         priority: Priority = "bulk",
         concurrency: Concurrency | None = None,
         longest_wait: float = DEADLINE_SECONDS,
+        hosts: Hosts | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -101,6 +103,7 @@ class HttpApi:
             timeout_seconds=connector.timeout_seconds,
             transport=transport,
             verify=tls_of(connector.authentication, {**scope, "credentials": credentials}),
+            hosts=hosts,
         )
         self._sleep, self._clock = sleep or time.sleep, clock
         self._longest_wait = longest_wait

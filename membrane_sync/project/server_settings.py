@@ -2,8 +2,8 @@
 
 Secrets come from the environment alone: `MEMBRANE_API_KEYS` and `MEMBRANE_WORKSPACE_SECRETS`,
 several of each with commas between them, so that one can be replaced while the other still works.
-`MEMBRANE_WORKSPACE_KEY`, `MEMBRANE_JWKS_URL`, `MEMBRANE_PUBLIC_KEYS` and `MEMBRANE_CORS_ORIGINS`
-win over the file.
+`MEMBRANE_WORKSPACE_KEY`, `MEMBRANE_JWKS_URL`, `MEMBRANE_PUBLIC_KEYS`, `MEMBRANE_CORS_ORIGINS` and
+`MEMBRANE_PRIVATE_HOSTS` win over the file.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class ServerSettings:
     largest_request: int = 10_000_000
     largest_answer: int = 30_000_000
     cors_origins: tuple[str, ...] = ()
+    private_hosts: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -56,6 +57,7 @@ class ServerTable(BaseModel):
     largest_request_bytes: int = Field(default=10_000_000, ge=1_000)
     largest_answer_bytes: int = Field(default=30_000_000, ge=1_000)
     cors_origins: list[str] = Field(default_factory=list)
+    private_hosts: list[str] = Field(default_factory=list)
 
 
 def server_settings(root: Path, table: ServerTable, environ: Mapping[str, str]) -> ServerSettings:
@@ -73,6 +75,7 @@ def server_settings(root: Path, table: ServerTable, environ: Mapping[str, str]) 
         largest_request=table.largest_request_bytes,
         largest_answer=table.largest_answer_bytes,
         cors_origins=tuple(origins),
+        private_hosts=tuple(_listed(environ, "MEMBRANE_PRIVATE_HOSTS") or table.private_hosts),
     )
     problems = [Problem(message) for message in _wrong(settings)]
     if problems:

@@ -118,6 +118,7 @@ def open_world(root: Path, provider: OidcProvider | None) -> Iterator[World]:
         "MEMBRANE_PRODUCT_NAME": "Acme CRM",
         "MEMBRANE_CONNECT_REDIRECTS": f"http://{HOST}:{product}/*",
         "MEMBRANE_API_KEYS": API_KEY,
+        "MEMBRANE_PRIVATE_HOSTS": HOST,
     }
     runtime = Runtime(Project.load(root, environ))
     url = f"http://{HOST}:{port}"

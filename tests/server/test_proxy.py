@@ -250,3 +250,27 @@ def test_a_kinto_through_its_connection(api: Api, kinto: Kinto) -> None:
     )
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert json.loads(seen.content)["data"]["id"] == "proxied"
+
+
+def test_an_address_that_a_tenant_types_in_is_of_no_private_network(
+    tmp_path_factory: pytest.TempPathFactory, echo: EchoApp
+) -> None:
+    root = tmp_path_factory.mktemp("private")
+    with open_api(root, echo, MEMBRANE_PRIVATE_HOSTS="10.255.255.255") as api:
+        before = len(echo.seen)
+        for test in (True, False):
+            body = {
+                "integration": "echo",
+                "input": {"url": echo.url.replace("127.0.0.1", "localhost")},
+                "credentials": {"token": TOKEN},
+                "test": test,
+            }
+            made = api.tenant()("POST", "/connections", body)
+            if test:
+                assert made.status_code == 422
+                assert "private network" in made.json()["error"]["message"]
+        key = made.json()["key"]
+        for path in ("proxy/me", "proxy/latest/meta-data"):
+            assert api.tenant()("GET", f"/connections/{key}/{path}").status_code == 422
+        assert api.tenant()("POST", f"/connections/{key}/test").status_code == 422
+        assert len(echo.seen) == before
