@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 import uvicorn
 
 from membrane_sync.apps.oidc_provider import OidcProvider
@@ -106,6 +107,14 @@ class World:
         answer = self.backend.get(f"/connection-requests/{request['id']}")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    def expire(self, request: Mapping[str, Any]) -> None:
+        """Let the request's time be over."""
+        database = sa.create_engine(self.runtime.settings.ledger_url)
+        over = sa.text("UPDATE membrane_connection_requests SET expires_at = 1 WHERE id = :id")
+        with database.begin() as transaction:
+            transaction.execute(over, {"id": request["id"]})
+        database.dispose()
 
 
 @contextmanager
