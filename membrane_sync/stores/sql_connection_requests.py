@@ -14,6 +14,8 @@ from membrane_sync.stores.sql_database import LedgerDatabase, metadata
 KEPT_SECONDS = 7 * 86_400.0
 """How long a request can be asked about after it expired."""
 
+SEALED = "membrane_sealed_for"
+
 _requests = sa.Table(
     "membrane_connection_requests",
     metadata,
@@ -25,7 +27,8 @@ _requests = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False, index=True),
     sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("input", sa.JSON, nullable=False),
+    # Sealed: a schema may say that a field of it is secret.
+    sa.Column("input", sa.Text, nullable=False, info={SEALED: "connection-request:{id}/input"}),
     sa.Column("option", sa.String(100), nullable=False),
     sa.Column("redirect_uri", sa.Text, nullable=False),
     sa.Column("custom_state", sa.Text, nullable=False),
@@ -36,7 +39,9 @@ _requests = sa.Table(
     # While the user is at the app: a hash of the state, and sealed what `finish` needs.
     sa.Column("state_hash", sa.String(64), unique=True),
     sa.Column("state_until", sa.Double, nullable=False, server_default="0"),
-    sa.Column("kept", sa.Text, nullable=False, server_default=""),
+    sa.Column(
+        "kept", sa.Text, nullable=False, server_default="", info={SEALED: "connection-request:{id}"}
+    ),
     # While an attempt is under way.
     sa.Column("busy_until", sa.Double, nullable=False, server_default="0"),
 )
@@ -62,6 +67,7 @@ class SqlConnectionRequests:
 
     def add(self, request: ConnectionRequest) -> None:
         values = {name: getattr(request, name) for name in _STORED}
+        values["input"] = self._sealed(request.input, f"{_owner(request.id)}/input")
         old = _requests.c.expires_at < request.created_at - KEPT_SECONDS
         with self._database.begin() as transaction:
             transaction.execute(sa.delete(_requests).where(old))
@@ -84,7 +90,7 @@ class SqlConnectionRequests:
         self._update(_pending(id), busy_until=0.0, error=error)
 
     def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
-        sealed = self._vault.seal(kept, _owner(id))
+        sealed = self._sealed(kept, _owner(id))
         away = {"state_hash": state_hash, "state_until": until, "kept": sealed}
         self._update(_pending(id), busy_until=0.0, error="", **away)
 
@@ -100,7 +106,7 @@ class SqlConnectionRequests:
                 return None
             attempt = sa.update(_requests).where(here)
             transaction.execute(attempt.values(busy_until=now + seconds, **_AWAY))
-        return _request(row), self._vault.open(row.kept, _owner(row.id))
+        return self._request(row), self._opened(row.kept, _owner(row.id))
 
     def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
         return self._update(_pending(id), status=status, error=error, busy_until=0.0, **_AWAY)
@@ -118,7 +124,18 @@ class SqlConnectionRequests:
     def _find(self, here: sa.ColumnElement[bool]) -> ConnectionRequest | None:
         with self._database.begin() as transaction:
             row = transaction.execute(sa.select(_requests).where(here)).one_or_none()
-        return _request(row) if row is not None else None
+        return self._request(row) if row is not None else None
+
+    def _request(self, row: Any) -> ConnectionRequest:
+        values = {name: getattr(row, name) for name in _STORED}
+        input = self._opened(row.input, f"{_owner(row.id)}/input")
+        return ConnectionRequest(**values, input=input, away_until=row.state_until)
+
+    def _sealed(self, secrets: Mapping[str, Any], owner: str) -> str:
+        return self._vault.seal(secrets, owner) if secrets else ""
+
+    def _opened(self, sealed: str, owner: str) -> dict[str, Any]:
+        return self._vault.open(sealed, owner) if sealed else {}
 
     def _update(self, here: sa.ColumnElement[bool], **values: Any) -> bool:
         with self._database.begin() as transaction:
@@ -135,7 +152,6 @@ _STORED = (
     "created_at",
     "expires_at",
     "name",
-    "input",
     "option",
     "redirect_uri",
     "custom_state",
@@ -144,16 +160,11 @@ _STORED = (
     "browser",
     "origin",
 )
-"""Columns that are fields of a ConnectionRequest."""
+"""Columns that are fields of a ConnectionRequest, as they are."""
 
 
 def _pending(id: str) -> sa.ColumnElement[bool]:
     return sa.and_(_requests.c.id == id, _requests.c.status == "pending")
-
-
-def _request(row: Any) -> ConnectionRequest:
-    values = {name: getattr(row, name) for name in _STORED}
-    return ConnectionRequest(**values, away_until=row.state_until)
 
 
 def _owner(id: str) -> str:

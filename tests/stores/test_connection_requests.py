@@ -25,7 +25,7 @@ REQUEST = ConnectionRequest(
     token_hash="token",
     created_at=NOW,
     expires_at=NOW + 3600,
-    input={"url": "https://crm.example"},
+    input={"pin": "planted-pin"},
     custom_state="7",
 )
 
@@ -132,7 +132,7 @@ def test_what_is_kept_is_sealed(requests: SqlConnectionRequests, url: str) -> No
         query = sa.text("SELECT * FROM membrane_connection_requests")
         [row] = connection.execute(query).mappings()
     engine.dispose()
-    assert row["kept"] and "planted" not in str(dict(row))
+    assert row["kept"] and row["input"] and "planted" not in str(dict(row))
 
 
 def test_attempts_are_counted_by_period(requests: SqlConnectionRequests) -> None:
