@@ -35,8 +35,8 @@ from membrane_sync.project.inputs import fit
 CALLBACK_PATH = "/oauth/callback"
 STATE_SECONDS = 600.0
 """How long a user may stay at the app's own page."""
-ATTEMPT_SECONDS = 120.0
-"""How long others wait for an attempt whose process has died."""
+ATTEMPT_SECONDS = 300.0
+"""How long others wait for an attempt whose process has died; a live one is done long before."""
 PERIOD_SECONDS = 600
 ATTEMPTS_PER_REQUEST = 10
 ATTEMPTS_PER_ADDRESS = 60
@@ -159,18 +159,14 @@ class Answering:
 
     def _try(self, request: ConnectionRequest, attempt: Callable[[], Answered]) -> Answered:
         """The attempt; one that fails leaves the request open."""
-        error = "failed"
-        done = False
         try:
-            answered = attempt()
-            done = True
-        except MembraneError as failure:
-            error = failure.code
+            return attempt()
+        except MembraneError as error:
+            self.host.requests.release(request.id, error.code)
             raise
-        finally:
-            if not done:
-                self.host.requests.release(request.id, error)
-        return answered
+        except BaseException:
+            self.host.requests.release(request.id, "failed")
+            raise
 
     def _begin(self, request: ConnectionRequest, kept: Mapping[str, Any]) -> Answered:
         authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
