@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.authentication.access import authenticator
@@ -23,14 +24,17 @@ from membrane_sync.clients.authentication.flow import client_config
 from membrane_sync.clients.authentication.way import Ask, Way
 from membrane_sync.clients.fetch import fetch_json
 from membrane_sync.clients.hosts import Hosts
+from membrane_sync.clients.secret_store import secret_store
 from membrane_sync.clients.transport import guarded_transport
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.connections.tokens import Tokens
 from membrane_sync.elements.authentication import Authentication
 from membrane_sync.elements.connector import Connector
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
+from membrane_sync.elements.sensitive import sensitive_fields
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import (
     Fatal,
@@ -41,6 +45,7 @@ from membrane_sync.errors import (
     NotReady,
     ProjectError,
 )
+from membrane_sync.masking import Mask, hidden, mask_logs
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -50,28 +55,37 @@ from membrane_sync.ports import (
     Override,
     Priority,
     RunRecord,
+    Vault,
 )
 from membrane_sync.project.authentication import Access, access, accesses
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.inputs import checked_input
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
+from membrane_sync.project.project import (
+    INSTANCE_MARK,
+    Project,
+    ResolvedSync,
+    stream_name,
+)
 from membrane_sync.project.references import check, errors
+from membrane_sync.project.settings import Settings
 from membrane_sync.project.trust import address_is_typed
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention
+from membrane_sync.stores.secret_keys import SecretKeys
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.sql_tenants import SqlTenantLedger
+from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
-from membrane_sync.stores.vault import AesVault, vault_key
+from membrane_sync.stores.vault import AesVault
 from membrane_sync.sync.collection import render
-from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
+from membrane_sync.sync.custom_fields import CUSTOM_FIELDS, as_known
 from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
 
@@ -126,7 +140,10 @@ def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
         )
     if status != "ready":
         why = f": {connection.reason}" if connection.reason else ""
-        raise NotReady(f"connection {key!r} is {status}{why}", hint="see `membrane status`")
+        hint = f"membrane connections resume {key}"
+        if status == "archived":
+            hint = f"membrane connect {connection.integration} --tenant {connection.tenant}"
+        raise NotReady(f"connection {key!r} is {status}{why}", hint=hint)
 
 
 def _result(connection: ConnectionRecord, run: RunRecord | None) -> str:
@@ -156,7 +173,7 @@ def _tenant(connection: ConnectionRecord) -> dict[str, Any]:
         "tenant": connection.tenant,
         "connection": connection.key,
         "integration": connection.integration,
-        "input": dict(connection.input),
+        "input": connection.plain_input,
     }
 
 
@@ -165,6 +182,13 @@ def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionReco
         return sync
     names = (connection.integration, connection.key)
     return replace(sync, schema=project.schema_of(sync.schema, *names, _tenant(connection)))
+
+
+def _secrets_of(settings: Settings) -> list[str | None]:
+    """What no output of this process may show, whatever it's about."""
+    urls = (settings.ledger_url, *settings.databases.values())
+    passwords = [unquote(urlsplit(url).password or "") for url in urls]
+    return [settings.secret_key, *settings.secret_keys_old, settings.vault_token, *passwords]
 
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -196,12 +220,12 @@ def _refuse_another_account(
             f"connection {given.key!r} is tenant {stored.tenant!r}'s in {stored.integration!r}",
             hint="give the new connection another --key",
         )
-    if dict(stored.input) != dict(given.input) and not same_account:
-        changed = sorted(
-            name
-            for name in {*stored.input, *given.input}
-            if stored.input.get(name) != given.input.get(name)
-        )
+    changed = sorted(
+        name
+        for name in {*stored.input, *given.input} - {*given.secret_fields}
+        if stored.input.get(name) != given.input.get(name)
+    )
+    if changed and not same_account:
         raise Fatal(
             f"connection {given.key!r} would get another {', '.join(changed)}; its lake holds the "
             "records of the account it has now",
@@ -293,6 +317,8 @@ class Runtime:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.settings = project.settings
+        self._mask = Mask(_secrets_of(project.settings))
+        mask_logs()
         self._syncs: dict[str, list[ResolvedSync]] = {}
         self._tables: dict[str, Tables] = {}
 
@@ -309,10 +335,26 @@ class Runtime:
     @cached_property
     def ledger(self) -> SqlLedger:
         """Connections, credentials and runs."""
-        key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
         return SqlLedger(
-            self.settings.ledger_url, AesVault(key), lease_seconds=self.settings.lease_seconds
+            self.settings.ledger_url, self.vault, lease_seconds=self.settings.lease_seconds
         )
+
+    @cached_property
+    def secret_keys(self) -> SecretKeys:
+        """The keys that secrets are sealed with; read, or made, by the first one who seals."""
+        settings = self.settings
+        path = settings.data_dir / "secret.key"
+        return SecretKeys(path, settings.secret_key, settings.secret_keys_old)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Where secrets are kept: sealed in the ledger, or in the store that the settings name."""
+        here = AesVault(self.secret_keys)
+        settings = self.settings
+        if not settings.vault:
+            return here
+        store = secret_store(settings.vault, settings.vault_token, self.project.root)
+        return StoreVault(store, here)
 
     @cached_property
     def quotas(self) -> SqlQuotas:
@@ -369,6 +411,15 @@ class Runtime:
             return found
         finally:
             lake.close()
+
+    def as_known(
+        self, connection: str, collection: DataCollection, source: DataSource
+    ) -> DataCollection:
+        """The collection with the fields that the connection's account has of its own."""
+        if collection.custom_fields is None or not self.lake_path(connection).exists():
+            return collection
+        stream = stream_name(collection.key, source.collection_parameters)
+        return as_known(collection, self.learnt_fields(connection, stream))
 
     def seen_by(
         self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE
@@ -610,6 +661,8 @@ class Runtime:
         address. Raises Fatal, and for a key that can't be a file's name too.
         """
         _check_key(connection)
+        asked = self.project.connector(connection.integration).input_schema
+        connection = replace(connection, secret_fields=sensitive_fields(asked))
         others = [
             other
             for other in self.ledger.connections()
@@ -665,9 +718,11 @@ class Runtime:
         return lifecycle.archive(self.ledger, key, self._tell_of_end)
 
     def _tell_of_end(self, connection: ConnectionRecord) -> None:
-        option = self.option(connection)
-        authenticator = self.authenticator(connection.integration, option, connection.input)
-        authenticator.disconnect(connection.credentials)
+        """Let the app revoke the credentials, where its connector says how."""
+        if connection.credentials:
+            option = self.option(connection)
+            way = self.authenticator(connection.integration, option, connection.input)
+            way.disconnect(connection.credentials)
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""
@@ -748,7 +803,7 @@ class Runtime:
             error = failure.message
             raise
         except Exception as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            error = hidden(f"{type(failure).__name__}: {failure}")
             raise
         finally:
             finished = RunRecord(

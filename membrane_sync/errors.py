@@ -7,6 +7,7 @@ MembraneError
 │   │   └── LedgerUnavailable the ledger's database did not answer
 │   ├── RateLimited       the external app asked us to wait
 │   ├── LockTimeout       another process holds the connection or its lake file
+│   ├── IncompleteScan    a full scan saw fewer records than the app says it has
 │   └── Fenced            another process took the connection over; nothing was written
 ├── Rejected              one record can't be taken: it goes to the dead letters, the rest goes on
 └── Fatal                 stop: trying again changes nothing
@@ -100,6 +101,12 @@ class LockTimeout(Retryable):
     """Another process holds the lock; the message names it."""
 
     code = "lock_timeout"
+
+
+class IncompleteScan(Retryable):
+    """A full scan saw fewer records than the app says it has; nothing was deleted."""
+
+    code = "incomplete_scan"
 
 
 class Fenced(Retryable):

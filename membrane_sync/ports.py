@@ -131,7 +131,7 @@ class Lake(Protocol):
 
         A single record may always go, whatever its share. `expected` is how many records the app
         said it has, the least that it said while it was read: with fewer seen, nothing is deleted,
-        and Retryable is raised.
+        and IncompleteScan is raised.
         """
         ...
 
@@ -329,14 +329,15 @@ class ConnectionRecord:
     `option` is the key of the connector's authentication option, empty for the connector's only
     one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
     the credentials, `expires_at` is when they end, in seconds since 1970. `refusals` is how often
-    in a row the app has refused these credentials, as far as the connection was tried.
+    in a row the app has refused these credentials, as far as the connection was tried. The
+    `secret_fields` of the input are kept like credentials, and only given with them.
     """
 
     key: str
     integration: str
     tenant: str
     name: str = ""
-    input: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict, repr=False)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connected_at: datetime | None = None
     option: str = ""
@@ -345,6 +346,18 @@ class ConnectionRecord:
     version: int = 0
     expires_at: float | None = None
     refusals: int = 0
+    secret_fields: Sequence[str] = ()
+
+    @property
+    def plain_input(self) -> dict[str, Any]:
+        """The input that may be shown."""
+        return {n: value for n, value in self.input.items() if n not in self.secret_fields}
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """All that must not be shown, the credentials included."""
+        hidden = {n: value for n, value in self.input.items() if n in self.secret_fields}
+        return {"credentials": dict(self.credentials), "input": hidden}
 
 
 @dataclass(frozen=True)
@@ -607,6 +620,10 @@ class Ledger(Protocol):
         """All connections, in order of key, without credentials."""
         ...
 
+    def living(self) -> Mapping[str, Sequence[str]]:
+        """The keys of all connections that aren't archived, by integration; costs little."""
+        ...
+
     def connection(self, key: str) -> ConnectionRecord:
         """One connection with its credentials; raises NotConnected or SecretError."""
         ...
@@ -799,6 +816,14 @@ class Quotas(Protocol):
         """Grant nothing under these quotas before so many seconds have passed."""
         ...
 
+    def pause(self, key: str, seconds: float) -> None:
+        """Let all who go by this key know that the app wants to be left alone for so long."""
+        ...
+
+    def paused(self, key: str) -> float:
+        """For how many more seconds; what another process said may be a second old."""
+        ...
+
 
 @dataclass(frozen=True)
 class Timetable:
@@ -872,12 +897,50 @@ class Due(Protocol):
 class Vault(Protocol):
     """Keeps secrets unreadable at rest."""
 
+    @property
+    def newest(self) -> str:
+        """The name of the key that seals now."""
+        ...
+
+    @property
+    def known(self) -> Sequence[str]:
+        """The names of all keys at hand, the newest first."""
+        ...
+
     def seal(self, secrets: Mapping[str, Any], owner: str) -> str:
         """Encrypt; the text can only be opened for the same owner."""
         ...
 
     def open(self, sealed: str, owner: str) -> dict[str, Any]:
-        """Decrypt; raises SecretError for another key or owner."""
+        """Decrypt; raises SecretError for a key that isn't at hand, and for another owner."""
+        ...
+
+    def key_of(self, sealed: str) -> str:
+        """The name of the key that a text was sealed with; `?` if no vault of ours has."""
+        ...
+
+    def forget(self, sealed: str, owner: str) -> None:
+        """Let go of what is kept elsewhere for a text that nobody needs any more."""
+        ...
+
+
+class SecretStore(Protocol):
+    """A store of secrets outside: the setting `vault` names one.
+
+    An `owner`'s `entry` is written once and never changes. Raises Retryable where the store can't
+    be reached, and SecretError where it refuses.
+    """
+
+    def put(self, owner: str, entry: str, secrets: Mapping[str, Any]) -> None:
+        """Keep an entry."""
+        ...
+
+    def get(self, owner: str, entry: str) -> Mapping[str, Any] | None:
+        """What was kept; None if there's no such entry."""
+        ...
+
+    def delete(self, owner: str, entry: str) -> None:
+        """Forget an entry, whether it's there or not."""
         ...
 
 

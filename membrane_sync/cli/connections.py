@@ -25,13 +25,16 @@ def disconnect(
     connection: Annotated[str, typer.Argument(help="Key of the connection.")],
     project: ProjectOption = HERE,
 ) -> None:
-    """Forget a connection and its credentials; its lake file stays."""
+    """Archive a connection and forget it: its key is free again; its lake file stays."""
     from membrane_sync.bootstrap import find_root, open_runtime
 
     with failures():
         runtime = open_runtime(find_root(project))
+        done = runtime.archive(connection)
         runtime.ledger.disconnect(connection)
     console.print(f"[green]✓[/] disconnected {escape(connection)}")
+    if done.warning:
+        console.print(f"[yellow]warning[/]: {escape(done.warning)}", soft_wrap=True)
     console.print(f"Its records are still in {escape(str(runtime.lake_path(connection)))}")
 
 

@@ -8,6 +8,7 @@ from membrane_sync.cli import (
     backup,
     connect,
     connections,
+    connections_group,
     connector,
     development,
     lake,
@@ -18,6 +19,7 @@ from membrane_sync.cli import (
     simulate,
     syncing,
     upkeep,
+    vault,
 )
 
 app = typer.Typer(
@@ -32,10 +34,12 @@ for group in (
     mapping,
     connect,
     connections,
+    connections_group,
     overrides,
     syncing,
     lake,
     upkeep,
+    vault,
     backup,
     development,
     serve,

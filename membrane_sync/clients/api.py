@@ -32,12 +32,13 @@ from membrane_sync.clients.error_rules import is_good, rule_for
 from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.json_text import is_plain, read_json
 from membrane_sync.clients.live import Signed, Signer
-from membrane_sync.clients.pacing import Pacer, shared_quotas
+from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
 from membrane_sync.clients.raw import send_raw
 from membrane_sync.clients.transport import http_client
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
+from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import (
     AppUnavailable,
     Defunct,
@@ -62,9 +63,9 @@ class HttpApi:
 
     `live` are its credentials as they are refreshed; without it, the connection's are used as they
     are. What the app says of them is told to `live`: that they work, are refused, or are defunct.
-    `quotas` shares the connector's `rate_limits` with other processes; without it they aren't kept
-    to. `concurrency` may be one for several connections. A wait of more than `longest_wait`
-    seconds is not begun, but raised as RateLimited. With `hosts`, no others are called.
+    `quotas` shares with other processes the connector's `rate_limits`, which aren't kept to without
+    it, and that the app asked to wait. `concurrency` may be one for several connections. A wait of
+    more than `longest_wait` seconds is not begun, but raised as RateLimited. With `hosts`, no others are called.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class HttpApi:
             connection,
             live,
             lambda now: auth_flow(connector.authentication, now, scope, functions),
+            _secrets_of(connector, parameters or {}),
         )
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
@@ -109,8 +111,10 @@ class HttpApi:
         self._longest_wait = longest_wait
         self._retrying = _retrying(longest_wait, sleep)
         self._concurrency = concurrency or Concurrency()
-        self._pacer: Pacer | None = None
-        if quotas is not None and connector.rate_limits:
+        self._pacer: Pacer | Pauses | None = None
+        if quotas is not None and not connector.rate_limits:
+            self._pacer = Pauses(quotas, connection, longest_wait=longest_wait, sleep=self._sleep)
+        elif quotas is not None:
             self._pacer = Pacer(
                 quotas,
                 shared_quotas(connector, connection),
@@ -165,7 +169,7 @@ class HttpApi:
             url,
             auth=signed.auth,
             kept=self._connector.headers,
-            secrets=signed.words.secrets,
+            masked=signed.words.masked,
         )
         headers = {name.lower(): value for name, value in answer.headers}
         status = rate_status(headers, self._connector.rate_limit_headers)
@@ -337,6 +341,12 @@ class HttpApi:
 
     def _connect_again(self) -> str:
         return f"connect {self._connection!r} again: membrane connect"
+
+
+def _secrets_of(connector: Connector, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The integration's own secrets, as its OAuth client's."""
+    schemas = (connector.parameters_schema, connector.authentication.parameters_schema)
+    return {n: v for schema in schemas for n, v in sensitive_values(schema, parameters).items()}
 
 
 class _Refused(Unauthenticated):

@@ -7,14 +7,13 @@ only with the connector's credentials, and they get none of these to see.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from urllib.parse import quote, unquote
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from urllib.parse import unquote
 
 import httpx
 
-from membrane_sync.clients.words import SHORTEST_SECRET
 from membrane_sync.errors import AppUnavailable, Rejected
+from membrane_sync.masking import Mask
 from membrane_sync.records import RawAnswer, RawRequest
 
 LONGEST_PATH = 4_000
@@ -69,11 +68,12 @@ def send_raw(
     *,
     auth: httpx.Auth | None = None,
     kept: Iterable[str] = (),
-    secrets: Sequence[str] = (),
+    masked: Callable[[str], str] = str,
 ) -> RawAnswer:
     """Send it, and give the answer once its headers are there; raises AppUnavailable.
 
-    Headers named in `kept` stay those of the client. No `secret` comes back in the headers.
+    Headers named in `kept` stay those of the client. Headers come back `masked`, and without what
+    the authentication put in.
     """
     own = {name.lower() for name in kept}
     headers = [(name, value) for name, value in request.headers if name.lower() not in own]
@@ -90,8 +90,8 @@ def send_raw(
             f"the app can't be reached: {type(error).__name__}",
             hint="is the address right, and the app running?",
         ) from None
-    hidden = _forms([*secrets, *_added(before, response.request.headers)])
-    shown = [(name, _masked(value, hidden)) for name, value in response.headers.multi_items()]
+    added = Mask(list(_added(before, response.request.headers)))
+    shown = [(n, masked(added.text(value))) for n, value in response.headers.multi_items()]
     return RawAnswer(response.status_code, shown, _pieces(response), response.close)
 
 
@@ -111,21 +111,3 @@ def _added(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]
         if before.get(name) != value:
             yield value
             yield from value.split()[1:]
-
-
-def _forms(secrets: Iterable[str]) -> list[str]:
-    """The secrets as they are and as they're usually encoded, the longest first."""
-    found: set[str] = set()
-    for secret in secrets:
-        found |= {secret, quote(secret), quote(secret, safe=""), _base64(secret)}
-    return sorted((form for form in found if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
-
-
-def _base64(secret: str) -> str:
-    return b64encode(secret.encode()).decode()
-
-
-def _masked(value: str, hidden: Sequence[str]) -> str:
-    for secret in hidden:
-        value = value.replace(secret, "***")
-    return value

@@ -1,7 +1,8 @@
 """Where a project keeps its data: `[tool.membrane_sync]` in pyproject.toml, or the environment.
 
 `${NAME}` in the file takes an environment variable. The environment wins over the file:
-`MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
+`MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_SECRET_KEYS_OLD`,
+`MEMBRANE_VAULT`, `MEMBRANE_VAULT_TOKEN`, `MEMBRANE_DATABASE_<NAME>`,
 `MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
 `MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
 paths, in SQLite URLs too, are below the project. `server_settings` and `connect_settings` have
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ class Settings:
     ledger_url: str = field(repr=False)
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_key: str | None = field(default=None, repr=False)
+    secret_keys_old: Sequence[str] = field(default=(), repr=False)
+    vault: str = field(default="", repr=False)
+    vault_token: str = field(default="", repr=False)
     lock_wait_seconds: float = 60.0
     keep_changes_days: int | None = None
     keep_history_days: int | None = None
@@ -55,6 +59,7 @@ class _Table(BaseModel):
 
     data_dir: str = ".membrane"
     ledger_url: str = ""
+    vault: str = ""
     databases: dict[str, str] = Field(default_factory=dict)
     lock_wait_seconds: float = Field(default=60.0, ge=0)
     keep_changes_days: int | None = Field(default=None, ge=1)
@@ -106,6 +111,9 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         ledger_url=_absolute(root, ledger or f"sqlite:///{data_dir / 'ledger.db'}"),
         databases={name: _absolute(root, url) for name, url in databases.items()},
         secret_key=environ.get("MEMBRANE_SECRET_KEY"),
+        secret_keys_old=_listed(environ.get("MEMBRANE_SECRET_KEYS_OLD", "")),
+        vault=environ.get("MEMBRANE_VAULT") or table.vault,
+        vault_token=environ.get("MEMBRANE_VAULT_TOKEN", ""),
         lock_wait_seconds=_seconds(environ, "lock_wait_seconds", table.lock_wait_seconds),
         quota_wait_seconds=_seconds(environ, "quota_wait_seconds", table.quota_wait_seconds),
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
@@ -114,6 +122,11 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         connect=connect_settings(table.connect, environ),
         server=server_settings(root, table.server, environ),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """The items between the commas."""
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def _variable(path: Steps) -> str:

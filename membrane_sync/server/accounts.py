@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any
 
 from membrane_sync.bootstrap import Runtime
-from membrane_sync.errors import Fatal, NotConnected, Rejected, UnexpectedAnswer
+from membrane_sync.errors import Fatal, NotConnected, Rejected, SecretError, UnexpectedAnswer
 from membrane_sync.ports import ConnectionRecord, TenantLedger
 from membrane_sync.project.authentication import Access
 from membrane_sync.records import RawAnswer, RawRequest
@@ -31,7 +32,8 @@ class Taken(Fatal):
 class Typed:
     """What somebody typed in to connect an account, by the schemas of the option."""
 
-    input: Mapping[str, Any]
+    input: Mapping[str, Any] | None
+    """None for that which is known already."""
     credentials: Mapping[str, Any] = field(repr=False)
     option: str = ""
     test: bool = True
@@ -64,6 +66,9 @@ class Accounts:
     def reconnect(self, key: str, typed: Typed) -> ConnectionRecord:
         """The same connection with new credentials; its records and links stay."""
         known = self._ledger.connection(key)
+        if typed.input is None:
+            with suppress(SecretError):  # What can't be read has to be typed in again.
+                known = self._ledger.opened(key)
         typed = replace(typed, option=typed.option or known.option)
         return self._connect(replace(known, status="ready", reason="", connected_at=None), typed)
 
@@ -114,7 +119,8 @@ class Accounts:
     def _connect(self, record: ConnectionRecord, typed: Typed) -> ConnectionRecord:
         runtime, integration = self._runtime, record.integration
         option = runtime.access(integration, typed.option).option
-        given, secrets = runtime.checked_input(integration, option, typed.input, typed.credentials)
+        given = record.input if typed.input is None else typed.input
+        given, secrets = runtime.checked_input(integration, option, given, typed.credentials)
         authenticator = runtime.authenticator(integration, option, given)
         if authenticator.needs_browser:
             raise Fatal(

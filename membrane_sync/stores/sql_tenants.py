@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import NotConnected, NotFound
-from membrane_sync.ports import ConnectionRecord, ConnectionStatus, Tenant, Vault
+from membrane_sync.ports import ConnectionRecord, ConnectionStatus, Tenant
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 
 _tenants = sa.Table(
@@ -82,14 +81,14 @@ class SqlTenantLedger:
         database: LedgerDatabase,
         connections: sa.Table,
         record: Callable[[Any], ConnectionRecord],
-        vault: Vault,
+        open_key: Callable[[str], ConnectionRecord],
         tenant: str | None,
     ) -> None:
         self.tenant = tenant
         self._database = database
         self._connections = connections
         self._record = record
-        self._vault = vault
+        self._open_key = open_key
         self._mine = sa.true() if tenant is None else connections.c.tenant == tenant
 
     def connections(
@@ -115,8 +114,7 @@ class SqlTenantLedger:
         return self._record(self._row(key))
 
     def opened(self, key: str) -> ConnectionRecord:
-        row = self._row(key)
-        return replace(self._record(row), credentials=self._vault.open(row.credentials, row.key))
+        return self._open_key(self._row(key).key)
 
     def rename(self, key: str, name: str) -> None:
         renamed = sa.update(self._connections).where(self._here(key)).values(name=name)

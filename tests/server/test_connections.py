@@ -71,6 +71,10 @@ def test_new_credentials_for_the_same_account(api: Api) -> None:
     acme("DELETE", f"/connections/{key}")
     again = acme("PUT", f"/connections/{key}/credentials", {"credentials": {"token": TOKEN}})
     assert (again.status_code, again.json()["status"]) == (200, "ready")
+    pinned = {"credentials": {"token": TOKEN}, "input": {"url": api.echo.url, "pin": PIN}}
+    assert acme("PUT", f"/connections/{key}/credentials", pinned).status_code == 200
+    acme("PUT", f"/connections/{key}/credentials", {"credentials": {"token": TOKEN}})
+    assert api.runtime.ledger.connection(key).input == pinned["input"], "what is known stays"
     other = {"credentials": {"token": TOKEN}, "input": {"url": api.echo.url + "/other"}}
     refused = acme("PUT", f"/connections/{key}/credentials", other)
     assert refused.status_code == 422

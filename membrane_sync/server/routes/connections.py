@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,9 +10,11 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from membrane_sync.elements.base import KEY_PATTERN
+from membrane_sync.elements.sensitive import sensitive_fields
 from membrane_sync.errors import NotAuthorized, UnexpectedAnswer
 from membrane_sync.ports import ConnectionRecord, ConnectionStatus
 from membrane_sync.project.project import Project
+from membrane_sync.project.schemas import fields
 from membrane_sync.server.accounts import Typed
 from membrane_sync.server.routes.pages import Cursor, Limit, Page, page
 from membrane_sync.server.scope import CurrentScope, Forbidden, Scope, Workspace, scoped_router
@@ -144,9 +146,7 @@ def replace_credentials(
     scope: CurrentScope, connection: ConnectionKey, body: NewCredentials
 ) -> ConnectionOut:
     """Connect the same account anew: its records and links stay, its syncs go on."""
-    known = scope.ledger.connection(connection)
-    given = dict(known.input) if body.input is None else body.input
-    typed = Typed(given, body.credentials, body.option, body.test, body.same_account)
+    typed = Typed(body.input, body.credentials, body.option, body.test, body.same_account)
     return _shower(scope)(scope.accounts.reconnect(connection, typed))
 
 
@@ -194,16 +194,6 @@ def _public(project: Project, record: ConnectionRecord) -> dict[str, Any]:
     """The input without what is secret by its schema, and without what no schema knows."""
     if record.integration not in project.integrations:
         return {}
-    fields = project.connector(record.integration).input_schema.get("properties", {})
-    return {
-        name: value
-        for name, value in record.input.items()
-        if name in fields and not _is_secret(fields[name])
-    }
-
-
-def _is_secret(field: Any) -> bool:
-    if not isinstance(field, Mapping):
-        return False
-    marked = field.get("isSensitive") or field.get("is_sensitive") or field.get("writeOnly")
-    return bool(marked) or field.get("format") == "password"
+    schema = project.connector(record.integration).input_schema
+    shown = set(fields(schema)) - set(sensitive_fields(schema))
+    return {name: value for name, value in record.input.items() if name in shown}
