@@ -92,7 +92,9 @@ def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
     connector = host.project.connector(request.integration)
     given = form_fields(connector.input_schema)
     existing = existing_connection(host, request)
-    asked = [] if existing else [one for one in given if one.name not in request.input]
+    missing = [one for one in given if one.name not in request.input]
+    # One that's reconnected stays as it is; what could not be kept of it has to be given again.
+    asked = [one for one in missing if one.required] if existing else missing
     return [
         _choice(access, asked)
         for access in host.accesses(request.integration)

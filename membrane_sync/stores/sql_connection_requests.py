@@ -10,11 +10,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.ports import ConnectionRequest, RequestStatus, Vault
 from membrane_sync.stores.sql_database import LedgerDatabase, metadata
+from membrane_sync.stores.sql_secrets import sealed_column
 
 KEPT_SECONDS = 7 * 86_400.0
 """How long a request can be asked about after it expired."""
-
-SEALED = "membrane_sealed_for"
 
 _requests = sa.Table(
     "membrane_connection_requests",
@@ -28,7 +27,7 @@ _requests = sa.Table(
     sa.Column("expires_at", sa.Double, nullable=False, index=True),
     sa.Column("name", sa.String(255), nullable=False),
     # Sealed: a schema may say that a field of it is secret.
-    sa.Column("input", sa.Text, nullable=False, info={SEALED: "connection-request:{id}/input"}),
+    sealed_column("input", "connection-request:{id}/input"),
     sa.Column("option", sa.String(100), nullable=False),
     sa.Column("redirect_uri", sa.Text, nullable=False),
     sa.Column("custom_state", sa.Text, nullable=False),
@@ -39,9 +38,7 @@ _requests = sa.Table(
     # While the user is at the app: a hash of the state, and sealed what `finish` needs.
     sa.Column("state_hash", sa.String(64), unique=True),
     sa.Column("state_until", sa.Double, nullable=False, server_default="0"),
-    sa.Column(
-        "kept", sa.Text, nullable=False, server_default="", info={SEALED: "connection-request:{id}"}
-    ),
+    sealed_column("kept", "connection-request:{id}", server_default=""),
     # While an attempt is under way.
     sa.Column("busy_until", sa.Double, nullable=False, server_default="0"),
 )

@@ -158,7 +158,8 @@ def test_a_device_is_of_no_use_where_a_key_is_typed_in(project: Path) -> None:
 
 
 def test_reconnecting_keeps_all_but_the_credentials(project: Path) -> None:
-    run(project, *TYPED, "--option", "key", "--credential", "api_key=a-long-key")
+    pin = ("--set", "pin=4711")
+    run(project, *TYPED, *pin, "--option", "key", "--credential", "api_key=a-long-key")
     runtime = open_runtime(project)
     runtime.ledger.set_status("acme_gallery", "reconnect_needed", "the key was withdrawn")
     runtime.close()
@@ -166,7 +167,7 @@ def test_reconnecting_keeps_all_but_the_credentials(project: Path) -> None:
     assert code == 0, said
     made = record(project, "acme_gallery")
     assert (made.option, made.status, made.reason) == ("key", "ready", "")
-    assert made.input == {"subdomain": "a", "region": "eu", "page_size": 50}
+    assert made.input == {"subdomain": "a", "region": "eu", "page_size": 50, "pin": "4711"}
     assert made.credentials["api_key"] == "another-key"
 
 

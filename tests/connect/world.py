@@ -56,6 +56,7 @@ input_schema:
     page_size: {type: integer, minimum: 1, maximum: 100, default: 50}
     sandbox: {type: boolean, title: This is a sandbox account, description: Emptied each night}
     website: {type: string, format: url}
+    pin: {type: string, title: PIN, isSensitive: true}
   required: [subdomain, region]
 authentication:
   options:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.connect.visitor import Visitor
 from tests.server.conftest import Api
-from tests.server.helpers import PIN
+from tests.server.helpers import PIN, TOKEN
 
 
 def test_a_tenant_asks_for_itself(api: Api) -> None:
@@ -42,3 +43,15 @@ def test_a_link_shows_no_secret_of_the_connection(api: Api) -> None:
     page = api.nobody()("GET", path)
     assert page.status_code == 200 and "Reconnect Echo" in page.text
     assert PIN not in page.text
+
+
+def test_reconnecting_keeps_input_that_is_secret(api: Api) -> None:
+    key = api.connect("acme")
+    body = {"integration": "echo", "connection": key}
+    made = api.tenant("acme")("POST", "/connection-requests", body).json()
+    link = f"{api.url}/connect/{made['url'].rpartition('/')[2]}"
+    with Visitor() as visitor:
+        visitor.open(link)
+        visitor.send(link, credentials__token=TOKEN)
+        assert "Echo is connected" in visitor.text
+    assert api.runtime.ledger.connection(key).input["pin"] == PIN
