@@ -65,7 +65,8 @@ class HttpApi:
     are. What the app says of them is told to `live`: that they work, are refused, or are defunct.
     `quotas` shares with other processes the connector's `rate_limits`, which aren't kept to without
     it, and that the app asked to wait. `concurrency` may be one for several connections. A wait of
-    more than `longest_wait` seconds is not begun, but raised as RateLimited. With `hosts`, no others are called.
+    more than `longest_wait` seconds is not begun, but raised as RateLimited. With `hosts`, no
+    others are called.
     """
 
     def __init__(
