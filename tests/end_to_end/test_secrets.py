@@ -213,6 +213,12 @@ def leaks(name: str, content: bytes) -> list[str]:
     ]
 
 
+def answer(app: LeakyApp, failure: int, *given: str) -> None:
+    """How the app answers next, and which secrets it then repeats: those of who asks."""
+    app.failure = failure
+    app.told = [SECRETS[secret] for secret in (*given, "client_secret", "pin")]
+
+
 def connect(user: User, app: LeakyApp, name: str, *, expect: int = 0) -> None:
     typed = [f"--credential={secret}=env:{secret.upper()}" for secret in GIVEN[name]]
     user(
@@ -229,7 +235,8 @@ def test_no_planted_secret_is_in_any_output(user: User, app: LeakyApp) -> None:
         *("new_access_token", "new_refresh_token"),
     }, "the app has been sent what it should be sent"
     runtime = open_runtime_of(user)
-    for name, secrets in GIVEN.items():
+    for name in AUTHENTICATIONS:
+        secrets = GIVEN[name]
         kept = runtime.ledger.connection(f"acme_{name}")
         assert {s: kept.credentials[s] for s in secrets} == {s: SECRETS[s] for s in secrets}
         assert kept.input["pin"] == SECRETS["pin"]
@@ -247,7 +254,7 @@ def test_no_planted_secret_is_in_any_output(user: User, app: LeakyApp) -> None:
 
 def use_it_all(user: User, app: LeakyApp) -> None:
     user("check")
-    app.failure = 401
+    answer(app, 401, *GIVEN["by_query"])
     connect(user, app, "by_query", expect=Exit.FAILED)
     app.failure = 0
     for name in AUTHENTICATIONS:
@@ -261,10 +268,11 @@ def use_it_all(user: User, app: LeakyApp) -> None:
         (302, "by_basic", "--json"),
         (401, "by_bearer"),
     ):
-        app.failure = failure
+        answer(app, failure, *GIVEN[name])
         expected = Exit.LATER if failure == 1 else Exit.FAILED
         user("sync", f"--connection=acme_{name}", *options, expect=expected)
     user("connections", "test", "acme_by_bearer", expect=Exit.FAILED)
+    answer(app, 401, *GIVEN["by_query"])
     user.run("membrane_sync.orchestration.launch", "acme_by_query", expect=1)
     app.failure = 0
     user.run("membrane_sync.orchestration.launch", "acme_by_basic")
@@ -281,7 +289,7 @@ def use_tokens(user: User, app: LeakyApp) -> None:
     runtime.register(ConnectionRecord("acme_by_oauth", "by_oauth", "acme", "", place, given))
     app.tokens = (SECRETS["new_access_token"], SECRETS["new_refresh_token"])
     for failure in (500, 400):
-        app.failure = failure
+        answer(app, failure, *given)
         expected = Exit.LATER if failure == 500 else Exit.FAILED
         user("connections", "refresh", "acme_by_oauth", expect=expected)
     user("connections", "list")
@@ -289,9 +297,10 @@ def use_tokens(user: User, app: LeakyApp) -> None:
     user("connections", "refresh", "acme_by_oauth")
     user("sync", "--connection=acme_by_oauth")
     assert runtime.ledger.connection("acme_by_oauth").credentials["access_token"] == app.tokens[0]
-    app.failure = 403
+    new = ("new_access_token", "new_refresh_token")
+    answer(app, 403, *new)
     user("sync", "--connection=acme_by_oauth", expect=Exit.FAILED)
-    app.failure = 500
+    answer(app, 500, *new)
     assert "the app wasn't told" in user("connections", "archive", "acme_by_oauth", "--yes")
     app.failure = 0
     assert runtime.ledger.connection("acme_by_oauth").credentials == {}
