@@ -293,11 +293,12 @@ def use_tokens(user: User, app: LeakyApp) -> None:
         expected = Exit.LATER if failure == 500 else Exit.FAILED
         user("connections", "refresh", "acme_by_oauth", expect=expected)
     user("connections", "list")
-    app.failure = 0
+    # Those that were before are of no use then, and no process knows them any more.
+    new = ("new_access_token", "new_refresh_token")
+    answer(app, 0, *new)
     user("connections", "refresh", "acme_by_oauth")
     user("sync", "--connection=acme_by_oauth")
     assert runtime.ledger.connection("acme_by_oauth").credentials["access_token"] == app.tokens[0]
-    new = ("new_access_token", "new_refresh_token")
     answer(app, 403, *new)
     user("sync", "--connection=acme_by_oauth", expect=Exit.FAILED)
     answer(app, 500, *new)
