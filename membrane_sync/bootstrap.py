@@ -22,12 +22,16 @@ from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.authentication.access import authenticator
 from membrane_sync.clients.authentication.flow import client_config
 from membrane_sync.clients.authentication.way import Ask, Way
+from membrane_sync.clients.fetch import fetch_json
+from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.secret_store import secret_store
+from membrane_sync.clients.transport import guarded_transport
 from membrane_sync.connections import lifecycle
 from membrane_sync.connections.lifecycle import Archived
 from membrane_sync.connections.tokens import Tokens
 from membrane_sync.elements.authentication import Authentication
 from membrane_sync.elements.connector import Connector
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sensitive import sensitive_fields
@@ -57,23 +61,31 @@ from membrane_sync.project.authentication import Access, access, accesses
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.inputs import checked_input
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
+from membrane_sync.project.project import (
+    INSTANCE_MARK,
+    Project,
+    ResolvedSync,
+    stream_name,
+)
 from membrane_sync.project.references import check, errors
 from membrane_sync.project.settings import Settings
+from membrane_sync.project.trust import address_is_typed
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention
 from membrane_sync.stores.secret_keys import SecretKeys
+from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
+from membrane_sync.stores.sql_tenants import SqlTenantLedger
 from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault
 from membrane_sync.sync.collection import render
-from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
+from membrane_sync.sync.custom_fields import CUSTOM_FIELDS, as_known
 from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
 
@@ -237,7 +249,7 @@ def _reached(way: Access, connection: ConnectionRecord) -> Connector:
     return way.connector.model_copy(update={"base_url": address}) if address else way.connector
 
 
-def _way(access: Access, input: Mapping[str, Any], ask: Ask) -> Way:
+def _way(access: Access, input: Mapping[str, Any], ask: Ask, hosts: Hosts | None = None) -> Way:
     return Way(
         connector=access.connector,
         ask=ask,
@@ -245,6 +257,7 @@ def _way(access: Access, input: Mapping[str, Any], ask: Ask) -> Way:
         input=input,
         parameters=access.parameters,
         functions=access.functions,
+        transport=guarded_transport(hosts) if hosts is not None else None,
     )
 
 
@@ -309,6 +322,9 @@ class Runtime:
         self._syncs: dict[str, list[ResolvedSync]] = {}
         self._tables: dict[str, Tables] = {}
 
+    fetch_json = staticmethod(fetch_json)
+    """Fetches a public JSON document, such as the keys that tokens are signed with."""
+
     def close(self) -> None:
         """Give back all database connections; they come back when they're needed."""
         self.ledger.close()
@@ -344,6 +360,15 @@ class Runtime:
     def quotas(self) -> SqlQuotas:
         """The rate limits of all connections; opened by the first one that declares some."""
         return SqlQuotas(self.settings.ledger_url)
+
+    @property
+    def requests(self) -> SqlConnectionRequests:
+        """What products asked users to connect, by links."""
+        return self.ledger.requests
+
+    def tenant_ledger(self, tenant: str | None) -> SqlTenantLedger:
+        """The connections that a tenant may see; None for all."""
+        return self.ledger.for_tenant(tenant)
 
     def new_memory(self, threads: int) -> Memory:
         """A DuckDB that one thread may use for one lake after another."""
@@ -386,6 +411,15 @@ class Runtime:
             return found
         finally:
             lake.close()
+
+    def as_known(
+        self, connection: str, collection: DataCollection, source: DataSource
+    ) -> DataCollection:
+        """The collection with the fields that the connection's account has of its own."""
+        if collection.custom_fields is None or not self.lake_path(connection).exists():
+            return collection
+        stream = stream_name(collection.key, source.collection_parameters)
+        return as_known(collection, self.learnt_fields(connection, stream))
 
     def seen_by(
         self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE
@@ -540,8 +574,15 @@ class Runtime:
             way.parameters,
             functions=way.functions,
             quotas=self.quotas,
+            hosts=self._hosts(way),
             **options,
         )
+
+    def _hosts(self, way: Access) -> Hosts | None:
+        """The hosts that may be called, where whoever asks the API may type in the address."""
+        server = self.settings.server
+        is_typed = server.is_open and address_is_typed(way.connector)
+        return Hosts(server.private_hosts) if is_typed else None
 
     def refresh(self, connection_key: str) -> ConnectionRecord:
         """Refresh the connection's credentials now, though they may still work.
@@ -578,6 +619,7 @@ class Runtime:
         """Gets and renews credentials for a connection with this input; it's not stored yet."""
         way = self.access(integration, option)
         given = dict(input or {})
+        hosts = self._hosts(way)
 
         def ask(call: Call, credentials: Mapping[str, Any], signed: bool) -> Answer:
             record = ConnectionRecord(
@@ -589,13 +631,14 @@ class Runtime:
                 way.parameters,
                 functions=way.functions,
                 longest_wait=INTERACTIVE_SECONDS,
+                hosts=hosts,
             )
             try:
                 return api.send(call)
             finally:
                 api.close()
 
-        return authenticator(_way(way, given, ask))
+        return authenticator(_way(way, given, ask, hosts))
 
     def checked_input(
         self, integration: str, option: str, input: Mapping[str, Any], typed: Mapping[str, Any]
@@ -636,15 +679,18 @@ class Runtime:
             )
         self.ledger.connect(connection)
 
-    def prove(self, connection: ConnectionRecord) -> None:
+    def prove(self, connection: ConnectionRecord, *, stored: bool = False) -> None:
         """Call the app's `test`, a request or a function, with the credentials, if it declares one.
 
-        Raises NotAuthorized, or whatever else the app has against it.
+        Those of a `stored` connection are refreshed where that's needed. Raises NotAuthorized, or
+        whatever else the app has against it.
         """
         way = self.access(connection.integration, self.option(connection))
         function = way.authentication.functions.test if way.authentication.functions else None
         scope = {"input": dict(connection.input), "parameters": dict(way.parameters)}
-        api = self._api(connection, priority="interactive")
+        live = self._tokens(connection) if stored else None
+        wait = INTERACTIVE_SECONDS
+        api = self._api(connection, live=live, priority="interactive", longest_wait=wait)
         try:
             if function:
                 asked = _way(way, connection.input, lambda call, *_: api.send(call))

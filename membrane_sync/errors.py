@@ -4,8 +4,10 @@ MembraneError
 ├── ProjectError          the declarations are wrong: mend the YAML named in it
 ├── Retryable             try again later; nothing was lost
 │   ├── AppUnavailable    the external app did not answer, or answered 5xx
+│   │   └── LedgerUnavailable the ledger's database did not answer
 │   ├── RateLimited       the external app asked us to wait
 │   ├── LockTimeout       another process holds the connection or its lake file
+│   ├── IncompleteScan    a full scan saw fewer records than the app says it has
 │   └── Fenced            another process took the connection over; nothing was written
 ├── Rejected              one record can't be taken: it goes to the dead letters, the rest goes on
 └── Fatal                 stop: trying again changes nothing
@@ -81,6 +83,10 @@ class AppUnavailable(Retryable):
     code = "app_unavailable"
 
 
+class LedgerUnavailable(AppUnavailable):
+    """The ledger's database did not answer."""
+
+
 class RateLimited(Retryable):
     """The external app asked us to wait; `retry_after` is in seconds, None if it didn't say."""
 
@@ -95,6 +101,12 @@ class LockTimeout(Retryable):
     """Another process holds the lock; the message names it."""
 
     code = "lock_timeout"
+
+
+class IncompleteScan(Retryable):
+    """A full scan saw fewer records than the app says it has; nothing was deleted."""
+
+    code = "incomplete_scan"
 
 
 class Fenced(Retryable):

@@ -131,7 +131,7 @@ class Lake(Protocol):
 
         A single record may always go, whatever its share. `expected` is how many records the app
         said it has, the least that it said while it was read: with fewer seen, nothing is deleted,
-        and Retryable is raised.
+        and IncompleteScan is raised.
         """
         ...
 
@@ -695,6 +695,70 @@ class Ledger(Protocol):
 
 
 @dataclass(frozen=True)
+class Tenant:
+    """One customer of the product; `fields` is what the product says of it."""
+
+    key: str
+    name: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+class Tenants(Protocol):
+    """The product's customers, as its tokens and its backend tell of them."""
+
+    def tenants(self, after: str, limit: int) -> Sequence[Tenant]:
+        """The next tenants by key, after one of them, or after the empty text from the first."""
+        ...
+
+    def tenant(self, key: str) -> Tenant:
+        """One tenant; raises NotFound."""
+        ...
+
+    def keep(
+        self, key: str, *, name: str | None = None, fields: Mapping[str, Any] | None = None
+    ) -> Tenant:
+        """The tenant, made if there's none; with this name and these fields where they're given."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Forget what is said of it, not its connections; raises NotFound."""
+        ...
+
+
+class TenantLedger(Protocol):
+    """Connections as one tenant sees them: of another's it says that they aren't there.
+
+    There's no way in it to name another tenant. Of the workspace, `tenant` is None: it sees all.
+    """
+
+    tenant: str | None
+
+    def connections(
+        self,
+        after: str,
+        limit: int,
+        *,
+        integration: str = "",
+        status: ConnectionStatus | None = None,
+    ) -> Sequence[ConnectionRecord]:
+        """The next connections by key, after one of them or from the first, without credentials."""
+        ...
+
+    def connection(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials; raises NotConnected."""
+        ...
+
+    def opened(self, key: str) -> ConnectionRecord:
+        """One connection with its credentials; raises NotConnected or SecretError."""
+        ...
+
+    def rename(self, key: str, name: str) -> None:
+        """Give it another name for people; raises NotConnected."""
+        ...
+
+
+@dataclass(frozen=True)
 class Quota:
     """A number of requests that all who name the same `key` share, in any `per_seconds`.
 
@@ -750,6 +814,14 @@ class Quotas(Protocol):
 
     def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
         """Grant nothing under these quotas before so many seconds have passed."""
+        ...
+
+    def pause(self, key: str, seconds: float) -> None:
+        """Let all who go by this key know that the app wants to be left alone for so long."""
+        ...
+
+    def paused(self, key: str) -> float:
+        """For how many more seconds; what another process said may be a second old."""
         ...
 
 
@@ -897,4 +969,87 @@ class Leases(Protocol):
         Waits for others, then raises LockTimeout, which names the holder. A holder that's dead, or
         did not renew in time, is taken over.
         """
+        ...
+
+
+RequestStatus = Literal["pending", "success", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class ConnectionRequest:
+    """A product's request that a tenant connects an account; moments are seconds since 1970.
+
+    `connection` is the key that the account gets, or has already. Whoever has the link may answer
+    it; only a hash of what is secret in the link is kept. `error` is a stable word for what went
+    wrong last. `browser` tells the browser that answers it, `origin` the page that opened the link
+    as a popup.
+    """
+
+    id: str
+    tenant: str
+    integration: str
+    connection: str
+    token_hash: str = field(repr=False)
+    created_at: float
+    expires_at: float
+    name: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    option: str = ""
+    redirect_uri: str = ""
+    custom_state: str = ""
+    status: RequestStatus = "pending"
+    error: str = ""
+    browser: str = ""
+    origin: str = ""
+    away_until: float = 0.0
+    """The user was sent to the app's own page, and has until then to come back; 0 if not."""
+
+
+class ConnectionRequests(Protocol):
+    """Requests to connect an account, and what is on its way of them."""
+
+    def add(self, request: ConnectionRequest) -> None:
+        """Keep a new one; those that ended long ago are forgotten."""
+        ...
+
+    def find(self, id: str) -> ConnectionRequest | None:
+        """The request of this id."""
+        ...
+
+    def find_by_token(self, token_hash: str) -> ConnectionRequest | None:
+        """The request that a link belongs to."""
+        ...
+
+    def opened_by(self, id: str, origin: str) -> None:
+        """Note which page opened the link as a popup."""
+        ...
+
+    def claim(self, id: str, browser: str, now: float, seconds: float) -> bool:
+        """Begin an attempt, if the request is pending and no other attempt is under way."""
+        ...
+
+    def release(self, id: str, error: str = "") -> None:
+        """End an attempt that came to nothing."""
+        ...
+
+    def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
+        """The user goes to the app, to be back `until` then with the state; ends the attempt."""
+        ...
+
+    def take_back(
+        self, state_hash: str, browser: str, now: float, seconds: float
+    ) -> tuple[ConnectionRequest, Mapping[str, Any]] | None:
+        """Whose state this is, and what was kept for it; begins an attempt.
+
+        Each state is given out once, to the browser that was sent off with it; none that's
+        overdue, or of a request that has ended.
+        """
+        ...
+
+    def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
+        """End the request; False if it was ended before."""
+        ...
+
+    def attempts(self, subject: str, period: int) -> int:
+        """Count one more attempt of the subject in a period of time, and say how many there are."""
         ...

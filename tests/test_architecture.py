@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "content": set(),
-    "arrow": set(),
+    "arrow": {"records"},
     "masking": set(),
     "formulas": CORE,
     "elements": CORE | {"formulas"},

@@ -6,6 +6,7 @@ import typer
 
 from membrane_sync.cli import (
     backup,
+    connect,
     connections,
     connections_group,
     connector,
@@ -14,6 +15,7 @@ from membrane_sync.cli import (
     mapping,
     overrides,
     project,
+    serve,
     simulate,
     syncing,
     upkeep,
@@ -30,6 +32,7 @@ app = typer.Typer(
 for group in (
     project,
     mapping,
+    connect,
     connections,
     connections_group,
     overrides,
@@ -39,6 +42,7 @@ for group in (
     vault,
     backup,
     development,
+    serve,
     simulate,
     connector,
 ):

@@ -16,6 +16,10 @@ class Words:
         self._app = app
         self._mask = Mask(secrets)
 
+    def masked(self, text: str) -> str:
+        """A text of the app's without the connection's secrets."""
+        return self._mask.text(text)
+
     def about(self, call: Call, what: str) -> str:
         """A message about a call: its path, never its query, which may hold secrets or values."""
         path = call.url.partition("?")[0].partition("#")[0]

@@ -5,7 +5,8 @@
 `MEMBRANE_VAULT`, `MEMBRANE_VAULT_TOKEN`, `MEMBRANE_DATABASE_<NAME>`,
 `MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
 `MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
-paths, in SQLite URLs too, are below the project.
+paths, in SQLite URLs too, are below the project. `server_settings` and `connect_settings` have
+those of the HTTP API and of the connect page.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from membrane_sync.errors import Problem, ProjectError
+from membrane_sync.project.connect_settings import ConnectSettings, ConnectTable, connect_settings
 from membrane_sync.project.environment import expanded, unset
 from membrane_sync.project.located import Block, Mark, Steps, problem_at
+from membrane_sync.project.server_settings import ServerSettings, ServerTable, server_settings
 from membrane_sync.project.validation import validated_as
 
 FILE = "pyproject.toml"
@@ -45,6 +48,8 @@ class Settings:
     keep_history_days: int | None = None
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
+    connect: ConnectSettings = field(default_factory=ConnectSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
 
 
 class _Table(BaseModel):
@@ -61,6 +66,8 @@ class _Table(BaseModel):
     keep_history_days: int | None = Field(default=None, ge=1)
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
+    connect: ConnectTable = Field(default_factory=ConnectTable)
+    server: ServerTable = Field(default_factory=ServerTable)
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -112,6 +119,8 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
+        connect=connect_settings(table.connect, environ),
+        server=server_settings(root, table.server, environ),
     )
 
 
@@ -123,6 +132,7 @@ def _listed(text: str) -> tuple[str, ...]:
 def _variable(path: Steps) -> str:
     """The environment variable that wins over this place in the file."""
     names = ("database", *path[1:]) if path[0] == "databases" else path
+    names = names[1:] if names[0] == "server" else names
     return "_".join(("MEMBRANE", *names)).upper()
 
 

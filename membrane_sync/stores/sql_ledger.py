@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from membrane_sync.errors import LockTimeout, MembraneError, NotConnected, SecretError
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotConnected, SecretError
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -23,11 +24,13 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
+from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
 
 _connections = sa.Table(
     "membrane_connections",
@@ -82,6 +85,10 @@ _runs = sa.Table(
 _TRIES = 10
 
 
+_IDENTITY = ("key", "tenant", "integration")
+"""What a connection is known by; none of it ever changes."""
+
+
 class SqlLedger:
     """Implements `ports.Ledger` through SQLAlchemy."""
 
@@ -90,6 +97,8 @@ class SqlLedger:
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
+        self.requests = SqlConnectionRequests(self._database, vault)
+        self.tenants = SqlTenants(self._database)
         self.credentials = SqlCredentials(self._database, _connections, vault)
         self.secrets = SqlSecrets(self._database, vault)
 
@@ -97,6 +106,11 @@ class SqlLedger:
         """Give back the database connections."""
         self.leases.close()
         self._database.close()
+
+    def for_tenant(self, tenant: str | None) -> SqlTenantLedger:
+        """The connections of one tenant and no other; of the whole workspace with None."""
+        parts = (_connections, _connection_record, self.connection)
+        return SqlTenantLedger(self._database, *parts, tenant)
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         query = sa.select(_connections)
@@ -148,16 +162,16 @@ class SqlLedger:
 
     def connect(self, record: ConnectionRecord) -> None:
         values = self._values(record)
-        here = _connections.c.key == record.key
+        # Its tenant is in the condition: nobody takes over another's key, not in a race either.
+        here = sa.and_(*(_connections.c[n] == getattr(record, n) for n in _IDENTITY))
         with self._begin() as transaction:
-            former = transaction.execute(_sealed(record.key)).one_or_none()
+            mention(transaction, record.tenant)
+            former = transaction.execute(_sealed(here)).one_or_none()
             # The version always rises: credentials that are in use somewhere are told by it.
             newer = sa.update(_connections).where(here)
             newer = newer.values(values | {"version": _connections.c.version + 1})
             if not transaction.execute(newer).rowcount:
-                transaction.execute(
-                    sa.insert(_connections).values(key=record.key, version=1, **values)
-                )
+                _insert(transaction, {"key": record.key, "version": 1, **values})
             # What failed may go well with other credentials: it's due at once. So is all of a
             # connection that had to be connected anew.
             if former is None or former.status == "ready":
@@ -307,11 +321,20 @@ class SqlLedger:
         return self._database.begin()
 
 
-def _sealed(key: str) -> sa.Select[Any]:
+def _insert(transaction: sa.Connection, values: dict[str, Any]) -> None:
+    try:
+        transaction.execute(sa.insert(_connections).values(values))
+    except IntegrityError:
+        raise Fatal(
+            f"there is another connection {values['key']!r}", hint="give this one another key"
+        ) from None
+
+
+def _sealed(here: sa.ColumnElement[bool]) -> sa.Select[Any]:
     query = sa.select(
         _connections.c.status, _connections.c.credentials, _connections.c.secret_input
     )
-    return query.where(_connections.c.key == key)
+    return query.where(here)
 
 
 def _newest_runs() -> sa.Subquery:

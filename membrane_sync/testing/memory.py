@@ -10,7 +10,7 @@ from typing import Any
 
 from membrane_sync.content import same_content
 from membrane_sync.elements.data_schema import DataSchema, Table
-from membrane_sync.errors import DestinationError, Fatal, NotConnected, Retryable
+from membrane_sync.errors import DestinationError, Fatal, IncompleteScan, NotConnected
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -161,7 +161,7 @@ class MemoryLake:
     ) -> StoreCounts:
         name, seen = self._scans.get(stream, ("", set()))
         if expected is not None and (len(seen) if name == scan else 0) < expected:
-            raise Retryable(
+            raise IncompleteScan(
                 f"the full scan of {stream} saw {len(seen)} of the {expected} records that the app "
                 "says it has; nothing was deleted"
             )

@@ -553,6 +553,7 @@ class Spy:
     def __init__(self) -> None:
         self.parties: list[Party] = []
         self.held: list[float] = []
+        self.pauses: dict[str, float] = {}
 
     def reserve(self, quotas: Sequence[Quota], party: Party, count: int = 1) -> Grant:
         self.parties.append(party)
@@ -564,15 +565,33 @@ class Spy:
     def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
         self.held.append(seconds)
 
+    def pause(self, key: str, seconds: float) -> None:
+        self.pauses[key] = seconds
+
+    def paused(self, key: str) -> float:
+        return self.pauses.get(key, 0.0)
+
 
 LIMITS = [{"requests": 10, "per_seconds": 1}]
 
 
-def test_without_declared_limits_the_quotas_are_not_asked() -> None:
+def test_without_declared_limits_no_quota_is_asked_and_pauses_are_shared() -> None:
     quotas = Spy()
     app = App(httpx.Response(429, headers={"Retry-After": "5"}), OK)
     app.api(quotas=quotas).send(LIST)
     assert (quotas.parties, quotas.held) == ([], [])
+    assert list(quotas.pauses.values()) == [5]
+
+    other = App(OK)
+    other.api(quotas=quotas).send(LIST)
+    assert sum(other.waits) == 5, "which another process would have sent into"
+
+
+def test_a_pause_of_less_than_a_second_is_not_shared() -> None:
+    quotas = Spy()
+    app = App(httpx.Response(429, headers={"Retry-After": "0.5"}), OK)
+    app.api(quotas=quotas).send(LIST)
+    assert quotas.pauses == {}
 
 
 def test_each_request_asks_the_quotas_and_holds_are_shared_once() -> None:
