@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.ports import ConnectionRequest, RequestStatus, Vault
 from membrane_sync.stores.sql_database import LedgerDatabase, metadata
+from membrane_sync.stores.sql_secrets import sealed_column
 
 KEPT_SECONDS = 7 * 86_400.0
 """How long a request can be asked about after it expired."""
@@ -36,7 +37,7 @@ _requests = sa.Table(
     # While the user is at the app: a hash of the state, and sealed what `finish` needs.
     sa.Column("state_hash", sa.String(64), unique=True),
     sa.Column("state_until", sa.Double, nullable=False, server_default="0"),
-    sa.Column("kept", sa.Text, nullable=False, server_default=""),
+    sealed_column("kept", "connection-request:{id}", server_default=""),
     # While an attempt is under way.
     sa.Column("busy_until", sa.Double, nullable=False, server_default="0"),
 )

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 
-from membrane_sync.errors import Defunct, NotConnected, NotReady
+from membrane_sync.errors import Defunct, MembraneError, NotConnected, NotReady, SecretError
 from membrane_sync.ports import Claim, Issued, Kept, Pending, Vault
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import make_due
@@ -66,6 +67,13 @@ class SqlCredentials:
         self._vault = vault
 
     def read(self, connection: str) -> Kept:
+        try:
+            return self._read(connection)
+        except SecretError:
+            # What was replaced after its row was read may be gone from an external store.
+            return self._read(connection)
+
+    def _read(self, connection: str) -> Kept:
         with self._database.begin() as transaction:
             row, state, moment = self._look(transaction, connection)
         return self._kept(row, state, moment)
@@ -92,7 +100,7 @@ class SqlCredentials:
             credentials = self._vault.open(row.credentials, connection)
             told = (state["attempts"], state["doubtful"])
             return Claim(connection, state["claim"], version, credentials, *told)
-        return self._kept(row, state, moment)
+        return self.read(connection)
 
     def commit(self, claim: Claim, issued: Issued) -> Kept | None:
         sealed = self._vault.seal(issued.credentials, claim.connection)
@@ -100,20 +108,34 @@ class SqlCredentials:
         version, lifetime = claim.version + 1, issued.expires_in or None
         with self._database.begin() as transaction:
             row, state, moment = self._look(transaction, claim.connection, lock=True)
-            if row.version != claim.version or state["claim"] != claim.id:
-                return None
-            values = {
-                "credentials": sealed,
-                "version": version,
-                "expires_at": None if lifetime is None else moment + lifetime,
-            }
-            if row.status == "reconnect_needed":
-                values |= {"status": "ready", "reason": "", "refusals": 0}
-                make_due(transaction, claim.connection)
-            self._update(transaction, claim.connection, values)
-            fresh = _IDLE | {"version": version, "lifetime": lifetime}
-            _keep(transaction, claim.connection, fresh)
-        return Kept(version, issued.credentials, lifetime, lifetime)
+            stands = row.version == claim.version and state["claim"] == claim.id
+            if stands:
+                self._take(transaction, row, sealed, moment, lifetime)
+        with suppress(MembraneError):  # At worst, an external store keeps an entry too many.
+            self._vault.forget(row.credentials if stands else sealed, claim.connection)
+        return Kept(version, issued.credentials, lifetime, lifetime) if stands else None
+
+    def _take(
+        self,
+        transaction: sa.Connection,
+        row: Any,
+        sealed: str,
+        moment: float,
+        lifetime: float | None,
+    ) -> None:
+        """Put new credentials in the place of the row's."""
+        version = row.version + 1
+        values = {
+            "credentials": sealed,
+            "version": version,
+            "expires_at": None if lifetime is None else moment + lifetime,
+        }
+        if row.status == "reconnect_needed":
+            values |= {"status": "ready", "reason": "", "refusals": 0}
+            make_due(transaction, row.key)
+        self._update(transaction, row.key, values)
+        fresh = _IDLE | {"version": version, "lifetime": lifetime}
+        _keep(transaction, row.key, fresh)
 
     def release(self, claim: Claim, *, wait: float, error: str, doubtful: bool) -> None:
         with self._database.begin() as transaction:
