@@ -244,7 +244,7 @@ def test_no_planted_secret_is_in_any_output(user: User, app: LeakyApp) -> None:
     files = [path for path in user.root.parent.rglob("*") if path.is_file()]
     assert {"ledger.db", "ledger.db-wal", "recorded.json", "runs.db"} <= {p.name for p in files}
     for path in files:
-        found += leaks(str(path.relative_to(user.root)), path.read_bytes())
+        found += leaks(str(path.relative_to(user.root.parent)), path.read_bytes())
     found += [
         leak for text in rows_of(runtime.settings.ledger_url) for leak in leaks("ledger", text)
     ]
