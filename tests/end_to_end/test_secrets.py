@@ -256,9 +256,10 @@ def use_it_all(user: User, app: LeakyApp) -> None:
     user("check")
     answer(app, 401, *GIVEN["by_query"])
     connect(user, app, "by_query", expect=Exit.FAILED)
-    app.failure = 0
     for name in AUTHENTICATIONS:
+        answer(app, 0, *GIVEN[name])
         connect(user, app, name)
+    answer(app, 0)
     user("sync")
     for failure, name, *options in (
         (1, "by_query"),
@@ -274,7 +275,7 @@ def use_it_all(user: User, app: LeakyApp) -> None:
     user("connections", "test", "acme_by_bearer", expect=Exit.FAILED)
     answer(app, 401, *GIVEN["by_query"])
     user.run("membrane_sync.orchestration.launch", "acme_by_query", expect=1)
-    app.failure = 0
+    answer(app, 0)
     user.run("membrane_sync.orchestration.launch", "acme_by_basic")
     use_tokens(user, app)
     look_at_it_all(user)
@@ -303,7 +304,7 @@ def use_tokens(user: User, app: LeakyApp) -> None:
     user("sync", "--connection=acme_by_oauth", expect=Exit.FAILED)
     answer(app, 500, *new)
     assert "the app wasn't told" in user("connections", "archive", "acme_by_oauth", "--yes")
-    app.failure = 0
+    answer(app, 0)
     assert runtime.ledger.connection("acme_by_oauth").credentials == {}
     runtime.close()
 
