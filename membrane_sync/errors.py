@@ -4,6 +4,7 @@ MembraneError
 ├── ProjectError          the declarations are wrong: mend the YAML named in it
 ├── Retryable             try again later; nothing was lost
 │   ├── AppUnavailable    the external app did not answer, or answered 5xx
+│   │   └── LedgerUnavailable the ledger's database did not answer
 │   ├── RateLimited       the external app asked us to wait
 │   ├── LockTimeout       another process holds the connection or its lake file
 │   ├── IncompleteScan    a full scan saw fewer records than the app says it has
@@ -80,6 +81,10 @@ class AppUnavailable(Retryable):
     """The external app did not answer, or answered with a server error."""
 
     code = "app_unavailable"
+
+
+class LedgerUnavailable(AppUnavailable):
+    """The ledger's database did not answer."""
 
 
 class RateLimited(Retryable):

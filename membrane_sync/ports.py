@@ -329,14 +329,15 @@ class ConnectionRecord:
     `option` is the key of the connector's authentication option, empty for the connector's only
     one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
     the credentials, `expires_at` is when they end, in seconds since 1970. `refusals` is how often
-    in a row the app has refused these credentials, as far as the connection was tried.
+    in a row the app has refused these credentials, as far as the connection was tried. The
+    `secret_fields` of the input are kept like credentials, and only given with them.
     """
 
     key: str
     integration: str
     tenant: str
     name: str = ""
-    input: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict, repr=False)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connected_at: datetime | None = None
     option: str = ""
@@ -345,6 +346,18 @@ class ConnectionRecord:
     version: int = 0
     expires_at: float | None = None
     refusals: int = 0
+    secret_fields: Sequence[str] = ()
+
+    @property
+    def plain_input(self) -> dict[str, Any]:
+        """The input that may be shown."""
+        return {n: value for n, value in self.input.items() if n not in self.secret_fields}
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """All that must not be shown, the credentials included."""
+        hidden = {n: value for n, value in self.input.items() if n in self.secret_fields}
+        return {"credentials": dict(self.credentials), "input": hidden}
 
 
 @dataclass(frozen=True)
@@ -607,8 +620,16 @@ class Ledger(Protocol):
         """All connections, in order of key, without credentials."""
         ...
 
+    def living(self) -> Mapping[str, Sequence[str]]:
+        """The keys of all connections that aren't archived, by integration; costs little."""
+        ...
+
     def connection(self, key: str) -> ConnectionRecord:
         """One connection with its credentials; raises NotConnected or SecretError."""
+        ...
+
+    def known(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials, which needn't be readable; or NotConnected."""
         ...
 
     def connect(self, record: ConnectionRecord) -> None:
@@ -617,6 +638,13 @@ class Ledger(Protocol):
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         """Note how the connection stands; raises NotConnected where there's none."""
+        ...
+
+    def archive(self, key: str, reason: str = "") -> None:
+        """Wipe its credentials, and note that it's archived; raises NotConnected.
+
+        Whoever has got new credentials meanwhile can't store them any more: the version rises.
+        """
         ...
 
     def disconnect(self, key: str) -> None:
@@ -663,6 +691,70 @@ class Ledger(Protocol):
 
     def last_runs(self) -> Sequence[RunRecord]:
         """The newest run of each connection and sync."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One customer of the product; `fields` is what the product says of it."""
+
+    key: str
+    name: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+class Tenants(Protocol):
+    """The product's customers, as its tokens and its backend tell of them."""
+
+    def tenants(self, after: str, limit: int) -> Sequence[Tenant]:
+        """The next tenants by key, after one of them, or after the empty text from the first."""
+        ...
+
+    def tenant(self, key: str) -> Tenant:
+        """One tenant; raises NotFound."""
+        ...
+
+    def keep(
+        self, key: str, *, name: str | None = None, fields: Mapping[str, Any] | None = None
+    ) -> Tenant:
+        """The tenant, made if there's none; with this name and these fields where they're given."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Forget what is said of it, not its connections; raises NotFound."""
+        ...
+
+
+class TenantLedger(Protocol):
+    """Connections as one tenant sees them: of another's it says that they aren't there.
+
+    There's no way in it to name another tenant. Of the workspace, `tenant` is None: it sees all.
+    """
+
+    tenant: str | None
+
+    def connections(
+        self,
+        after: str,
+        limit: int,
+        *,
+        integration: str = "",
+        status: ConnectionStatus | None = None,
+    ) -> Sequence[ConnectionRecord]:
+        """The next connections by key, after one of them or from the first, without credentials."""
+        ...
+
+    def connection(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials; raises NotConnected."""
+        ...
+
+    def opened(self, key: str) -> ConnectionRecord:
+        """One connection with its credentials; raises NotConnected or SecretError."""
+        ...
+
+    def rename(self, key: str, name: str) -> None:
+        """Give it another name for people; raises NotConnected."""
         ...
 
 
@@ -805,12 +897,50 @@ class Due(Protocol):
 class Vault(Protocol):
     """Keeps secrets unreadable at rest."""
 
+    @property
+    def newest(self) -> str:
+        """The name of the key that seals now."""
+        ...
+
+    @property
+    def known(self) -> Sequence[str]:
+        """The names of all keys at hand, the newest first."""
+        ...
+
     def seal(self, secrets: Mapping[str, Any], owner: str) -> str:
         """Encrypt; the text can only be opened for the same owner."""
         ...
 
     def open(self, sealed: str, owner: str) -> dict[str, Any]:
-        """Decrypt; raises SecretError for another key or owner."""
+        """Decrypt; raises SecretError for a key that isn't at hand, and for another owner."""
+        ...
+
+    def key_of(self, sealed: str) -> str:
+        """The name of the key that a text was sealed with; `?` if no vault of ours has."""
+        ...
+
+    def forget(self, sealed: str, owner: str) -> None:
+        """Let go of what is kept elsewhere for a text that nobody needs any more."""
+        ...
+
+
+class SecretStore(Protocol):
+    """A store of secrets outside: the setting `vault` names one.
+
+    An `owner`'s `entry` is written once and never changes. Raises Retryable where the store can't
+    be reached, and SecretError where it refuses.
+    """
+
+    def put(self, owner: str, entry: str, secrets: Mapping[str, Any]) -> None:
+        """Keep an entry."""
+        ...
+
+    def get(self, owner: str, entry: str) -> Mapping[str, Any] | None:
+        """What was kept; None if there's no such entry."""
+        ...
+
+    def delete(self, owner: str, entry: str) -> None:
+        """Forget an entry, whether it's there or not."""
         ...
 
 
@@ -839,4 +969,87 @@ class Leases(Protocol):
         Waits for others, then raises LockTimeout, which names the holder. A holder that's dead, or
         did not renew in time, is taken over.
         """
+        ...
+
+
+RequestStatus = Literal["pending", "success", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class ConnectionRequest:
+    """A product's request that a tenant connects an account; moments are seconds since 1970.
+
+    `connection` is the key that the account gets, or has already. Whoever has the link may answer
+    it; only a hash of what is secret in the link is kept. `error` is a stable word for what went
+    wrong last. `browser` tells the browser that answers it, `origin` the page that opened the link
+    as a popup.
+    """
+
+    id: str
+    tenant: str
+    integration: str
+    connection: str
+    token_hash: str = field(repr=False)
+    created_at: float
+    expires_at: float
+    name: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    option: str = ""
+    redirect_uri: str = ""
+    custom_state: str = ""
+    status: RequestStatus = "pending"
+    error: str = ""
+    browser: str = ""
+    origin: str = ""
+    away_until: float = 0.0
+    """The user was sent to the app's own page, and has until then to come back; 0 if not."""
+
+
+class ConnectionRequests(Protocol):
+    """Requests to connect an account, and what is on its way of them."""
+
+    def add(self, request: ConnectionRequest) -> None:
+        """Keep a new one; those that ended long ago are forgotten."""
+        ...
+
+    def find(self, id: str) -> ConnectionRequest | None:
+        """The request of this id."""
+        ...
+
+    def find_by_token(self, token_hash: str) -> ConnectionRequest | None:
+        """The request that a link belongs to."""
+        ...
+
+    def opened_by(self, id: str, origin: str) -> None:
+        """Note which page opened the link as a popup."""
+        ...
+
+    def claim(self, id: str, browser: str, now: float, seconds: float) -> bool:
+        """Begin an attempt, if the request is pending and no other attempt is under way."""
+        ...
+
+    def release(self, id: str, error: str = "") -> None:
+        """End an attempt that came to nothing."""
+        ...
+
+    def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
+        """The user goes to the app, to be back `until` then with the state; ends the attempt."""
+        ...
+
+    def take_back(
+        self, state_hash: str, browser: str, now: float, seconds: float
+    ) -> tuple[ConnectionRequest, Mapping[str, Any]] | None:
+        """Whose state this is, and what was kept for it; begins an attempt.
+
+        Each state is given out once, to the browser that was sent off with it; none that's
+        overdue, or of a request that has ended.
+        """
+        ...
+
+    def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
+        """End the request; False if it was ended before."""
+        ...
+
+    def attempts(self, subject: str, period: int) -> int:
+        """Count one more attempt of the subject in a period of time, and say how many there are."""
         ...

@@ -29,13 +29,16 @@ from membrane_sync.clients.authentication.certificate import tls_of
 from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.clients.error_rules import is_good, rule_for
+from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.json_text import is_plain, read_json
-from membrane_sync.clients.live import Signer
+from membrane_sync.clients.live import Signed, Signer
 from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
+from membrane_sync.clients.raw import send_raw
 from membrane_sync.clients.transport import http_client
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
+from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import (
     AppUnavailable,
     Defunct,
@@ -46,7 +49,7 @@ from membrane_sync.errors import (
     UnexpectedAnswer,
 )
 from membrane_sync.ports import ConnectionRecord, LiveCredentials, Party, Priority, Quotas
-from membrane_sync.records import Answer, Call
+from membrane_sync.records import Answer, Call, RawAnswer, RawRequest
 
 ATTEMPTS = 6
 DEADLINE_SECONDS = 300.0
@@ -62,7 +65,8 @@ class HttpApi:
     are. What the app says of them is told to `live`: that they work, are refused, or are defunct.
     `quotas` shares with other processes the connector's `rate_limits`, which aren't kept to without
     it, and that the app asked to wait. `concurrency` may be one for several connections. A wait of
-    more than `longest_wait` seconds is not begun, but raised as RateLimited.
+    more than `longest_wait` seconds is not begun, but raised as RateLimited. With `hosts`, no
+    others are called.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class HttpApi:
         priority: Priority = "bulk",
         concurrency: Concurrency | None = None,
         longest_wait: float = DEADLINE_SECONDS,
+        hosts: Hosts | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -94,12 +99,14 @@ class HttpApi:
             connection,
             live,
             lambda now: auth_flow(connector.authentication, now, scope, functions),
+            _secrets_of(connector, parameters or {}),
         )
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
             timeout_seconds=connector.timeout_seconds,
             transport=transport,
             verify=tls_of(connector.authentication, {**scope, "credentials": credentials}),
+            hosts=hosts,
         )
         self._sleep, self._clock = sleep or time.sleep, clock
         self._longest_wait = longest_wait
@@ -138,6 +145,41 @@ class HttpApi:
         except _Refused as again:
             self._signer.live.refused(again.version, again.message)
             raise
+
+    def exchange(self, request: RawRequest) -> RawAnswer:
+        """Send a request as somebody else wrote it; the answer as it is, whatever it says.
+
+        Quotas are kept to; nothing is repeated, unless the credentials had expired. Raises Rejected
+        for what isn't the connector's to be asked, RateLimited, AppUnavailable.
+        """
+        url = self._address.exact(request.path, request.query)
+        signed = self._signer.now()
+        answer = self._exchange_once(request, url, signed)
+        if answer.status == 401 and self._signer.live.refresh(signed.version):
+            answer.close()
+            answer = self._exchange_once(request, url, self._signer.now())
+        return answer
+
+    def _exchange_once(self, request: RawRequest, url: httpx.URL, signed: Signed) -> RawAnswer:
+        self._wait_for_leave()
+        with self._counting:
+            self.requests += 1
+        answer = send_raw(
+            self._client,
+            request,
+            url,
+            auth=signed.auth,
+            kept=self._connector.headers,
+            masked=signed.words.masked,
+        )
+        headers = {name.lower(): value for name, value in answer.headers}
+        status = rate_status(headers, self._connector.rate_limit_headers)
+        wait = retry_after(headers) if answer.status in (429, 503) else None
+        if wait is None and status.remaining == 0:
+            wait = status.reset
+        if wait:
+            self._hold(wait)
+        return answer
 
     def _attempt(self, call: Call, url: httpx.URL) -> Answer:
         signed = self._signer.now()
@@ -300,6 +342,12 @@ class HttpApi:
 
     def _connect_again(self) -> str:
         return f"connect {self._connection!r} again: membrane connect"
+
+
+def _secrets_of(connector: Connector, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The integration's own secrets, as its OAuth client's."""
+    schemas = (connector.parameters_schema, connector.authentication.parameters_schema)
+    return {n: v for schema in schemas for n, v in sensitive_values(schema, parameters).items()}
 
 
 class _Refused(Unauthenticated):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -23,7 +24,10 @@ class Signed:
 
 
 class Signer:
-    """Makes the auth flow anew when there are other credentials; raises what they raise."""
+    """Makes the auth flow anew when there are other credentials; raises what they raise.
+
+    `secrets` are those of the integration, which no message may hold either.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Signer:
         connection: ConnectionRecord,
         live: LiveCredentials | None,
         flow: Callable[[Mapping[str, Any]], httpx.Auth | None],
+        secrets: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         kept = Kept(connection.version, connection.credentials)
         self.live: LiveCredentials = Given(kept) if live is None else live
@@ -38,7 +43,9 @@ class Signer:
         self._flow = flow
         self._lock = Lock()
         self._credentials = kept.credentials
-        self._signed = Signed(kept.version, flow(kept.credentials), Words(app, kept.credentials))
+        self._others = {"input": connection.secrets["input"], "parameters": secrets}
+        words = Words(app, self._others | {"now": kept.credentials})
+        self._signed = Signed(kept.version, flow(kept.credentials), words)
 
     @property
     def words(self) -> Words:
@@ -57,7 +64,7 @@ class Signer:
     def _take(self, kept: Kept) -> None:
         # The app may yet quote the former ones, in answers to requests that are under way.
         both = {"now": kept.credentials, "before": self._credentials}
-        words = Words(self._app, both)
+        words = Words(self._app, self._others | both)
         self._signed = Signed(kept.version, self._flow(kept.credentials), words)
         self._credentials = kept.credentials
 

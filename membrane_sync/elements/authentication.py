@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from membrane_sync.elements.base import Formula, Schema, Spec, Template, Unfit
-from membrane_sync.elements.request import Request
+from membrane_sync.elements.request import ErrorRule, Request
 
 AuthenticationType = Literal[
     "none",
@@ -73,6 +73,23 @@ class OAuth2(Spec):
     @classmethod
     def _by_membranes_names(cls, value: Any) -> Any:
         return oauth2_words(value) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _leaves_the_flow_alone(self) -> OAuth2:
+        for key, reserved in (("extra", _AUTHORIZING), ("token_extra", _ASKING)):
+            for name in getattr(self, key):
+                if name in reserved:
+                    raise Unfit(((key, name), f"{name!r} is set by the flow itself"))
+        return self
+
+
+_AUTHORIZING = {"client_id", "redirect_uri", "scope", "state", "code_challenge", "code_verifier"}
+_ASKING = {
+    *("grant_type", "code", "code_verifier", "redirect_uri", "refresh_token", "device_code"),
+    *("client_secret", "assertion", "client_assertion", "url", "body", "auth", "headers"),
+    *("method", "state", "cookies", "timeout"),
+}
+"""What the extra parameters of an endpoint can't be."""
 
 
 def oauth2_words(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,6 +222,9 @@ class AuthenticationOption(Spec):
     client: ClientConfig | None = Field(default=None, alias="makeApiClient")
     test: Request | None = Field(default=None, description="Instead of the connector's")
     disconnect: Request | None = Field(default=None, description="A call that ends the access")
+    errors: list[ErrorRule] = Field(
+        default_factory=list, description="Tried before the connector's"
+    )
     functions: AuthenticationFunctions | None = None
 
     @model_validator(mode="before")

@@ -29,5 +29,7 @@ class Integration(Element):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="${NAME} takes an environment variable", repr=False
     )
-    authentication_options: dict[str, AuthenticationChoice] = Field(default_factory=dict)
-    oauth_callback_url: str | None = None
+    authentication_options: dict[str, AuthenticationChoice] = Field(
+        default_factory=dict, alias="optionsConfig"
+    )
+    oauth_callback_url: str | None = Field(default=None, alias="oAuthCallbackUri")

@@ -96,7 +96,8 @@ def run_stage(
         connection = runtime.ledger.connection(context.partition_key)
         # A run may be asked for before the sensor has seen the connection; Dagster would let it
         # write, and then refuse to record it.
-        register(context.instance, connection.integration, connection.key)
+        if connection.status != "archived":
+            register(context.instance, connection.integration, connection.key)
         sync = _chosen(context, runtime, connection, syncs)
         with hidden_values():
             metadata = _run(stage, context, runtime, connection, sync, wanted)

@@ -103,7 +103,11 @@ def whole_access(project: Project, integration: str, connector: Connector, optio
     if option:
         authentication = _whole(project, integration, connector, option)
     whole = connector.model_copy(
-        update={"authentication": authentication, "test": authentication.test or connector.test}
+        update={
+            "authentication": authentication,
+            "test": authentication.test or connector.test,
+            "errors": [*authentication.errors, *connector.errors],
+        }
     )
     return Access(
         option=option,

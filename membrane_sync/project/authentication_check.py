@@ -9,7 +9,13 @@ from membrane_sync.elements.authentication import Authentication, Authentication
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Fatal, Problem, ProjectError
-from membrane_sync.project.authentication import merged, options_of, parameters_schema, whole_access
+from membrane_sync.project.authentication import (
+    Access,
+    merged,
+    options_of,
+    parameters_schema,
+    whole_access,
+)
 from membrane_sync.project.environment import unset
 from membrane_sync.project.hooks import HOOKS, hook_names
 from membrane_sync.project.inputs import fit
@@ -136,18 +142,23 @@ def _wrong_parameters(
     """Parameters that don't fit, or are missing, each at the place where it should be mended."""
     if any(True for _ in unset(block, project.environ)):
         return  # their values aren't known, and it's said
+    ways = list(_whole_ways(project, integration, connector))
+    known = {name for way in ways for name in fields(parameters_schema(way.connector))}
+    for way in ways:
+        schema = parameters_schema(way.connector)
+        if (way.option and not way.offered) or not fields(schema):
+            continue
+        for name, words in fit(schema, way.parameters)[1].items():
+            if name in fields(schema) or name not in known:
+                yield _place(block, way.option, name), _said(way.option, name, words)
+
+
+def _whole_ways(project: Project, integration: str, connector: Connector) -> Iterator[Access]:
     for option in options_of(dict(connector.authentication)):
         try:
-            access = whole_access(project, integration, connector, option)
+            yield whole_access(project, integration, connector, option)
         except (Fatal, ProjectError):
             continue  # the option itself is wrong
-        schema = parameters_schema(access.connector)
-        if option and not access.offered:
-            continue
-        if not fields(schema):
-            continue
-        for name, words in fit(schema, access.parameters)[1].items():
-            yield _place(block, option, name), _said(option, name, words)
 
 
 def _place(block: Block, option: str, name: str) -> Steps:

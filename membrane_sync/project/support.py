@@ -39,7 +39,6 @@ _NOT_YET = "has no effect yet"
 _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
     DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
     Integration: {
-        "oauth_callback_url": f"oauth_callback_url {_NOT_YET}",
         "connector_version": f"connector_version {_NOT_YET}",
     },
     Connection: {

@@ -58,8 +58,9 @@ class SqlDue:
         joined = mine.outerjoin(planned, planned.c.connection == mine.c.key)
         outdated = sa.or_(planned.c.version.is_(None), planned.c.version != version)
         query = sa.select(mine.c.key, mine.c.integration, mine.c.tenant).select_from(joined)
+        query = query.where(outdated, mine.c.status != "archived")
         with self._database.begin() as transaction:
-            found = transaction.execute(query.where(outdated).order_by(mine.c.key).limit(limit))
+            found = transaction.execute(query.order_by(mine.c.key).limit(limit))
             return [ConnectionRecord(*row) for row in found]
 
     def plan(self, connection: str, tables: Sequence[Timetable], version: str) -> None:

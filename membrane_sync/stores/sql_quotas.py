@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
-from membrane_sync.errors import AppUnavailable
+from membrane_sync.errors import LedgerUnavailable
 from membrane_sync.ports import Grant, Party, Quota
 from membrane_sync.stores.quota_schedule import LONGEST_HOLD, SECOND, State, give_back, reserve
 from membrane_sync.stores.sqlite_engine import sqlite_engine
@@ -124,7 +124,7 @@ class SqlQuotas:
         try:
             yield
         except OperationalError as error:
-            raise AppUnavailable(
+            raise LedgerUnavailable(
                 f"the quotas at {self._url.render_as_string()} can't be reached: "
                 f"{str(error).splitlines()[0]}",
                 hint="is the database running, and MEMBRANE_LEDGER_URL right?",

@@ -10,7 +10,7 @@ Formulas see `$.input`, `$.parameters` and `$.cursor`; of windows `$.window.from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -216,7 +216,7 @@ def _all(source: Source, holds: Callable[[Any], bool]) -> Stop:
     assert source.order is not None
     key = source.order.key
 
-    def stop(records: list[Any]) -> bool:
+    def stop(records: Sequence[Any]) -> bool:
         values = source.values(records)
         return bool(values) and all(holds(key(value)) for value in values)
 

@@ -161,7 +161,7 @@ def _definitions(
 
 def _whole(page: Page) -> list[Any]:
     """The page's items with all of their fields; its heads may have only some."""
-    return page.heads if page.texts is None else [json.loads(text) for text in page.texts]
+    return [*page.heads] if page.texts is None else [json.loads(text) for text in page.texts]
 
 
 def _schema(spec: CustomFields, definition: Any) -> Properties:

@@ -7,7 +7,7 @@ ask for the next one, or ends. A short page never ends it, since apps clamp page
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from membrane_sync.formulas import MISSING, evaluate
 SAME_PAGES = 5
 """So many equal pages in a row mean that the app doesn't turn them."""
 
-PageRead = tuple[list[Any], Mapping[str, Any]]
+PageRead = tuple[Sequence[Any], Mapping[str, Any]]
 """A page's records, and the scope of its answer: `$.body`, `$.headers`, `$.status`."""
 
 
@@ -205,10 +205,10 @@ class _Repeats:
 
     def __init__(self, pagination: Pagination) -> None:
         self._parameter = pagination.parameter
-        self._previous: list[Any] = []
+        self._previous: Sequence[Any] = []
         self._times = 1
 
-    def refuse(self, records: list[Any]) -> None:
+    def refuse(self, records: Sequence[Any]) -> None:
         """Raise UnexpectedAnswer if this page has come too often."""
         self._times = self._times + 1 if records and records == self._previous else 1
         self._previous = records

@@ -470,7 +470,7 @@ class MemoryLedger:
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         return [
-            replace(record, credentials={})
+            _shown(record)
             for _, record in sorted(self._connections.items())
             if integration in ("", record.integration)
         ]
@@ -479,6 +479,26 @@ class MemoryLedger:
         if key not in self._connections:
             raise NotConnected(f"there is no connection {key!r}")
         return self._connections[key]
+
+    def living(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for record in self._connections.values():
+            if record.status != "archived":
+                found.setdefault(record.integration, []).append(record.key)
+        return found
+
+    def known(self, key: str) -> ConnectionRecord:
+        return _shown(self.connection(key))
+
+    def archive(self, key: str, reason: str = "") -> None:
+        record = self.connection(key)
+        self._connections[key] = replace(
+            _shown(record),
+            status="archived",
+            reason=reason,
+            version=record.version + 1,
+            expires_at=None,
+        )
 
     def connect(self, record: ConnectionRecord) -> None:
         moment = record.connected_at or datetime.now(UTC)
@@ -572,3 +592,7 @@ def _equal(row: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequence[s
 
 def _match(keys: Sequence[str]) -> str | None:
     return keys[0] if len(keys) == 1 else None
+
+
+def _shown(record: ConnectionRecord) -> ConnectionRecord:
+    return replace(record, credentials={}, input=record.plain_input, secret_fields=())

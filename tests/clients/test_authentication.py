@@ -394,8 +394,18 @@ class _Names(BaseHTTPRequestHandler):
     """Answers with the name in the client's certificate."""
 
     def do_GET(self) -> None:
-        subject = dict(item[0] for item in self.connection.getpeercert()["subject"])  # type: ignore[attr-defined]
-        body = json.dumps({"client": subject["commonName"]}).encode()
+        self._answer({"client": self._name()})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer({"access_token": f"token of {self._name()}", "expires_in": 60})
+
+    def _name(self) -> str:
+        peer = self.connection.getpeercert()  # type: ignore[attr-defined]
+        return str(dict(item[0] for item in peer["subject"])["commonName"])
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -502,3 +512,22 @@ def test_certificates_that_cannot_be_used(name: str, value: str) -> None:
     with pytest.raises(NotAuthorized, match="credentials give no|can't be used") as caught:
         mutual("https://127.0.0.1:1", credentials, authority)
     assert "planted" not in str(caught.value)
+
+
+def test_the_token_endpoint_sees_the_certificate_too(tmp_path: Path) -> None:
+    authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
+    credentials = {"certificate": authority.issue("acme", key), "key": _pem(key)}
+    with tls_server(authority, tmp_path) as url:
+        declared = {
+            **CERTIFICATE,
+            "type": "client_credentials",
+            "oauth2": {"token_url": f"{url}/token", "client_id": "ours"},
+        }
+        connector = Connector.model_validate(
+            {"key": "app", "base_url": url, "authentication": declared}
+        )
+        parameters = {"authority": authority.pem}
+        ours = authenticator(Way(connector, never, render, parameters=parameters))
+        issued = ours.issue(credentials)
+    assert issued.credentials["access_token"] == "token of acme"
+    assert issued.expires_in == 60

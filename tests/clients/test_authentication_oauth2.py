@@ -287,6 +287,49 @@ def test_the_apps_own_words_are_told_without_secrets() -> None:
     assert no_secret_in(caught.value, OLD, CLIENT)
 
 
+@pytest.mark.parametrize("error", ["invalid_token", "unsupported_token_type"])
+def test_what_has_ended_already_need_not_be_revoked(error: str) -> None:
+    ours, asked = answering(httpx.Response(400, json={"error": error}))
+    ours.disconnect(OLD)
+    assert [form(request)["token_type_hint"] for request in asked] == [
+        "refresh_token",
+        "access_token",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (httpx.Response(401, json={"error": "invalid_client"}), Fatal),
+        (httpx.Response(503), AppUnavailable),
+        (httpx.Response(403), NotAuthorized),
+    ],
+)
+def test_a_revocation_that_fails(response: httpx.Response, error: type[MembraneError]) -> None:
+    ours, _ = answering(response)
+    with pytest.raises(error, match="revocation endpoint") as caught:
+        ours.disconnect(OLD)
+    assert no_secret_in(caught.value, OLD, CLIENT)
+
+
+def test_an_assertion_that_is_refused() -> None:
+    key = RSAKey.generate_key(2048).as_pem(private=True).decode()
+    declared = {
+        "type": "oauth2",
+        "oauth2": {
+            "token_url": "https://app.test/token",
+            "grant": "jwt_bearer",
+            "assertion": {"key": {"$var": "$.credentials.key"}},
+        },
+    }
+    ours, _ = answering(httpx.Response(400, json={"error": "invalid_grant"}), declared)
+    with pytest.raises(NotAuthorized) as first:
+        ours.issue({"key": key})
+    assert not isinstance(first.value, Defunct)
+    with pytest.raises(Defunct):
+        ours.refresh({"key": key, "access_token": "planted-access"})
+
+
 def test_an_app_that_gives_no_refresh_tokens() -> None:
     declared = {**OAUTH2, "oauth2": {**OAUTH2["oauth2"], "noRefreshToken": True}}  # type: ignore[dict-item]
     ours, asked = answering(httpx.Response(200), declared)

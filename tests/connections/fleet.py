@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -61,9 +62,12 @@ class Told:
 
 
 class Fleet:
-    """So many processes; each round, all of them need credentials at the same moment."""
+    """So many processes; each round, all of them need credentials at the same moment.
 
-    def __init__(self, count: int, url: str, refresher: Refresher) -> None:
+    Their clocks are `apart` seconds from one another.
+    """
+
+    def __init__(self, count: int, url: str, refresher: Refresher, *, apart: float = 0.0) -> None:
         # Kept here: with the last reference, its name is gone for those that begin late.
         self._barrier = _context.Barrier(count)
         self._processes = []
@@ -71,7 +75,9 @@ class Fleet:
         for number in range(count):
             ours, theirs = _context.Pipe()
             process = _context.Process(
-                target=_serve, args=(theirs, self._barrier, url, refresher, number), daemon=True
+                target=_serve,
+                args=(theirs, self._barrier, url, refresher, number * apart),
+                daemon=True,
             )
             process.start()
             theirs.close()
@@ -102,7 +108,9 @@ class Fleet:
         return told
 
 
-def _serve(pipe: Connection, barrier: Barrier, url: str, refresher: Refresher, number: int) -> None:
+def _serve(pipe: Connection, barrier: Barrier, url: str, refresher: Refresher, skew: float) -> None:
+    steady = time.time
+    time.time = lambda: steady() + skew
     ledger = open_ledger(url)
     authenticator = refresher.authenticator()
     while (need := pipe.recv()) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,9 @@ from membrane_sync.apps.oidc_provider import OidcProvider
 from membrane_sync.errors import Defunct
 from membrane_sync.stores.sql_ledger import SqlLedger
 from tests.connections.conftest import connect
-from tests.connections.fleet import ACME, Fleet, Killed, Refresher, tokens
+from tests.connections.fleet import ACME, Fleet, Killed, Refresher, open_ledger, tokens
 from tests.connections.provider import refreshes, works
-from tests.stores.databases import run
+from tests.stores.databases import fresh_database, run
 
 PROCESSES = 50
 ROUNDS = 20
@@ -32,6 +33,26 @@ def test_fifty_processes_refresh_once_in_each_of_twenty_rounds(
             assert refreshes(oidc_provider)[before:] == [200], f"round {number}"
         assert works(oidc_provider, token)
     assert ledger.connection(ACME).version == ROUNDS + 1
+
+
+def test_processes_with_clocks_of_their_own_refresh_once(
+    tmp_path: Path, postgresql_url: str, oidc_provider: OidcProvider
+) -> None:
+    """Half an hour from one to the next; with PostgreSQL, as SQLite's are on one machine."""
+    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+        ledger = open_ledger(url)
+        granted = connect(ledger, oidc_provider)
+        with Fleet(8, url, granted, apart=1800) as fleet:
+            for number in range(4):
+                before = len(refreshes(oidc_provider))
+                run(url, "UPDATE membrane_connections SET expires_at = 1")
+                told = fleet.round("refused" if number % 2 else "expired")
+                assert {(one.version, one.error) for one in told} == {(number + 2, "")}
+                assert refreshes(oidc_provider)[before:] == [200]
+            before = len(refreshes(oidc_provider))
+            assert {one.version for one in fleet.round("expired")} == {5}
+            assert refreshes(oidc_provider)[before:] == [], "it lives for an hour, for all of them"
+        ledger.close()
 
 
 @pytest.mark.parametrize("point", Killed.POINTS)

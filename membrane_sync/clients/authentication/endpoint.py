@@ -69,20 +69,23 @@ def endpoint(url: str, key: str, app: str) -> str:
     return url
 
 
-def passable(response: httpx.Response) -> httpx.Response:
-    """The answer, if it's about the request; raises where it says that now isn't the time."""
-    status = response.status_code
+def passable(response: httpx.Response, app: str, what: str = "token endpoint") -> httpx.Response:
+    """The answer, if it's about the request; raises where it says that now isn't the time.
+
+    `what` names who answered.
+    """
+    status, said = response.status_code, f"{app}: the {what} "
     if status == 429:
         wait = retry_after(dict(response.headers.items()))
-        raise RateLimited("asks to wait (429)", retry_after=wait)
+        raise RateLimited(f"{said}asks to wait (429)", retry_after=wait)
     if status >= 500 or status == 408:
-        raise AppUnavailable(f"answered {status}")
+        raise AppUnavailable(f"{said}answered {status}")
     if 300 <= status < 400:
         raise UnexpectedAnswer(
-            f"answered {status}", hint="redirects aren't followed: use the address it names"
+            f"{said}answered {status}", hint="redirects aren't followed: use the address it names"
         )
     if status >= 400 and "error" not in _body(response):
-        raise NotAuthorized(f"answered {status}", hint=_HINT)
+        raise NotAuthorized(f"{said}answered {status}", hint=_HINT)
     return response
 
 
@@ -95,12 +98,6 @@ def asking(words: Words, app: str, what: str, *, renewing: bool = False) -> Iter
     said = f"{app}: the {what} "
     try:
         yield
-    except RateLimited as error:
-        raise RateLimited(said + error.message, retry_after=error.retry_after) from None
-    except MembraneError as error:
-        if error.message.startswith(f"{app}: "):
-            raise  # said in full already
-        raise type(error)(said + error.message, hint=error.hint) from None
     except OAuthError as error:
         raise _refused(error, said, words, renewing=renewing) from None
     except httpx.TimeoutException:
@@ -111,7 +108,7 @@ def asking(words: Words, app: str, what: str, *, renewing: bool = False) -> Iter
         reason = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
         hint = "is the address right, and the app running?"
         raise AppUnavailable(f"{said}can't be reached: {reason}", hint=hint) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         raise AppUnavailable(f"{said}answered something that is no token") from None
 
 
@@ -132,7 +129,7 @@ def _refused(error: OAuthError, said: str, words: Words, *, renewing: bool) -> M
     if code in _DEAD:
         if renewing:
             return Defunct(said, hint="connect again: membrane connect")
-        return NotAuthorized(said, hint="the code was used already, or ran out: start anew")
+        return NotAuthorized(said, hint="what proves it was used already, or ran out: start anew")
     return NotAuthorized(said, hint="connect again: membrane connect")
 
 

@@ -106,7 +106,7 @@ class OAuth1Authenticator:
         url = self._url(declared.authorize_url, scope, "authorize_url")
         with self._asking(typed), self._client(declared, scope, redirect_uri=back) as client:
             asked = self._url(declared.request_token_url, scope, "request_token_url")
-            token = _parsed(client.post(asked))
+            token = _parsed(client.post(asked), self._way.connector.key)
             client.redirect_uri = None
             to = client.create_authorization_url(url, token["oauth_token"], **extra)
         return Authorization(to, {**token, "typed": dict(typed)})
@@ -127,7 +127,7 @@ class OAuth1Authenticator:
             self._client(declared, scope, verifier=verifier, **given) as client,
         ):
             asked = self._url(declared.access_token_url, scope, "access_token_url")
-            token = _parsed(client.post(asked))
+            token = _parsed(client.post(asked), self._way.connector.key)
         template = self._way.authentication.credentials_from_token
         function = self._way.hooks.credentials_from_token
         return self._way.issued({**typed, **token}, template, function, token=token)
@@ -204,15 +204,15 @@ def _consumer(declared: OAuth1, scope: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parsed(answer: httpx.Response) -> dict[str, str]:
+def _parsed(answer: httpx.Response, app: str) -> dict[str, str]:
     """A token out of a form; raises ValueError where it's none."""
     if answer.status_code in (400, 401, 403):
         raise NotAuthorized(
-            f"refused ({answer.status_code})",
+            f"{app}: the token endpoint refused ({answer.status_code})",
             hint="compare the integration's consumer_key and consumer_secret, and the redirect "
             "URL, with the app's",
         )
-    found = dict(httpx.QueryParams(passable(answer).text.strip()))
+    found = dict(httpx.QueryParams(passable(answer, app).text.strip()))
     if not found.get("oauth_token"):
         raise ValueError
     return {name: value for name, value in found.items() if name != "oauth_callback_confirmed"}

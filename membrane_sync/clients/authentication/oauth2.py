@@ -6,6 +6,7 @@ The protocol is Authlib's; here it's told what the connector declares.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import httpx
@@ -42,6 +43,8 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 _USERLESS = ("client_credentials", "jwt_bearer")
 _SLOWER_SECONDS = 5.0
+_ENDED = ("invalid_token", "unsupported_token_type")
+"""What an app says that ends no such token, or has ended it already."""
 
 Credentials = Mapping[str, Any]
 _NOTHING: Credentials = {}
@@ -130,12 +133,7 @@ class OAuth2Authenticator:
     def issue(self, typed: Credentials) -> Issued:
         if self._grant not in _USERLESS:
             raise Fatal(f"{self._name}: the user has to allow it", hint="use begin and finish")
-        app = self._app(typed)
-        given = {**app.scopes(), **app.texts("token_extra")}
-        if self._grant == "jwt_bearer":
-            given["assertion"] = app.assertion()
-            return self._issued(typed, app.token(JWT_BEARER, given))
-        return self._issued(typed, app.token("client_credentials", given))
+        return self._granted(typed)
 
     def refresh(self, credentials: Credentials) -> Issued:
         way, hooks = self._way, self._way.hooks
@@ -145,7 +143,7 @@ class OAuth2Authenticator:
                 hooks.refresh, scope, credentials, signed=False
             )
         elif self._grant in _USERLESS:
-            return self.issue(credentials)
+            return self._granted(credentials, renewing=True)
         else:
             token = self._renewed(credentials)
         template = way.authentication.credentials_from_refresh
@@ -172,6 +170,15 @@ class OAuth2Authenticator:
         template = self._way.authentication.credentials_from_token
         function = self._way.hooks.credentials_from_token
         return self._way.issued({**typed, **token}, template, function, token=dict(token))
+
+    def _granted(self, typed: Credentials, *, renewing: bool = False) -> Issued:
+        """What the app gives without a user."""
+        app = self._app(typed)
+        given = {**app.scopes(), **app.texts("token_extra")}
+        grant = "client_credentials"
+        if self._grant == "jwt_bearer":
+            grant, given["assertion"] = JWT_BEARER, app.assertion()
+        return self._issued(typed, app.token(grant, given, renewing=renewing))
 
     def _renewed(self, credentials: Credentials) -> dict[str, Any]:
         secret = credentials.get("refresh_token")
@@ -258,12 +265,18 @@ class _App:
             verify=tls_of(self._way.authentication, self._scope),
             transport=self._way.transport,
         )
-        client.register_compliance_hook("access_token_response", passable)
-        client.register_compliance_hook("refresh_token_response", passable)
+        usable = partial(passable, app=self._way.connector.key)
+        client.register_compliance_hook("access_token_response", usable)
+        client.register_compliance_hook("refresh_token_response", usable)
         return client
 
     def token(
-        self, grant: str, given: Mapping[str, str], *, waiting: bool = False
+        self,
+        grant: str,
+        given: Mapping[str, str],
+        *,
+        renewing: bool = False,
+        waiting: bool = False,
     ) -> dict[str, Any]:
         """The token that the endpoint gives; `waiting`: TooEarly where the user isn't done."""
         # Without a client, the assertion is all the proof there is.
@@ -272,7 +285,7 @@ class _App:
         def fetch(client: Any) -> Any:
             return client.fetch_token(self.url("token_url"), grant_type=grant, auth=auth, **given)
 
-        return self._asked(fetch, waiting=waiting)
+        return self._asked(fetch, renewing=renewing, waiting=waiting)
 
     def renewed(self, secret: str) -> dict[str, Any]:
         """The tokens that follow upon a refresh token."""
@@ -286,19 +299,25 @@ class _App:
 
     def revoke(self, token: str, hint: str) -> None:
         """End a token; one that has ended already is no error."""
-        with self._asking("revocation endpoint"), self.client() as client:
+        what = "revocation endpoint"
+        with self._asking(what), self.client() as client:
             answer = client.revoke_token(self.url("revoke_url"), token=token, token_type_hint=hint)
-            passable(answer)
+            passable(answer, self._way.connector.key, what)
+            error = answer.json().get("error") if answer.is_error else None
+            if error and error not in _ENDED:
+                raise OAuthError(error, answer.json().get("error_description"))
 
     def post(self, key: str, data: Mapping[str, str], what: str) -> dict[str, Any]:
         """What another endpoint answers, asked with the client's own proof."""
         with self._asking(what), self.client() as client:
             proof = client.client_auth(client.token_endpoint_auth_method)
             answer = client.post(self.url(key), data=data, auth=proof, headers=_JSON)
-            body = passable(answer).json()
+            body = passable(answer, self._way.connector.key, what).json()
+            if not isinstance(body, dict):
+                raise ValueError
             if "error" in body:
                 raise OAuthError(body["error"], body.get("error_description"))
-            return dict(body)
+            return body
 
     def _asked(
         self, fetch: Callable[[Any], Any], *, renewing: bool = False, waiting: bool = False

@@ -40,7 +40,7 @@ Render = Callable[[Request, Mapping[str, Any]], Call]
 class Way:
     """A connector with one authentication, for one connection's input.
 
-    `transport` is for tests: what the OAuth endpoints are reached by.
+    `transport` is what the OAuth endpoints are reached by, if it's not the usual one.
     """
 
     connector: Connector
