@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, overload
@@ -61,6 +61,30 @@ class Answer:
     def body(self) -> Any:
         """The body as plain values."""
         return self._read(self.content) if self._read else self._given
+
+
+@dataclass(frozen=True)
+class RawRequest:
+    """A request that somebody else wrote, to be sent as it is; `path` is still encoded."""
+
+    method: str
+    path: str
+    query: Sequence[tuple[str, str]] = ()
+    headers: Sequence[tuple[str, str]] = ()
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """An app's answer as it came; `pieces` of its body are read from the app as they're taken.
+
+    `close` it, whether all of them were taken or not.
+    """
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    pieces: Iterator[bytes]
+    close: Callable[[], None]
 
 
 class RawRecord(NamedTuple):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import duckdb
 import pyarrow as pa
 
-from membrane_sync.errors import Fatal, NotFound, Retryable
+from membrane_sync.errors import Fatal, IncompleteScan, NotFound
 from membrane_sync.records import (
     Batch,
     Change,
@@ -553,11 +553,12 @@ class DuckDbLake:
             [stream, scan],
         )
         if seen < expected:
-            raise Retryable(
+            raise IncompleteScan(
                 f"the full scan of {stream} saw {seen} of the {expected} records that the app says "
                 "it has; nothing was deleted",
                 hint="records moved between pages while it read: it scans again at the next sync; "
-                "if it never agrees, the list hides records from these credentials",
+                "if it never agrees, the app's total counts more than its list shows: leave out "
+                "`deletes.exact_total`",
             )
 
     def _refuse_mass_deletion(

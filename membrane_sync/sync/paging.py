@@ -124,16 +124,17 @@ def _offset(pagination: Pagination) -> Pager:
 
 
 def _keyset(pagination: Pagination) -> Pager:
-    """`after the last id`: the parameter takes a value out of the last record (`next`, or id)."""
+    """`after the last id`: the parameter takes a value out of the last record (`next`, or id).
+
+    A total says nothing of its end: it may be that of what's left.
+    """
     last: Any = None
-    read = 0
     repeats = _Repeats(pagination)
     formula = pagination.next if pagination.next is not None else {"$var": "$.id"}
     while True:
         records, scope = yield _turn(pagination, last)
         repeats.refuse(records)
-        read += len(records)
-        if not records or _says_end(pagination, scope, read):
+        if not records or _has_no_more(pagination, scope):
             return
         last = evaluate(formula, records[-1])
         if last is MISSING or last is None:
@@ -221,10 +222,16 @@ class _Repeats:
 
 def _says_end(pagination: Pagination, scope: Mapping[str, Any], read: int) -> bool:
     if pagination.has_more is not None:
-        more = evaluate(pagination.has_more, scope)
-        return not more or more == "false"
+        return _has_no_more(pagination, scope)
     total = _number(pagination.total_records, scope)
     return total is not None and read >= total
+
+
+def _has_no_more(pagination: Pagination, scope: Mapping[str, Any]) -> bool:
+    if pagination.has_more is None:
+        return False
+    more = evaluate(pagination.has_more, scope)
+    return not more or more == "false"
 
 
 def _number(formula: Any, scope: Mapping[str, Any]) -> int | None:

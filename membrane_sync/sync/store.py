@@ -53,10 +53,18 @@ def store(
 
 
 def finish_scan(
-    lake: Lake, stream: str, scan: str, max_share: float, run_id: str, report: Report
+    lake: Lake,
+    stream: str,
+    scan: str,
+    max_share: float,
+    run_id: str,
+    report: Report,
+    *,
+    expected: int | None = None,
 ) -> None:
     """After a complete full scan, delete the records that are gone over there."""
-    add_counts(report, lake.finish_scan(stream, scan, max_share, run_id))
+    counts = lake.finish_scan(stream, scan, max_share, run_id, expected=expected)
+    add_counts(report, counts)
 
 
 def new_scan() -> str:
