@@ -58,8 +58,8 @@ class Sheet:
         """The same sheet, to try a formula on."""
         return Sheet(dict(self.leaves), [dict(layer) for layer in self.layers])
 
-    def select(self, sql: str) -> str:
-        """The query for this SQL over all columns of the sheet."""
+    def select(self, *sql: str) -> str:
+        """The query for these columns over all columns of the sheet."""
         source = "input"
         if self.leaves:
             paths = ", ".join(map(literal, self.leaves))
@@ -69,7 +69,7 @@ class Sheet:
         for layer in self.layers:
             columns = "".join(f", {column} AS {name}" for column, name in layer.items())
             source = f"(SELECT *{columns} FROM {source})"
-        return f"SELECT {sql} FROM {source}"
+        return f"SELECT {', '.join(sql)} FROM {source}"
 
     def _leaf(self, path: str) -> Column:
         number = self.leaves.setdefault(path, len(self.leaves) + 1)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks import mapping as benchmark
 from membrane_sync.formulas import MISSING, evaluate_fields
 from membrane_sync.formulas.filters import COMPARISONS
-from membrane_sync.formulas.frames import query
+from membrane_sync.formulas.frames import columns, text_column
 from membrane_sync.formulas.plan import FEW, Mapped, Plan, compile
 from tests.formulas import test_cases, test_properties
 from tests.formulas.test_vectors import VECTORS
@@ -140,8 +140,8 @@ TEMPLATES = st.dictionaries(st.sampled_from(["f", "g", "h", 'q"\\', "é"]), FORM
 def check_same(template: Any, records: list[Any]) -> tuple[Plan, Mapped]:
     plan = compile(template)
     texts = [encode(record) for record in records]
-    if plan.sql:
-        query(plan.sql, texts)
+    for sql in filter(None, (plan.sql, plan.careful)):
+        columns(sql, text_column(texts))
     mapped = plan.run(texts, few=0)
     for number, record in enumerate(records):
         value, errors = evaluate_fields(template, record)
