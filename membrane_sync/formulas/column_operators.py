@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from membrane_sync.formulas.column_filters import comparison, equality
@@ -22,6 +23,7 @@ from membrane_sync.formulas.columns import (
     within,
     wrapped,
 )
+from membrane_sync.formulas.evaluator import operator_of
 from membrane_sync.formulas.filters import COMPARISONS
 from membrane_sync.formulas.javascript import to_string, truthy
 from membrane_sync.formulas.locators import steps_of
@@ -150,20 +152,23 @@ def first_not_empty(formula: Formula) -> Column:
 @column("$iterate")
 def iterate(formula: Formula) -> Column:
     """The item formula in a lambda over the items of the source."""
-    source = formula.bound(formula.option("source"))
+    source = _unread(formula.bound(formula.option("source")))
     if source.known is not UNKNOWN and not is_array(source.known):
         return given(MISSING)
     name = f"e{formula.depth}"
     deepest = min(formula.scope.deepest, formula.depth + MAX_ITEM_DEPTH)
     scope = Item(formula.scope, name, deepest)
-    item = formula.build(formula.option("item"), scope)
+    node = formula.option("item")
+    item = formula.build(node, scope)
     value = item.sql
     if item.slow:
         value = f"""CASE WHEN {" OR ".join(item.slow)} THEN '"{_UNSURE}"' ELSE {value} END"""
     leaves = ", ".join(map(literal, scope.leaves)) or "'$'"
     read = f"list_transform(items({source.sql}), lambda {name}_j: leaves({name}_j, [{leaves}]))"
     values = f"list_transform({read}, lambda {name}, {name}_i: {value})"
-    kept = f"array_to_string(list_filter({values}, lambda {name}_v: truthy({name}_v)), ',')"
+    if not _is_plain(node):
+        values = f"list_filter({values}, lambda {name}_v: truthy({name}_v))"
+    kept = f"array_to_string({values}, ',')"
     found = formula.scope.again(derived(kept, source, Column("", item.level)))
     return wrapped(_sure(found), "[", "]", formula.scope)
 
@@ -180,20 +185,34 @@ def domain_from_email(formula: Formula) -> Column:
 @column("$extractDate")
 def extract_date(formula: Formula) -> Column:
     """The day in UTC."""
-    return _of_moment(formula, "%Y-%m-%d")
+    return _of_moment(formula, "%Y-%m-%d", "2, 10")
 
 
 @column("$extractTime")
 def extract_time(formula: Formula) -> Column:
     """The time of day in UTC."""
-    return _of_moment(formula, "%H:%M:%S")
+    return _of_moment(formula, "%H:%M:%S", "13, 8")
 
 
-def _of_moment(formula: Formula, form: str) -> Column:
+def _of_moment(formula: Formula, form: str, place: str) -> Column:
+    """A part of a moment, by its form and by its place in the text of a time in UTC."""
     value = formula.bound(formula.args)
-    moment = formula.scope.again(derived(f"instant({value.sql})", value))
-    unread = f"""({moment.sql} IS NULL AND NOT absent({value.sql}) AND {value.sql} <> '""')"""
-    return derived(f"""'"' || strftime({moment.sql}, '{form}') || '"'""", moment, slow=[unread])
+    x = value.sql
+    sql = f"""CASE WHEN is_utc({x}) THEN substr({x}, {place})
+        ELSE strftime(instant({x}), '{form}') END"""
+    part = formula.scope.again(derived(sql, value))
+    unread = f"""({part.sql} IS NULL AND NOT absent({x}) AND {x} <> '""')"""
+    return derived(f"""'"' || {part.sql} || '"'""", part, slow=[unread])
+
+
+def _unread(source: Column) -> Column:
+    """A list of which only the items are read: it isn't odd if none of them is."""
+    return replace(source, slow=tuple(s for s in source.slow if s != f"odd({source.sql})"))
+
+
+def _is_plain(node: Value) -> bool:
+    """Whether it's written as an object or a list: truthy, if it is there."""
+    return is_array(node) or (isinstance(node, dict) and operator_of(node) is None)
 
 
 def _concat_items(formula: Formula, values: Value, delimiter: str) -> Column:

@@ -74,11 +74,11 @@ MACROS: Final = {
         ord(x) BETWEEN 45 AND 57 AND strlen(x) > 15 AND NOT contains(x, '.'), false)""",
     "wordy(x)": """regexp_matches(x, '^"[A-HJ-Za-z]')""",
     # What Number("…") gives, if written plainly or blank; NULL otherwise.
-    "text_number(x)": r"""CASE WHEN x = '""' THEN 0.0
+    "text_number(x)": r"""CASE WHEN x >= '#' THEN NULL WHEN x = '""' THEN 0.0
         WHEN regexp_full_match(x, '"-?\d{1,15}(\.\d{1,15})?"') THEN try_cast(inside(x) AS DOUBLE)
         END""",
-    "prefix_number(x)": r"""try_cast(regexp_extract(x,
-        '^"(-?\d+(\.\d+)?([eE][+-]?\d+)?)', 1) AS DOUBLE)""",
+    "prefix_number(x)": r"""CASE WHEN x < '#' THEN try_cast(regexp_extract(x,
+        '^"(-?\d+(\.\d+)?([eE][+-]?\d+)?)', 1) AS DOUBLE) END""",
     "offset_minutes(t)": """(CASE WHEN contains(right(t, 6), '-') AND NOT contains(right(t, 6), '+')
         THEN -1 ELSE 1 END) * (substr(replace(right(t, 6), ':', ''), length(
         replace(right(t, 6), ':', '')) - 3, 2)::INTEGER * 60 + right(t, 2)::INTEGER)""",
@@ -92,6 +92,9 @@ MACROS: Final = {
             THEN try_cast(regexp_replace(inside(x), '[+-]\d\d:?\d\d$', '') AS TIMESTAMP)
                 - to_minutes(offset_minutes(inside(x)))
         END""",
+    # Whether a text is a time in UTC to the second, so that its parts stand where they do.
+    "is_utc(x)": r"""regexp_full_match(x, '"[12]\d{3}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d'
+        ':[0-5]\d(\.\d{1,6})?Z"') AND try_cast(substr(x, 2, 10) AS DATE) IS NOT NULL""",
 }
 """The words of the plans' SQL. Those that end a CASE early keep what follows from being run."""
 

@@ -106,8 +106,8 @@ class Item:
         return column
 
     def _leaf(self, path: str) -> Column:
-        # What is odd in an item is odd in the list, and makes the row slow already.
-        return Column(f"{self.name}[{self.leaves.setdefault(path, len(self.leaves) + 1)}]")
+        name = f"{self.name}[{self.leaves.setdefault(path, len(self.leaves) + 1)}]"
+        return Column(name, slow=(f"odd({name})",))
 
 
 def _read(leaf: Callable[[str], Column], steps: tuple[Step, ...]) -> Column:
