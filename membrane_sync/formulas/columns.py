@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
 from membrane_sync.formulas.evaluator import operator_of
@@ -26,6 +26,18 @@ class Unplannable(Exception):
     """A formula that only the scalar evaluator can take."""
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A value as texts to be joined at once, rather than one after the other."""
+
+    start: str
+    body: str
+    """SQL, which is NULL or blank where the value is missing."""
+    end: str = ""
+    there: str = ""
+    """SQL for whether the value is there; "" where it always is."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
     """SQL for one value of each row, and what must not hold for it to be right."""
@@ -40,6 +52,8 @@ class Column:
     """SQL for whether it holds, where it is always true or false."""
     certain: bool = False
     """Whether it is never missing."""
+    frame: Frame | None = None
+    """The same in parts, where that spares copies."""
 
 
 class Scope(Protocol):
@@ -153,7 +167,9 @@ def property_of(name: Any, value: Column) -> Column:
         return value
     if value.known is not UNKNOWN:
         return Column(literal(start + json_text(value.known)), certain=True)
-    return derived(f"{literal(start)} || {value.sql}", value, certain=value.certain)
+    found = derived(f"{literal(start)} || {value.sql}", value, certain=value.certain)
+    frame = _frame_of(value)
+    return replace(found, frame=frame and replace(frame, start=start + frame.start))
 
 
 def within(count: int, most: int = MAX_PARTS) -> None:
@@ -168,19 +184,60 @@ def joined(parts: Sequence[str], delimiter: str = "','") -> str:
     return f"concat_ws({', '.join((delimiter, *parts))})"
 
 
+def listed(parts: Sequence[Column]) -> str:
+    """SQL for the parts that are there, with commas between; "" where there are none."""
+    within(len(parts))
+    parts = [part for part in parts if part.known is not MISSING]
+    if not parts:
+        return "''"
+    first = "" if _is_there(parts[0]) else ","
+    commas = [first, *"," * (len(parts) - 1)]
+    pieces = [piece for pair in zip(parts, commas, strict=True) for piece in _pieces(*pair)]
+    text = f"concat({', '.join(pieces)})"
+    return f"ltrim({text}, ',')" if first else text
+
+
 def wrapped(column: Column, start: str, end: str, scope: Scope) -> Column:
     """A text between two others; NULL where it is blank."""
     if column.certain:
-        return derived(f"'{start}' || {column.sql} || '{end}'", column, certain=True)
-    # DuckDB may compute what stands in a nullif twice, but a name it looks up.
+        sql = f"concat('{start}', {column.sql}, '{end}')"
+        return replace(derived(sql, column, certain=True), frame=Frame(start, column.sql, end))
+    # DuckDB may compute what is named twice here two times, but a name it looks up.
     column = scope.again(column)
-    return derived(f"'{start}' || nullif({column.sql}, '') || '{end}'", column)
+    if not column.sql.isidentifier():
+        return derived(f"'{start}' || nullif({column.sql}, '') || '{end}'", column)
+    there = f"{column.sql} <> ''"
+    sql = f"CASE WHEN {there} THEN concat('{start}', {column.sql}, '{end}') END"
+    return replace(derived(sql, column), frame=Frame(start, column.sql, end, there))
 
 
 def _around(marks: str, parts: Sequence[Column], scope: Scope) -> Column:
-    inside = joined([part.sql for part in parts])
-    certain = any(part.certain or part.known not in (UNKNOWN, MISSING) for part in parts)
-    return wrapped(derived(inside, *parts, certain=certain), marks[0], marks[1], scope)
+    inside = derived(listed(parts), *parts, certain=any(map(_is_there, parts)))
+    return wrapped(inside, marks[0], marks[1], scope)
+
+
+def _is_there(part: Column) -> bool:
+    return part.certain or part.known not in (UNKNOWN, MISSING)
+
+
+def _frame_of(value: Column) -> Frame | None:
+    if value.frame or value.known is not UNKNOWN:
+        return value.frame
+    if value.certain:
+        return Frame("", value.sql)
+    there = f"{value.sql} IS NOT NULL"
+    return Frame("", value.sql, there=there) if value.sql.isidentifier() else None
+
+
+def _pieces(part: Column, comma: str) -> list[str]:
+    """Texts that give the part after a comma, all of them blank where it is missing."""
+    if (frame := _frame_of(part)) is None:
+        return [f"'{comma}' || {part.sql}" if comma else part.sql]
+    ends = [literal(comma + frame.start), literal(frame.end)]
+    if frame.there:
+        ends = [f"CASE WHEN {frame.there} THEN {text} END" for text in ends]
+    pieces = [ends[0], frame.body, ends[1]]
+    return [piece for piece in pieces if piece != "''" and not piece.endswith("THEN '' END")]
 
 
 def derived(

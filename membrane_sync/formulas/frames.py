@@ -43,8 +43,9 @@ MACROS: Final = {
     "is_text(x)": "coalesce(ord(x) = 34, false)",
     "absent(x)": "coalesce(x = 'null', true)",
     "empty(x)": """coalesce(x IN ('null', '""', '[]', '{}'), true)""",
-    "truthy(x)": """coalesce(
-        x NOT IN ('null', 'false', '""', '0', '0.0', '-0.0', 'NaN'), false)""",
+    # Not by IN, which makes a join of so many.
+    "truthy(x)": """coalesce(x <> 'null' AND x <> 'false' AND x <> '""' AND x <> '0'
+        AND x <> '0.0' AND x <> '-0.0' AND x <> 'NaN', false)""",
     "inside(x)": "substr(x, 2, length(x) - 2)",
     # A value as another type, where that's plain to see; else as it is.
     "as_text(x)": """CASE WHEN ord(x) = 34 OR strlen(x) > 99 THEN x

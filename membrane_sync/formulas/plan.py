@@ -22,7 +22,9 @@ from membrane_sync.formulas.columns import (
     build,
     derived,
     joined,
+    listed,
     property_of,
+    wrapped,
 )
 from membrane_sync.formulas.errors import FieldError
 from membrane_sync.formulas.evaluator import evaluate_fields, operator_of
@@ -180,9 +182,8 @@ def _quick(fields: Sequence[Column | None], sheet: Sheet, copying: bool) -> str:
     With copies in it, the object is never missing.
     """
     known = [found for found in fields if found]
-    inside = sheet.bind(derived(joined([found.sql for found in known]), *known))
-    text = inside.sql if copying else f"nullif({inside.sql}, '')"
-    return sheet.select(f"'{{' || {text} || '}}'", _any((_UNREADABLE, *inside.slow)))
+    whole = wrapped(derived(listed(known), *known, certain=copying), "{", "}", sheet)
+    return sheet.select(whole.sql, _any((_UNREADABLE, *whole.slow)))
 
 
 def _marked_object(fields: Sequence[Column | None], sheet: Sheet) -> str:

@@ -74,7 +74,7 @@ class Sheet:
     def _leaf(self, path: str) -> Column:
         number = self.leaves.setdefault(path, len(self.leaves) + 1)
         within(number)
-        return Column(f"v{number}", 1, (f"odd(v{number})",))
+        return Column(f"v{number}", 1, (_odd(f"v{number}"),))
 
 
 @dataclass(slots=True)
@@ -85,6 +85,11 @@ class Item:
     name: str
     deepest: int
     leaves: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def odd(self) -> set[str]:
+        """The conditions that what is read of the item is odd."""
+        return {_odd(f"{self.name}[{number}]") for number in self.leaves.values()}
 
     def read(self, steps: tuple[Step, ...]) -> Column:
         if not steps:
@@ -107,7 +112,11 @@ class Item:
 
     def _leaf(self, path: str) -> Column:
         name = f"{self.name}[{self.leaves.setdefault(path, len(self.leaves) + 1)}]"
-        return Column(name, slow=(f"odd({name})",))
+        return Column(name, slow=(_odd(name),))
+
+
+def _odd(name: str) -> str:
+    return f"odd({name})"
 
 
 def _read(leaf: Callable[[str], Column], steps: tuple[Step, ...]) -> Column:
