@@ -147,7 +147,7 @@ def object_of(fields: dict[Any, Column], scope: Scope) -> Column:
     if all(value.known is not UNKNOWN for value in fields.values()):
         kept = {k: v.known for k, v in fields.items() if v.known is not MISSING}
         return given(kept if kept or not fields else MISSING)
-    return _around("{}", [property_of(name, value) for name, value in fields.items()], scope)
+    return enclosed([property_of(*field) for field in fields.items()], "{", "}", scope)
 
 
 def list_of(items: Sequence[Column], scope: Scope) -> Column:
@@ -155,7 +155,7 @@ def list_of(items: Sequence[Column], scope: Scope) -> Column:
     if all(item.known is not UNKNOWN for item in items):
         kept = [item.known for item in items if item.known is not MISSING]
         return given(kept if kept or not items else MISSING)
-    return _around("[]", items, scope)
+    return enclosed(items, "[", "]", scope)
 
 
 def property_of(name: Any, value: Column) -> Column:
@@ -188,20 +188,23 @@ def listed(parts: Sequence[Column]) -> str:
     """SQL for the parts that are there, with commas between; "" where there are none."""
     within(len(parts))
     parts = [part for part in parts if part.known is not MISSING]
-    if not parts:
-        return "''"
-    first = "" if _is_there(parts[0]) else ","
-    commas = [first, *"," * (len(parts) - 1)]
-    pieces = [piece for pair in zip(parts, commas, strict=True) for piece in _pieces(*pair)]
-    text = f"concat({', '.join(pieces)})"
-    return f"ltrim({text}, ',')" if first else text
+    surely = next((i for i, part in enumerate(parts) if _is_there(part)), None)
+    if surely is None:
+        pieces = [piece for part in parts for piece in _pieces(part, before=",")]
+        return f"ltrim(concat({', '.join(pieces)}), ',')" if pieces else "''"
+    # Of what is before the first part that is surely there, each brings the comma after it.
+    pieces = [piece for part in parts[:surely] for piece in _pieces(part, after=",")]
+    pieces += _pieces(parts[surely])
+    pieces += [piece for part in parts[surely + 1 :] for piece in _pieces(part, before=",")]
+    return f"concat({', '.join(pieces)})"
 
 
 def wrapped(column: Column, start: str, end: str, scope: Scope) -> Column:
     """A text between two others; NULL where it is blank."""
     if column.certain:
         sql = f"concat('{start}', {column.sql}, '{end}')"
-        return replace(derived(sql, column, certain=True), frame=Frame(start, column.sql, end))
+        found = derived(sql, column, certain=True)
+        return replace(found, frame=Frame(start, column.sql, end))
     # DuckDB may compute what is named twice here two times, but a name it looks up.
     column = scope.again(column)
     if not column.sql.isidentifier():
@@ -211,9 +214,10 @@ def wrapped(column: Column, start: str, end: str, scope: Scope) -> Column:
     return replace(derived(sql, column), frame=Frame(start, column.sql, end, there))
 
 
-def _around(marks: str, parts: Sequence[Column], scope: Scope) -> Column:
+def enclosed(parts: Sequence[Column], start: str, end: str, scope: Scope) -> Column:
+    """The parts that are there, with commas between, and two texts around; NULL for none."""
     inside = derived(listed(parts), *parts, certain=any(map(_is_there, parts)))
-    return wrapped(inside, marks[0], marks[1], scope)
+    return wrapped(inside, start, end, scope)
 
 
 def _is_there(part: Column) -> bool:
@@ -229,15 +233,17 @@ def _frame_of(value: Column) -> Frame | None:
     return Frame("", value.sql, there=there) if value.sql.isidentifier() else None
 
 
-def _pieces(part: Column, comma: str) -> list[str]:
-    """Texts that give the part after a comma, all of them blank where it is missing."""
+def _pieces(part: Column, before: str = "", after: str = "") -> list[str]:
+    """Texts that give the part between two others, all of them blank where it is missing."""
     if (frame := _frame_of(part)) is None:
-        return [f"'{comma}' || {part.sql}" if comma else part.sql]
-    ends = [literal(comma + frame.start), literal(frame.end)]
+        parts = (f"'{before}'" if before else "", part.sql, f"'{after}'" if after else "")
+        return [" || ".join(filter(None, parts))]
+    start, end = before + frame.start, frame.end + after
+    first, last = ([literal(text)] if text else [] for text in (start, end))
     if frame.there:
-        ends = [f"CASE WHEN {frame.there} THEN {text} END" for text in ends]
-    pieces = [ends[0], frame.body, ends[1]]
-    return [piece for piece in pieces if piece != "''" and not piece.endswith("THEN '' END")]
+        first = [f"CASE WHEN {frame.there} THEN {text} END" for text in first]
+        last = [f"CASE WHEN {frame.there} THEN {text} END" for text in last]
+    return [*first, frame.body, *last]
 
 
 def derived(

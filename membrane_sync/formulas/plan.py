@@ -21,10 +21,9 @@ from membrane_sync.formulas.columns import (
     Unplannable,
     build,
     derived,
+    enclosed,
     joined,
-    listed,
     property_of,
-    wrapped,
 )
 from membrane_sync.formulas.errors import FieldError
 from membrane_sync.formulas.evaluator import evaluate_fields, operator_of
@@ -181,9 +180,9 @@ def _quick(fields: Sequence[Column | None], sheet: Sheet, copying: bool) -> str:
 
     With copies in it, the object is never missing.
     """
-    known = [found for found in fields if found]
-    whole = wrapped(derived(listed(known), *known, certain=copying), "{", "}", sheet)
-    return sheet.select(whole.sql, _any((_UNREADABLE, *whole.slow)))
+    whole = enclosed([found for found in fields if found], "{", "}", sheet)
+    text = f"coalesce({whole.sql}, '{{}}')" if copying else whole.sql
+    return sheet.select(text, _any((_UNREADABLE, *whole.slow)))
 
 
 def _marked_object(fields: Sequence[Column | None], sheet: Sheet) -> str:
