@@ -229,6 +229,15 @@ def test_a_real_mapping_needs_no_scalar_evaluation(template: Any) -> None:
     assert (plan.unplanned, mapped.scalar, mapped.errors) == ((), 0, {})
 
 
+def test_many_records_stay_in_their_order() -> None:
+    """DuckDB would hold a value against many others by a join, which doesn't keep the order."""
+    many = {"$eval": {"$var": "$.kind"}, "oneOf": [f"kind {i}" for i in range(40)]}
+    fields = {"id": {"$var": "$.id"}, "known": many, "loud": {"$eval": many, "contains": "r"}}
+    texts = [encode({"id": i, "kind": f"kind {i % 60}"}) for i in range(30_000)]
+    expected = [{"id": i, "known": i % 60 < 40, "loud": i % 60 < 40} for i in range(30_000)]
+    assert list(compile(fields).run(texts).values()) == expected
+
+
 def test_one_unplannable_field_leaves_the_others_planned() -> None:
     template = {"a": {"$var": "a"}, "n": {"$firstName": {"$var": "n"}}, "b": {"$concat": [1, "b"]}}
     plan, mapped = check_same(template, [{"a": 1, "n": "Ada Lovelace"}, {"n": "Ada"}, {}])

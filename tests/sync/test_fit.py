@@ -254,3 +254,10 @@ def test_a_field_that_may_not_be_written_does_not_fit_though_others_may_come() -
     known = {"a": {"readOnly": True}}
     schema = {"properties": known, "additionalProperties": True}
     assert check_sound(schema, [{"a": 1}, {"a": None}, {"b": 1}]) == [None, None, '{"b":1}']
+
+
+def test_many_values_stay_in_their_order() -> None:
+    known = {"id": {"type": "integer"}, "kind": {"enum": [f"kind {i}" for i in range(40)]}}
+    texts = [dumped({"id": i, "kind": f"kind {i % 60}"}) for i in range(30_000)]
+    expected = [text if i % 60 < 40 else None for i, text in enumerate(texts)]
+    assert fitted(compile_fit({"properties": known}), texts) == expected
