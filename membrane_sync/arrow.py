@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 import pyarrow as pa
+
+from membrane_sync.records import Texts
 
 
 def text_array(values: Sequence[str | None]) -> pa.Array:
@@ -12,6 +17,32 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
 
     Raises UnicodeEncodeError for a text with half of a character.
     """
+    if isinstance(values, Texts):
+        return _joined(values)
     builder = pa.lib.StringBuilder()
     builder.append_values(values)
     return builder.finish()
+
+
+def _joined(texts: Texts) -> pa.Array:
+    """The texts end to end, with no Python text in between of those that are bytes already."""
+    pieces = [text.encode() if isinstance(text, str) else text for text in texts.pieces]
+    offsets = array("q", accumulate(map(len, pieces), initial=0))
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(pieces))]
+    return pa.Array.from_buffers(pa.large_string(), len(pieces), buffers)
+
+
+def without(pieces: Sequence[Any], content: bytes) -> bytes:
+    """A JSON text with a null in place of some of its values, which are views of it in a row.
+
+    What stands between the first and the last goes with them. Raises ValueError where they aren't
+    views.
+    """
+    if not pieces:
+        return content
+    beginning = pa.py_buffer(content).address
+    first, last = pa.py_buffer(pieces[0]), pa.py_buffer(pieces[-1])
+    start, end = first.address - beginning, last.address + last.size - beginning
+    if not 0 <= start <= end <= len(content):
+        raise ValueError("the pieces are no views of the text")
+    return content[:start] + b"null" + content[end:]

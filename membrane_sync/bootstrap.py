@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,37 +16,76 @@ from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.authentication.access import authenticator
+from membrane_sync.clients.authentication.flow import client_config
+from membrane_sync.clients.authentication.way import Ask, Way
+from membrane_sync.clients.fetch import fetch_json
+from membrane_sync.clients.hosts import Hosts
+from membrane_sync.clients.secret_store import secret_store
+from membrane_sync.clients.transport import guarded_transport
+from membrane_sync.connections import lifecycle
+from membrane_sync.connections.lifecycle import Archived
+from membrane_sync.connections.tokens import Tokens
+from membrane_sync.elements.authentication import Authentication
+from membrane_sync.elements.connector import Connector
+from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
+from membrane_sync.elements.sensitive import sensitive_fields
 from membrane_sync.elements.sync import Sync
-from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, ProjectError
+from membrane_sync.errors import (
+    Fatal,
+    LockTimeout,
+    MembraneError,
+    NotAuthorized,
+    NotFound,
+    NotReady,
+    ProjectError,
+)
+from membrane_sync.masking import Mask, hidden, mask_logs
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
+    Authenticator,
     ConnectionRecord,
     Lease,
     Override,
     Priority,
     RunRecord,
+    Vault,
 )
+from membrane_sync.project.authentication import Access, access, accesses
 from membrane_sync.project.customisation import Judged
+from membrane_sync.project.inputs import checked_input
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync
+from membrane_sync.project.project import (
+    INSTANCE_MARK,
+    Project,
+    ResolvedSync,
+    stream_name,
+)
 from membrane_sync.project.references import check, errors
+from membrane_sync.project.settings import Settings
+from membrane_sync.project.trust import address_is_typed
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.columns import literal, quoted
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention
+from membrane_sync.stores.secret_keys import SecretKeys
+from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
+from membrane_sync.stores.sql_tenants import SqlTenantLedger
+from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
-from membrane_sync.stores.vault import AesVault, vault_key
+from membrane_sync.stores.vault import AesVault
 from membrane_sync.sync.collection import render
-from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
+from membrane_sync.sync.custom_fields import CUSTOM_FIELDS, as_known
 from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
 
@@ -91,7 +130,26 @@ class Standing:
     result: str
 
 
-def _result(run: RunRecord | None) -> str:
+def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
+    key, status = connection.key, connection.status
+    if status == "reconnect_needed":
+        raise NotReady(
+            f"connection {key!r} has to be connected again: {connection.reason}",
+            hint=f"connect {key!r} again: membrane connect {connection.integration} "
+            f"--tenant {connection.tenant} --key {key}; its syncs then go on where they stopped",
+        )
+    if status != "ready":
+        why = f": {connection.reason}" if connection.reason else ""
+        hint = f"membrane connections resume {key}"
+        if status == "archived":
+            hint = f"membrane connect {connection.integration} --tenant {connection.tenant}"
+        raise NotReady(f"connection {key!r} is {status}{why}", hint=hint)
+
+
+def _result(connection: ConnectionRecord, run: RunRecord | None) -> str:
+    if connection.status != "ready":
+        words = connection.status.replace("_", " ")
+        return f"{words}: {connection.reason}" if connection.reason else words
     if run is None:
         return ""
     if run.finished_at is None:
@@ -115,7 +173,7 @@ def _tenant(connection: ConnectionRecord) -> dict[str, Any]:
         "tenant": connection.tenant,
         "connection": connection.key,
         "integration": connection.integration,
-        "input": dict(connection.input),
+        "input": connection.plain_input,
     }
 
 
@@ -124,6 +182,13 @@ def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionReco
         return sync
     names = (connection.integration, connection.key)
     return replace(sync, schema=project.schema_of(sync.schema, *names, _tenant(connection)))
+
+
+def _secrets_of(settings: Settings) -> list[str | None]:
+    """What no output of this process may show, whatever it's about."""
+    urls = (settings.ledger_url, *settings.databases.values())
+    passwords = [unquote(urlsplit(url).password or "") for url in urls]
+    return [settings.secret_key, *settings.secret_keys_old, settings.vault_token, *passwords]
 
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -155,18 +220,53 @@ def _refuse_another_account(
             f"connection {given.key!r} is tenant {stored.tenant!r}'s in {stored.integration!r}",
             hint="give the new connection another --key",
         )
-    if dict(stored.input) != dict(given.input) and not same_account:
-        changed = sorted(
-            name
-            for name in {*stored.input, *given.input}
-            if stored.input.get(name) != given.input.get(name)
-        )
+    changed = sorted(
+        name
+        for name in {*stored.input, *given.input} - {*given.secret_fields}
+        if stored.input.get(name) != given.input.get(name)
+    )
+    if changed and not same_account:
         raise Fatal(
             f"connection {given.key!r} would get another {', '.join(changed)}; its lake holds the "
             "records of the account it has now",
             hint="for another account give another --key; for the same one at a new address, "
             "--same-account",
         )
+
+
+INTERACTIVE_SECONDS = 30.0
+"""How long a person who connects is made to wait for an app that's busy."""
+
+
+def _reached(way: Access, connection: ConnectionRecord) -> Connector:
+    """The connector at the address that its `client` gives for these credentials."""
+    scope = {
+        "input": dict(connection.input),
+        "parameters": dict(way.parameters),
+        "credentials": dict(connection.credentials),
+    }
+    address = client_config(way.authentication, scope, way.functions)["base_url"]
+    return way.connector.model_copy(update={"base_url": address}) if address else way.connector
+
+
+def _way(access: Access, input: Mapping[str, Any], ask: Ask, hosts: Hosts | None = None) -> Way:
+    return Way(
+        connector=access.connector,
+        ask=ask,
+        render=render,
+        input=input,
+        parameters=access.parameters,
+        functions=access.functions,
+        transport=guarded_transport(hosts) if hosts is not None else None,
+    )
+
+
+def _open(way: Access) -> Connector:
+    """The connector for calls that go without credentials, as a login does."""
+    certificate = way.authentication.certificate
+    return way.connector.model_copy(
+        update={"authentication": Authentication(certificate=certificate)}
+    )
 
 
 @dataclass
@@ -217,8 +317,13 @@ class Runtime:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.settings = project.settings
+        self._mask = Mask(_secrets_of(project.settings))
+        mask_logs()
         self._syncs: dict[str, list[ResolvedSync]] = {}
         self._tables: dict[str, Tables] = {}
+
+    fetch_json = staticmethod(fetch_json)
+    """Fetches a public JSON document, such as the keys that tokens are signed with."""
 
     def close(self) -> None:
         """Give back all database connections; they come back when they're needed."""
@@ -230,15 +335,40 @@ class Runtime:
     @cached_property
     def ledger(self) -> SqlLedger:
         """Connections, credentials and runs."""
-        key = vault_key(self.settings.secret_key, self.settings.data_dir / "secret.key")
         return SqlLedger(
-            self.settings.ledger_url, AesVault(key), lease_seconds=self.settings.lease_seconds
+            self.settings.ledger_url, self.vault, lease_seconds=self.settings.lease_seconds
         )
+
+    @cached_property
+    def secret_keys(self) -> SecretKeys:
+        """The keys that secrets are sealed with; read, or made, by the first one who seals."""
+        settings = self.settings
+        path = settings.data_dir / "secret.key"
+        return SecretKeys(path, settings.secret_key, settings.secret_keys_old)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Where secrets are kept: sealed in the ledger, or in the store that the settings name."""
+        here = AesVault(self.secret_keys)
+        settings = self.settings
+        if not settings.vault:
+            return here
+        store = secret_store(settings.vault, settings.vault_token, self.project.root)
+        return StoreVault(store, here)
 
     @cached_property
     def quotas(self) -> SqlQuotas:
         """The rate limits of all connections; opened by the first one that declares some."""
         return SqlQuotas(self.settings.ledger_url)
+
+    @property
+    def requests(self) -> SqlConnectionRequests:
+        """What products asked users to connect, by links."""
+        return self.ledger.requests
+
+    def tenant_ledger(self, tenant: str | None) -> SqlTenantLedger:
+        """The connections that a tenant may see; None for all."""
+        return self.ledger.for_tenant(tenant)
 
     def new_memory(self, threads: int) -> Memory:
         """A DuckDB that one thread may use for one lake after another."""
@@ -281,6 +411,15 @@ class Runtime:
             return found
         finally:
             lake.close()
+
+    def as_known(
+        self, connection: str, collection: DataCollection, source: DataSource
+    ) -> DataCollection:
+        """The collection with the fields that the connection's account has of its own."""
+        if collection.custom_fields is None or not self.lake_path(connection).exists():
+            return collection
+        stream = stream_name(collection.key, source.collection_parameters)
+        return as_known(collection, self.learnt_fields(connection, stream))
 
     def seen_by(
         self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE
@@ -378,7 +517,7 @@ class Runtime:
     ) -> Iterator[Parties]:
         """Everything one run of a connection needs, held so that no other run overlaps.
 
-        Raises NotConnected, SecretError, or LockTimeout, which names who holds the connection; what
+        Raises NotConnected, NotReady, SecretError, or LockTimeout, which names who holds it. What
         is written later raises Fenced if this process was taken for dead meanwhile.
         """
         connection = self.ledger.connection(key)
@@ -400,6 +539,7 @@ class Runtime:
         With a `memory` to work in, the connections and the tables of the product's database are
         shared with all others that this process opens so.
         """
+        _refuse_one_not_ready(connection)
         wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
         with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
             api = self.api(connection, "bulk", longest_wait=self.settings.quota_wait_seconds)
@@ -419,14 +559,98 @@ class Runtime:
         *,
         longest_wait: float = DEADLINE_SECONDS,
     ) -> HttpApi:
-        """The external app as the connection reaches it; close it after use."""
+        """The external app as the connection reaches it; close it after use.
+
+        The connection is one of the ledger's: its credentials are refreshed there.
+        """
+        live = self._tokens(connection)
+        return self._api(connection, live=live, priority=priority, longest_wait=longest_wait)
+
+    def _api(self, connection: ConnectionRecord, **options: Any) -> HttpApi:
+        way = self.access(connection.integration, self.option(connection))
         return HttpApi(
-            self.project.connector(connection.integration),
+            _reached(way, connection),
             connection,
-            self.project.integration(connection.integration).parameters,
+            way.parameters,
+            functions=way.functions,
             quotas=self.quotas,
-            priority=priority,
-            longest_wait=longest_wait,
+            hosts=self._hosts(way),
+            **options,
+        )
+
+    def _hosts(self, way: Access) -> Hosts | None:
+        """The hosts that may be called, where whoever asks the API may type in the address."""
+        server = self.settings.server
+        is_typed = server.is_open and address_is_typed(way.connector)
+        return Hosts(server.private_hosts) if is_typed else None
+
+    def refresh(self, connection_key: str) -> ConnectionRecord:
+        """Refresh the connection's credentials now, though they may still work.
+
+        One that had to be connected anew is ready again if the app goes along. Raises Fatal where
+        there's nothing to refresh with, and what the app has against it.
+        """
+        self._tokens(self.ledger.connection(connection_key)).renew()
+        return self.ledger.connection(connection_key)
+
+    def _tokens(self, connection: ConnectionRecord) -> Tokens:
+        def authenticator() -> Authenticator:
+            option = self.option(connection)
+            return self.authenticator(connection.integration, option, connection.input)
+
+        return Tokens(connection, self.ledger.credentials, authenticator)
+
+    def accesses(self, integration: str) -> list[Access]:
+        """The ways to authenticate that users of the integration may choose from."""
+        return accesses(self.project, integration)
+
+    def access(self, integration: str, option: str = "") -> Access:
+        """One way to authenticate; raises NotFound, or Fatal where one has to be chosen."""
+        return access(self.project, integration, option)
+
+    def option(self, connection: ConnectionRecord) -> str:
+        """The option that the connection authenticates by, as the ledger or its file says."""
+        declared = self.project.connection(connection.key)
+        return connection.option or (declared.authentication_option or "" if declared else "")
+
+    def authenticator(
+        self, integration: str, option: str = "", input: Mapping[str, Any] | None = None
+    ) -> Authenticator:
+        """Gets and renews credentials for a connection with this input; it's not stored yet."""
+        way = self.access(integration, option)
+        given = dict(input or {})
+        hosts = self._hosts(way)
+
+        def ask(call: Call, credentials: Mapping[str, Any], signed: bool) -> Answer:
+            record = ConnectionRecord(
+                f"new {integration}", integration, "", input=given, credentials=credentials
+            )
+            api = HttpApi(
+                _reached(way, record) if signed else _open(way),
+                record,
+                way.parameters,
+                functions=way.functions,
+                longest_wait=INTERACTIVE_SECONDS,
+                hosts=hosts,
+            )
+            try:
+                return api.send(call)
+            finally:
+                api.close()
+
+        return authenticator(_way(way, given, ask, hosts))
+
+    def checked_input(
+        self, integration: str, option: str, input: Mapping[str, Any], typed: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The connection's input, and what was typed for the option, in their schemas' types.
+
+        Raises InvalidInput, which says of every field what's wrong with it.
+        """
+        connector = self.access(integration, option).connector
+        return (
+            checked_input(connector.input_schema, input),
+            checked_input(connector.authentication.input_schema, typed),
         )
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
@@ -437,6 +661,8 @@ class Runtime:
         address. Raises Fatal, and for a key that can't be a file's name too.
         """
         _check_key(connection)
+        asked = self.project.connector(connection.integration).input_schema
+        connection = replace(connection, secret_fields=sensitive_fields(asked))
         others = [
             other
             for other in self.ledger.connections()
@@ -453,20 +679,50 @@ class Runtime:
             )
         self.ledger.connect(connection)
 
-    def prove(self, connection: ConnectionRecord) -> None:
-        """Call the app's `test` request with the connection's credentials, if it declares one.
+    def prove(self, connection: ConnectionRecord, *, stored: bool = False) -> None:
+        """Call the app's `test`, a request or a function, with the credentials, if it declares one.
 
-        Raises NotAuthorized, or whatever else the app has against it.
+        Those of a `stored` connection are refreshed where that's needed. Raises NotAuthorized, or
+        whatever else the app has against it.
         """
-        connector = self.project.connector(connection.integration)
-        parameters = self.project.integration(connection.integration).parameters
-        api = self.api(connection)
+        way = self.access(connection.integration, self.option(connection))
+        function = way.authentication.functions.test if way.authentication.functions else None
+        scope = {"input": dict(connection.input), "parameters": dict(way.parameters)}
+        live = self._tokens(connection) if stored else None
+        wait = INTERACTIVE_SECONDS
+        api = self._api(connection, live=live, priority="interactive", longest_wait=wait)
         try:
-            if connector.test is not None:
-                scope = {"input": dict(connection.input), "parameters": parameters}
-                api.send(render(connector.test, scope))
+            if function:
+                asked = _way(way, connection.input, lambda call, *_: api.send(call))
+                seen = {**scope, "credentials": dict(connection.credentials)}
+                if not asked.run(function, seen, connection.credentials):
+                    raise NotAuthorized(
+                        f"{way.connector.key}: function {function!r} finds the credentials wrong",
+                        hint="connect again: membrane connect",
+                    )
+            elif way.connector.test is not None:
+                api.send(render(way.connector.test, scope))
         finally:
             api.close()
+
+    def pause(self, key: str, reason: str = "") -> None:
+        """Let none of a connection's syncs run until it's resumed (`lifecycle.pause`)."""
+        lifecycle.pause(self.ledger, key, reason)
+
+    def resume(self, key: str) -> None:
+        """Let a paused connection's syncs run again (`lifecycle.resume`)."""
+        lifecycle.resume(self.ledger, key)
+
+    def archive(self, key: str) -> Archived:
+        """Tell the app that a connection ends, and wipe its credentials (`lifecycle.archive`)."""
+        return lifecycle.archive(self.ledger, key, self._tell_of_end)
+
+    def _tell_of_end(self, connection: ConnectionRecord) -> None:
+        """Let the app revoke the credentials, where its connector says how."""
+        if connection.credentials:
+            option = self.option(connection)
+            way = self.authenticator(connection.integration, option, connection.input)
+            way.disconnect(connection.credentials)
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""
@@ -508,7 +764,7 @@ class Runtime:
                     f"({literal(key)}, {literal(sync.stream)})"
                 ),
                 last_sync=run.finished_at or run.started_at if run else None,
-                result=_result(run),
+                result=_result(connection, run),
             )
         finally:
             lake.close()
@@ -547,7 +803,7 @@ class Runtime:
             error = failure.message
             raise
         except Exception as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            error = hidden(f"{type(failure).__name__}: {failure}")
             raise
         finally:
             finished = RunRecord(

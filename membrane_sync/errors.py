@@ -4,23 +4,28 @@ MembraneError
 ├── ProjectError          the declarations are wrong: mend the YAML named in it
 ├── Retryable             try again later; nothing was lost
 │   ├── AppUnavailable    the external app did not answer, or answered 5xx
+│   │   └── LedgerUnavailable the ledger's database did not answer
 │   ├── RateLimited       the external app asked us to wait
 │   ├── LockTimeout       another process holds the connection or its lake file
+│   ├── IncompleteScan    a full scan saw fewer records than the app says it has
 │   └── Fenced            another process took the connection over; nothing was written
 ├── Rejected              one record can't be taken: it goes to the dead letters, the rest goes on
 └── Fatal                 stop: trying again changes nothing
     ├── NotAuthorized     the app refused the credentials: connect again
+    │   ├── Unauthenticated   the app takes the credentials no more, and no refresh helped
     │   └── Defunct       the account is closed, or the app was uninstalled: pause the connection
     ├── UnexpectedAnswer  the app answered something the declaration doesn't describe
+    ├── InvalidInput      what was typed in doesn't fit: each field with what's wrong with it
     ├── NotFound          no such connection, element or table
     ├── NotConnected      the connection is declared but has no credentials
+    ├── NotReady          the connection is paused or archived, or has to be connected again
     ├── SecretError       a credential can't be read with the key at hand
     └── DestinationError  the product's database is missing, unreachable or of another shape
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -78,6 +83,10 @@ class AppUnavailable(Retryable):
     code = "app_unavailable"
 
 
+class LedgerUnavailable(AppUnavailable):
+    """The ledger's database did not answer."""
+
+
 class RateLimited(Retryable):
     """The external app asked us to wait; `retry_after` is in seconds, None if it didn't say."""
 
@@ -92,6 +101,12 @@ class LockTimeout(Retryable):
     """Another process holds the lock; the message names it."""
 
     code = "lock_timeout"
+
+
+class IncompleteScan(Retryable):
+    """A full scan saw fewer records than the app says it has; nothing was deleted."""
+
+    code = "incomplete_scan"
 
 
 class Fenced(Retryable):
@@ -118,6 +133,10 @@ class NotAuthorized(Fatal):
     code = "not_authorized"
 
 
+class Unauthenticated(NotAuthorized):
+    """The app takes the credentials no more (401), refreshed ones included, if they can be."""
+
+
 class Defunct(NotAuthorized):
     """The connection is dead for good: nothing but connecting anew can revive it."""
 
@@ -130,6 +149,18 @@ class UnexpectedAnswer(Fatal):
     code = "unexpected_answer"
 
 
+class InvalidInput(Fatal):
+    """What was typed in doesn't fit its schema; `fields` says of each what's wrong with it."""
+
+    code = "invalid_input"
+
+    def __init__(self, fields: Mapping[str, str], *, hint: str = "") -> None:
+        self.fields = dict(fields)
+        super().__init__(
+            "; ".join(f"{name!r} {words}" for name, words in self.fields.items()), hint=hint
+        )
+
+
 class NotFound(Fatal):
     """There is no such connection, element or table."""
 
@@ -140,6 +171,12 @@ class NotConnected(Fatal):
     """The connection has no stored credentials."""
 
     code = "not_connected"
+
+
+class NotReady(Fatal):
+    """The connection's syncs don't run: it's paused or archived, or has to be connected again."""
+
+    code = "not_ready"
 
 
 class SecretError(Fatal):

@@ -131,7 +131,7 @@ class Lake(Protocol):
 
         A single record may always go, whatever its share. `expected` is how many records the app
         said it has, the least that it said while it was read: with fewer seen, nothing is deleted,
-        and Retryable is raised.
+        and IncompleteScan is raised.
         """
         ...
 
@@ -328,14 +328,16 @@ class ConnectionRecord:
 
     `option` is the key of the connector's authentication option, empty for the connector's only
     one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
-    the credentials, `expires_at` is when they end, in seconds since 1970.
+    the credentials, `expires_at` is when they end, in seconds since 1970. `refusals` is how often
+    in a row the app has refused these credentials, as far as the connection was tried. The
+    `secret_fields` of the input are kept like credentials, and only given with them.
     """
 
     key: str
     integration: str
     tenant: str
     name: str = ""
-    input: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict, repr=False)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connected_at: datetime | None = None
     option: str = ""
@@ -343,6 +345,19 @@ class ConnectionRecord:
     reason: str = ""
     version: int = 0
     expires_at: float | None = None
+    refusals: int = 0
+    secret_fields: Sequence[str] = ()
+
+    @property
+    def plain_input(self) -> dict[str, Any]:
+        """The input that may be shown."""
+        return {n: value for n, value in self.input.items() if n not in self.secret_fields}
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """All that must not be shown, the credentials included."""
+        hidden = {n: value for n, value in self.input.items() if n in self.secret_fields}
+        return {"credentials": dict(self.credentials), "input": hidden}
 
 
 @dataclass(frozen=True)
@@ -395,12 +410,20 @@ class Authenticator(Protocol):
         ...
 
     @property
+    def offers_device(self) -> bool:
+        """Whether a user without a browser can be served: `begin_device`, then `poll_device`."""
+        ...
+
+    @property
     def refreshable(self) -> bool:
         """Whether `refresh` can give new credentials without the user."""
         ...
 
-    def begin(self, redirect_uri: str, state: str) -> Authorization:
-        """Where to send the user; comes back to `redirect_uri` with the `state`."""
+    def begin(self, redirect_uri: str, state: str, typed: Mapping[str, Any] = ...) -> Authorization:
+        """Where to send the user; comes back to `redirect_uri` with the `state`.
+
+        `typed` is what the user gave for the option's input_schema; it's kept with the credentials.
+        """
         ...
 
     def finish(
@@ -412,7 +435,7 @@ class Authenticator(Protocol):
         """
         ...
 
-    def begin_device(self) -> DeviceCode:
+    def begin_device(self, typed: Mapping[str, Any] = ...) -> DeviceCode:
         """Start an authorization on a device without a browser."""
         ...
 
@@ -434,6 +457,122 @@ class Authenticator(Protocol):
 
     def disconnect(self, credentials: Mapping[str, Any]) -> None:
         """Tell the app that they are no longer used, if it can be told."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Credentials as they are kept, and how long they'll live by the ledger's clock.
+
+    `seconds_left` is counted from when they were read, `lifetime` from when they were issued; both
+    are None where the credentials don't end, or nobody knows when.
+    """
+
+    version: int
+    credentials: Mapping[str, Any] = field(repr=False)
+    seconds_left: float | None = None
+    lifetime: float | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to refresh one version of a connection's credentials, which nobody else has now.
+
+    `attempts` counts refreshes that failed in a row. It's `doubtful` where an earlier one may have
+    been answered by the app without anyone having stored the answer.
+    """
+
+    connection: str
+    id: str
+    version: int
+    credentials: Mapping[str, Any] = field(repr=False)
+    attempts: int = 0
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """No claim is to be had before so many seconds: another process has it, or the app is down.
+
+    `error` says how the last refresh failed; empty while one is going on.
+    """
+
+    seconds: float
+    error: str = ""
+
+
+class CredentialStore(Protocol):
+    """Credentials that are refreshed by one process at a time, whichever needs them first."""
+
+    def read(self, connection: str) -> Kept:
+        """The newest credentials; raises NotConnected or SecretError."""
+        ...
+
+    def claim(
+        self, connection: str, version: int, seconds: float, *, force: bool = False
+    ) -> Claim | Kept | Pending:
+        """Claim the refresh of a version for so many seconds; gives newer ones if there are any.
+
+        A claim that ran out, or whose process is dead, is taken over. Raises Defunct where the
+        connection needs to be connected anew; with `force`, it's tried all the same, and no pause
+        after failures is kept to.
+        """
+        ...
+
+    def commit(self, claim: Claim, issued: Issued) -> Kept | None:
+        """Store new credentials under the next version; None if the claim stands no more.
+
+        A connection that had to be connected anew is ready again.
+        """
+        ...
+
+    def release(self, claim: Claim, *, wait: float, error: str, doubtful: bool) -> None:
+        """Give a claim back after a failure; nobody gets the next one before `wait` seconds."""
+        ...
+
+    def revoke(self, connection: str, version: int, reason: str) -> bool:
+        """Mark a ready connection as to be connected anew, if it has this version yet."""
+        ...
+
+    def refuse(self, connection: str, version: int, reason: str) -> bool:
+        """Count that the app refused this version; those that come close together count as one.
+
+        After several in a row the connection is marked as to be connected anew: then it's True.
+        """
+        ...
+
+    def accept(self, connection: str) -> None:
+        """Note that the app takes the credentials: those it refused before don't count."""
+        ...
+
+
+class LiveCredentials(Protocol):
+    """A connection's credentials as they are now, for many threads and requests."""
+
+    def current(self) -> Kept:
+        """Credentials to send a request with, refreshed if they are about to end.
+
+        Raises Defunct, or Retryable where they have ended and can't be refreshed now.
+        """
+        ...
+
+    def refresh(self, used: int) -> bool:
+        """See to it that there are others than those of version `used`, which the app refused.
+
+        False if there are none and can be none. Raises Defunct or Retryable.
+        """
+        ...
+
+    def accepted(self) -> None:
+        """The app took them."""
+        ...
+
+    def refused(self, used: int, reason: str) -> None:
+        """The app refused this version, and no refresh helped."""
+        ...
+
+    def revoked(self, used: int, reason: str) -> None:
+        """The app said that nothing but connecting anew helps."""
         ...
 
 
@@ -481,8 +620,16 @@ class Ledger(Protocol):
         """All connections, in order of key, without credentials."""
         ...
 
+    def living(self) -> Mapping[str, Sequence[str]]:
+        """The keys of all connections that aren't archived, by integration; costs little."""
+        ...
+
     def connection(self, key: str) -> ConnectionRecord:
         """One connection with its credentials; raises NotConnected or SecretError."""
+        ...
+
+    def known(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials, which needn't be readable; or NotConnected."""
         ...
 
     def connect(self, record: ConnectionRecord) -> None:
@@ -491,6 +638,13 @@ class Ledger(Protocol):
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         """Note how the connection stands; raises NotConnected where there's none."""
+        ...
+
+    def archive(self, key: str, reason: str = "") -> None:
+        """Wipe its credentials, and note that it's archived; raises NotConnected.
+
+        Whoever has got new credentials meanwhile can't store them any more: the version rises.
+        """
         ...
 
     def disconnect(self, key: str) -> None:
@@ -537,6 +691,70 @@ class Ledger(Protocol):
 
     def last_runs(self) -> Sequence[RunRecord]:
         """The newest run of each connection and sync."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One customer of the product; `fields` is what the product says of it."""
+
+    key: str
+    name: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+class Tenants(Protocol):
+    """The product's customers, as its tokens and its backend tell of them."""
+
+    def tenants(self, after: str, limit: int) -> Sequence[Tenant]:
+        """The next tenants by key, after one of them, or after the empty text from the first."""
+        ...
+
+    def tenant(self, key: str) -> Tenant:
+        """One tenant; raises NotFound."""
+        ...
+
+    def keep(
+        self, key: str, *, name: str | None = None, fields: Mapping[str, Any] | None = None
+    ) -> Tenant:
+        """The tenant, made if there's none; with this name and these fields where they're given."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Forget what is said of it, not its connections; raises NotFound."""
+        ...
+
+
+class TenantLedger(Protocol):
+    """Connections as one tenant sees them: of another's it says that they aren't there.
+
+    There's no way in it to name another tenant. Of the workspace, `tenant` is None: it sees all.
+    """
+
+    tenant: str | None
+
+    def connections(
+        self,
+        after: str,
+        limit: int,
+        *,
+        integration: str = "",
+        status: ConnectionStatus | None = None,
+    ) -> Sequence[ConnectionRecord]:
+        """The next connections by key, after one of them or from the first, without credentials."""
+        ...
+
+    def connection(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials; raises NotConnected."""
+        ...
+
+    def opened(self, key: str) -> ConnectionRecord:
+        """One connection with its credentials; raises NotConnected or SecretError."""
+        ...
+
+    def rename(self, key: str, name: str) -> None:
+        """Give it another name for people; raises NotConnected."""
         ...
 
 
@@ -596,6 +814,14 @@ class Quotas(Protocol):
 
     def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
         """Grant nothing under these quotas before so many seconds have passed."""
+        ...
+
+    def pause(self, key: str, seconds: float) -> None:
+        """Let all who go by this key know that the app wants to be left alone for so long."""
+        ...
+
+    def paused(self, key: str) -> float:
+        """For how many more seconds; what another process said may be a second old."""
         ...
 
 
@@ -671,12 +897,50 @@ class Due(Protocol):
 class Vault(Protocol):
     """Keeps secrets unreadable at rest."""
 
+    @property
+    def newest(self) -> str:
+        """The name of the key that seals now."""
+        ...
+
+    @property
+    def known(self) -> Sequence[str]:
+        """The names of all keys at hand, the newest first."""
+        ...
+
     def seal(self, secrets: Mapping[str, Any], owner: str) -> str:
         """Encrypt; the text can only be opened for the same owner."""
         ...
 
     def open(self, sealed: str, owner: str) -> dict[str, Any]:
-        """Decrypt; raises SecretError for another key or owner."""
+        """Decrypt; raises SecretError for a key that isn't at hand, and for another owner."""
+        ...
+
+    def key_of(self, sealed: str) -> str:
+        """The name of the key that a text was sealed with; `?` if no vault of ours has."""
+        ...
+
+    def forget(self, sealed: str, owner: str) -> None:
+        """Let go of what is kept elsewhere for a text that nobody needs any more."""
+        ...
+
+
+class SecretStore(Protocol):
+    """A store of secrets outside: the setting `vault` names one.
+
+    An `owner`'s `entry` is written once and never changes. Raises Retryable where the store can't
+    be reached, and SecretError where it refuses.
+    """
+
+    def put(self, owner: str, entry: str, secrets: Mapping[str, Any]) -> None:
+        """Keep an entry."""
+        ...
+
+    def get(self, owner: str, entry: str) -> Mapping[str, Any] | None:
+        """What was kept; None if there's no such entry."""
+        ...
+
+    def delete(self, owner: str, entry: str) -> None:
+        """Forget an entry, whether it's there or not."""
         ...
 
 
@@ -705,4 +969,87 @@ class Leases(Protocol):
         Waits for others, then raises LockTimeout, which names the holder. A holder that's dead, or
         did not renew in time, is taken over.
         """
+        ...
+
+
+RequestStatus = Literal["pending", "success", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class ConnectionRequest:
+    """A product's request that a tenant connects an account; moments are seconds since 1970.
+
+    `connection` is the key that the account gets, or has already. Whoever has the link may answer
+    it; only a hash of what is secret in the link is kept. `error` is a stable word for what went
+    wrong last. `browser` tells the browser that answers it, `origin` the page that opened the link
+    as a popup.
+    """
+
+    id: str
+    tenant: str
+    integration: str
+    connection: str
+    token_hash: str = field(repr=False)
+    created_at: float
+    expires_at: float
+    name: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    option: str = ""
+    redirect_uri: str = ""
+    custom_state: str = ""
+    status: RequestStatus = "pending"
+    error: str = ""
+    browser: str = ""
+    origin: str = ""
+    away_until: float = 0.0
+    """The user was sent to the app's own page, and has until then to come back; 0 if not."""
+
+
+class ConnectionRequests(Protocol):
+    """Requests to connect an account, and what is on its way of them."""
+
+    def add(self, request: ConnectionRequest) -> None:
+        """Keep a new one; those that ended long ago are forgotten."""
+        ...
+
+    def find(self, id: str) -> ConnectionRequest | None:
+        """The request of this id."""
+        ...
+
+    def find_by_token(self, token_hash: str) -> ConnectionRequest | None:
+        """The request that a link belongs to."""
+        ...
+
+    def opened_by(self, id: str, origin: str) -> None:
+        """Note which page opened the link as a popup."""
+        ...
+
+    def claim(self, id: str, browser: str, now: float, seconds: float) -> bool:
+        """Begin an attempt, if the request is pending and no other attempt is under way."""
+        ...
+
+    def release(self, id: str, error: str = "") -> None:
+        """End an attempt that came to nothing."""
+        ...
+
+    def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
+        """The user goes to the app, to be back `until` then with the state; ends the attempt."""
+        ...
+
+    def take_back(
+        self, state_hash: str, browser: str, now: float, seconds: float
+    ) -> tuple[ConnectionRequest, Mapping[str, Any]] | None:
+        """Whose state this is, and what was kept for it; begins an attempt.
+
+        Each state is given out once, to the browser that was sent off with it; none that's
+        overdue, or of a request that has ended.
+        """
+        ...
+
+    def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
+        """End the request; False if it was ended before."""
+        ...
+
+    def attempts(self, subject: str, period: int) -> int:
+        """Count one more attempt of the subject in a period of time, and say how many there are."""
         ...

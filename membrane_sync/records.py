@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 Record = Mapping[str, Any]
 """One record as the external app sent it."""
@@ -63,12 +63,116 @@ class Answer:
         return self._read(self.content) if self._read else self._given
 
 
+@dataclass(frozen=True)
+class RawRequest:
+    """A request that somebody else wrote, to be sent as it is; `path` is still encoded."""
+
+    method: str
+    path: str
+    query: Sequence[tuple[str, str]] = ()
+    headers: Sequence[tuple[str, str]] = ()
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """An app's answer as it came; `pieces` of its body are read from the app as they're taken.
+
+    `close` it, whether all of them were taken or not.
+    """
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    pieces: Iterator[bytes]
+    close: Callable[[], None]
+
+
 class RawRecord(NamedTuple):
     """One record on its way into the lake; `payload` is its JSON text."""
 
     external_id: str
     payload: str
     deleted: bool = False
+
+
+class Texts(Sequence[str]):
+    """Texts of which each is decoded only when it's asked for; `pieces` are texts, or UTF-8."""
+
+    def __init__(self, pieces: list[Any]) -> None:
+        self.pieces = pieces
+
+    @property
+    def size(self) -> int:
+        """How long they are together, in bytes or characters."""
+        return sum(map(len, self.pieces))
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Texts: ...
+    def __getitem__(self, at: int | slice) -> str | Texts:
+        if isinstance(at, slice):
+            return Texts(self.pieces[at])
+        piece = self.pieces[at]
+        return piece if isinstance(piece, str) else str(piece, "utf-8")
+
+
+class RawRecords(Sequence[RawRecord]):
+    """Raw records by the column, for those who take them so; others see one at a time.
+
+    `gone` are the positions of deleted ones.
+    """
+
+    def __init__(self, ids: list[str], payloads: Texts, gone: Collection[int] = ()) -> None:
+        self.ids = ids
+        self.payloads = payloads
+        self.gone = frozenset(gone)
+
+    @classmethod
+    def of(cls, records: Sequence[RawRecord]) -> RawRecords:
+        """The same records by the column."""
+        if isinstance(records, RawRecords):
+            return records
+        gone = [position for position, record in enumerate(records) if record.deleted]
+        payloads: list[Any] = [record.payload for record in records]
+        return cls([record.external_id for record in records], Texts(payloads), gone)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Sequence[RawRecord]]) -> RawRecords:
+        """All of them, in their order."""
+        ids: list[str] = []
+        pieces: list[Any] = []
+        gone: list[int] = []
+        for records in map(cls.of, parts):
+            gone += [len(ids) + position for position in records.gone]
+            ids += records.ids
+            pieces += records.payloads.pieces
+        return cls(ids, Texts(pieces), gone)
+
+    def at(self, positions: Sequence[int]) -> RawRecords:
+        """Those at these positions."""
+        pieces = self.payloads.pieces
+        return RawRecords(
+            [self.ids[at] for at in positions],
+            Texts([pieces[at] for at in positions]),
+            [new for new, old in enumerate(positions) if old in self.gone] if self.gone else (),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, at: int) -> RawRecord: ...
+    @overload
+    def __getitem__(self, at: slice) -> RawRecords: ...
+    def __getitem__(self, at: int | slice) -> RawRecord | RawRecords:
+        if isinstance(at, slice):
+            return self.at(range(len(self))[at])
+        position = range(len(self))[at]
+        return RawRecord(self.ids[at], self.payloads[at], position in self.gone)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ whoever brings a live access token.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+
+import httpx
 
 from membrane_sync.apps.install import install
 from membrane_sync.apps.process import HOST, TAIL, AppError, AppProcess, answers, free_port
@@ -25,6 +28,7 @@ CLIENTS = ("basic", "post", "public", "machine", "key")
 SCOPES = ("openid", "offline_access", "email", "profile", "api:read", "api:write")
 CALLBACK = "http://127.0.0.1:9999/callback"
 
+_MOST_STEPS = 20
 _SERVER = Path(__file__).with_suffix(".mjs")
 
 
@@ -50,6 +54,28 @@ class OidcProvider:
         lines = self.process.log.read_text(errors="replace").splitlines()
         return [json.loads(line[8:]) for line in lines if line.startswith("REQUEST ")]
 
+    def allow(self, url: str, login: str, *, cancel: bool = False) -> dict[str, str]:
+        """Do as a user does who is sent to `url`: log in, consent; gives what the callback gets.
+
+        With `cancel`, the user goes back instead. A device's address has no callback: then it's
+        empty.
+        """
+        with httpx.Client(timeout=30, trust_env=False) as browser:
+            response = browser.get(url)
+            for _ in range(_MOST_STEPS):
+                if response.is_redirect:
+                    target = str(response.url.join(response.headers["Location"]))
+                    if not target.startswith(self.url):
+                        return dict(httpx.URL(target).params)
+                    response = browser.get(target)
+                    continue
+                step = _step(response, login, cancel=cancel)
+                if step is None:
+                    return {}
+                method, target, data = step
+                response = browser.request(method, target, data=data)
+        raise AppError(f"the provider did not come to an end with {url}")
+
     def stop(self) -> None:
         """End the server; what it issued is forgotten."""
         self.process.stop()
@@ -59,6 +85,25 @@ class OidcProvider:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _step(
+    response: httpx.Response, login: str, *, cancel: bool
+) -> tuple[str, str, dict[str, str] | None] | None:
+    """What a user does on a page: method, address and form; None where nothing is left to do."""
+    page = response.text
+    form = re.search(r'<form[^>]*action="([^"]+)"', page)
+    back = re.search(r'<a href="([^"]+/abort)"', page)
+    if cancel and back:
+        return "GET", str(response.url.join(back[1])), None
+    if response.is_error or form is None:
+        if response.is_error:
+            raise AppError(f"the provider answered {response.status_code}: {page[:TAIL]}")
+        return None
+    data = dict(re.findall(r'name="(\w+)"[^>]*value="([^"]*)"', page))
+    if data.get("prompt") == "login":
+        data |= {"login": login, "password": "any"}
+    return "POST", str(response.url.join(form[1])), data
 
 
 def install_oidc_provider(directory: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Commands about connections: connect, disconnect, status."""
+"""Commands about connections: disconnect, status."""
 
 from __future__ import annotations
 
@@ -17,73 +17,24 @@ from membrane_sync.errors import Fatal
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(connect)
     app.command()(disconnect)
     app.command()(status)
-
-
-def connect(
-    integration: Annotated[str, typer.Argument(help="The integration, as kinto.")],
-    tenant: Annotated[str, typer.Option("--tenant", "-t", help="The customer's key.")],
-    key: Annotated[str, typer.Option(help="Key of the connection; <tenant>_<integration>.")] = "",
-    values: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Input, as --set url=https://…")
-    ] = None,
-    credentials: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--credential", help="As password=env:NAME (from the environment) or password=-(stdin)."
-        ),
-    ] = None,
-    same_account: Annotated[
-        bool, typer.Option("--same-account", help="The account is the same, its input is new.")
-    ] = False,
-    test: Annotated[bool, typer.Option(help="Call the app to prove the credentials.")] = True,
-    project: ProjectOption = HERE,
-    as_json: JsonOption = False,
-) -> None:
-    """Connect a customer's account, or give a connection new credentials.
-
-    What's missing is asked for; secrets are not echoed, and are stored encrypted.
-    """
-    from membrane_sync.bootstrap import find_root, open_runtime
-    from membrane_sync.cli.credentials import gather
-    from membrane_sync.ports import ConnectionRecord
-
-    with failures(as_json):
-        runtime = open_runtime(find_root(project))
-        connector = runtime.project.connector(runtime.project.integration(integration).key)
-        record = ConnectionRecord(
-            key=key or f"{tenant}_{integration}",
-            integration=integration,
-            tenant=tenant,
-            input=gather(connector.input_schema, pairs(values or [], "--set")),
-            credentials=gather(
-                connector.authentication.input_schema, secrets_of(credentials or []), secret=True
-            ),
-        )
-        if test:
-            runtime.prove(record)
-        runtime.register(record, same_account=same_account)
-    if as_json:
-        print_json({"connection": record.key, "integration": integration, "tenant": tenant})
-        return
-    proof = "its credentials work" if test and connector.test else "not tested"
-    console.print(f"[green]✓[/] connected [bold]{escape(record.key)}[/]: {proof}")
-    console.print(f"Next: membrane sync --connection {escape(record.key)}", highlight=False)
 
 
 def disconnect(
     connection: Annotated[str, typer.Argument(help="Key of the connection.")],
     project: ProjectOption = HERE,
 ) -> None:
-    """Forget a connection and its credentials; its lake file stays."""
+    """Archive a connection and forget it: its key is free again; its lake file stays."""
     from membrane_sync.bootstrap import find_root, open_runtime
 
     with failures():
         runtime = open_runtime(find_root(project))
+        done = runtime.archive(connection)
         runtime.ledger.disconnect(connection)
     console.print(f"[green]✓[/] disconnected {escape(connection)}")
+    if done.warning:
+        console.print(f"[yellow]warning[/]: {escape(done.warning)}", soft_wrap=True)
     console.print(f"Its records are still in {escape(str(runtime.lake_path(connection)))}")
 
 

@@ -47,6 +47,9 @@ def check(
         list[str] | None,
         typer.Option("--credential", help="As token=env:NAME (from the environment) or token=-."),
     ] = None,
+    option: Annotated[
+        str, typer.Option(help="Without a connection: which of the ways to authenticate.")
+    ] = "",
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Start the simulator, and check against it.")
     ] = False,
@@ -81,7 +84,7 @@ def check(
         if replay is not None:
             target = _replayed(loaded, app, replay)
         else:
-            given = _Given(connection, url, values or [], credentials or [], simulate)
+            given = _Given(connection, url, values or [], credentials or [], option, simulate)
             record_of = _account(loaded, app, given, stack)
             target = _target(loaded, app, record_of, url)
         target = replace(
@@ -113,12 +116,14 @@ class _Given:
         url: str,
         values: Sequence[str],
         credentials: Sequence[str],
+        option: str,
         simulate: bool,
     ) -> None:
         self.connection = connection
         self.url = url
         self.values = values
         self.credentials = credentials
+        self.option = option
         self.simulate = simulate
 
 
@@ -151,24 +156,25 @@ def _connector_key(loaded: Project, app: str) -> str:
     return loaded.integration(app).connector if app in loaded.integrations else app
 
 
-def _parts(loaded: Project, app: str) -> tuple[Any, list[Any], dict[str, Any]]:
-    """The connector, its collections and the integration's parameters."""
+def _parts(loaded: Project, app: str, option: str = "") -> tuple[Any, list[Any], dict[str, Any]]:
+    """The connector with one way to authenticate, its collections, the integration's parameters."""
     from membrane_sync.elements.connector import Connector
     from membrane_sync.elements.data_collection import DataCollection
+    from membrane_sync.project.authentication import access
 
-    key = _connector_key(loaded, app)
-    connector = loaded.get(Connector, key, integration=app)
     keys = loaded.keys("data_collection", app)
     found = [loaded.get(DataCollection, name, integration=app) for name in keys]
-    parameters = loaded.integration(app).parameters if app in loaded.integrations else {}
-    return connector, found, dict(parameters)
+    if app not in loaded.integrations:
+        return loaded.get(Connector, app, integration=app), found, {}
+    way = access(loaded, app, option)
+    return way.connector, found, dict(way.parameters)
 
 
 def _target(loaded: Project, app: str, record: ConnectionRecord, url: str) -> Target:
     from membrane_sync.kit.connector import Target
     from membrane_sync.kit.recorded import live_api
 
-    connector, collections, parameters = _parts(loaded, app)
+    connector, collections, parameters = _parts(loaded, app, record.option)
     if url:
         connector = connector.model_copy(update={"base_url": url})
     open_api = live_api(connector, parameters)
@@ -198,11 +204,12 @@ def _account(loaded: Project, app: str, given: _Given, stack: ExitStack) -> Conn
     if given.simulate:
         url = stack.enter_context(_simulated())
         values, credentials = {"url": url, **values}, {"token": "token-acme", **credentials}
-    connector, _, _ = _parts(loaded, app)
+    connector, _, _ = _parts(loaded, app, given.option)
     return ConnectionRecord(
         "check",
         app,
         "check",
+        option=given.option,
         input=gather(connector.input_schema, values),
         credentials=gather(connector.authentication.input_schema, credentials, secret=True),
     )

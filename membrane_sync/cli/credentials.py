@@ -9,16 +9,21 @@ from typing import Any
 
 import typer
 
+from membrane_sync.connections.forms import is_hidden
 from membrane_sync.errors import Fatal
 
 
 def gather(
-    schema: Mapping[str, Any], given: Mapping[str, str], *, secret: bool = False
+    schema: Mapping[str, Any],
+    given: Mapping[str, str],
+    *,
+    secret: bool = False,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The given values in the schema's types, and the missing required ones asked for.
 
-    Raises Fatal for a value the schema doesn't know, and for one that's missing where nobody can
-    be asked.
+    What is `known` isn't asked for. Raises Fatal for a value the schema doesn't know, and for one
+    that's missing where nobody can be asked.
     """
     fields = schema.get("properties", {})
     for name in given:
@@ -28,7 +33,7 @@ def gather(
             raise Fatal(f"{name!r} is not asked for by the connector", hint=hint)
     values = dict(given)
     for name in schema.get("required", []):
-        if name not in values:
+        if name not in values and name not in (known or {}):
             values[name] = _ask(name, fields.get(name, {}), secret=secret)
     return {name: _typed(name, value, fields.get(name, {})) for name, value in values.items()}
 
@@ -38,8 +43,7 @@ def _ask(name: str, field: Mapping[str, Any], *, secret: bool) -> str:
         option = "--credential" if secret else "--set"
         raise Fatal(f"{name!r} is missing", hint=f"give it as {option} {name}=…")
     text = field.get("title") or field.get("description") or name
-    hidden = secret and field.get("isSensitive", name not in ("username", "user", "email"))
-    return str(typer.prompt(text, hide_input=hidden))
+    return str(typer.prompt(text, hide_input=is_hidden(name, field, secret=secret)))
 
 
 def _typed(name: str, value: str, field: Mapping[str, Any]) -> Any:

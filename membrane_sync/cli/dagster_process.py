@@ -25,10 +25,23 @@ def dagster(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "dagster", *arguments]
 
 
-def run_dev(root: Path, host: str, port: int) -> int:
-    """Run `dagster dev` until it's interrupted; gives its exit code."""
+def run_dev(root: Path, host: str, port: int, api_port: int | None = None) -> int:
+    """Run `dagster dev`, and the API on its port, until it's interrupted; gives the exit code."""
     arguments = ["dev", "-w", "workspace.yaml", "--host", host, "--port", str(port)]
-    return _run(dagster(arguments), root, dagster_environment(root))
+    environment = dagster_environment(root)
+    api: subprocess.Popen[bytes] | None = None
+    if api_port is not None:
+        api = subprocess.Popen(_serve(host, api_port), cwd=root, env=environment)
+    try:
+        return _run(dagster(arguments), root, environment)
+    finally:
+        if api is not None:
+            _end(api)
+
+
+def _serve(host: str, port: int) -> list[str]:
+    program = [sys.executable, "-m", "membrane_sync.cli.main", "serve"]
+    return [*program, "--host", host, "--port", str(port)]
 
 
 def _run(command: Sequence[str], root: Path, environment: Mapping[str, str]) -> int:
@@ -36,9 +49,14 @@ def _run(command: Sequence[str], root: Path, environment: Mapping[str, str]) -> 
     try:
         return process.wait()
     except KeyboardInterrupt:
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait(timeout=15)
+        _end(process, patience=30)
         return 0
+
+
+def _end(process: subprocess.Popen[bytes], patience: float = 0.0) -> None:
+    """Wait so long for it to end by itself, then end it."""
+    try:
+        process.wait(timeout=patience)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait(timeout=15)

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures
+from membrane_sync.cli.serve import PORT
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -21,17 +22,20 @@ def add_commands(app: typer.Typer) -> None:
 def dev(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port of Dagster's UI.")] = 3000,
+    api_port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = PORT,
     project: ProjectOption = HERE,
 ) -> None:
-    """Start everything on this machine: Dagster's webserver, and the daemon that runs schedules."""
+    """Start everything on this machine: Dagster's webserver and daemon, and the HTTP API."""
     from membrane_sync.bootstrap import find_root, open_runtime
     from membrane_sync.cli.dagster_process import run_dev
 
     with failures():
         root = find_root(project)
-        open_runtime(root)
+        settings = open_runtime(root).settings.server
         console.print(f"Dagster's UI: [bold]http://{escape(host)}:{port}[/]  (Ctrl+C stops it)")
-        raise typer.Exit(run_dev(root, host, port))
+        if not settings.is_open:
+            console.print("API: off, until MEMBRANE_API_KEYS is set (docs/api.md)")
+        raise typer.Exit(run_dev(root, host, port, api_port if settings.is_open else None))
 
 
 def demo(

@@ -6,16 +6,20 @@ import typer
 
 from membrane_sync.cli import (
     backup,
+    connect,
     connections,
+    connections_group,
     connector,
     development,
     lake,
     mapping,
     overrides,
     project,
+    serve,
     simulate,
     syncing,
     upkeep,
+    vault,
 )
 
 app = typer.Typer(
@@ -28,13 +32,17 @@ app = typer.Typer(
 for group in (
     project,
     mapping,
+    connect,
     connections,
+    connections_group,
     overrides,
     syncing,
     lake,
     upkeep,
+    vault,
     backup,
     development,
+    serve,
     simulate,
     connector,
 ):

@@ -177,6 +177,8 @@ def _of_project(key: str, integration: str, connection: str, start: Path, instan
     if app and mapping.data_source:  # else it's unknown where exported records go
         source = project.get(DataSource, mapping.data_source, **layer)
         collection = project.collection_of(app, source)
+        if collection is not None and connection:
+            collection = Runtime(project).as_known(connection, collection, source)
         mapping, _ = project.composed(app, mapping, source)
     lookup = schemas.lookup_in(project, **layer)
     block = project.block("field_mapping", key, **layer)

@@ -28,6 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from membrane_sync.errors import Fatal, MembraneError, ProjectError, Retryable
+from membrane_sync.masking import hidden
 
 PIPE_WIDTH = 120
 """Columns to use where the output is no terminal."""
@@ -82,7 +83,9 @@ def as_ours(error: Exception) -> MembraneError:
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         return Fatal(f"{error.strerror or error}{where}", hint="is there room, and may we write?")
-    return Fatal(f"{type(error).__name__}: {error}", hint="this is a defect; please report it")
+    return Fatal(
+        hidden(f"{type(error).__name__}: {error}"), hint="this is a defect; please report it"
+    )
 
 
 def fail(error: MembraneError, *, as_json: bool = False, code: Exit | None = None) -> NoReturn:

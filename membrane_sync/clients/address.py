@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
+from membrane_sync.clients.raw import checked_path
 from membrane_sync.elements.connector import Connector
-from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.errors import Fatal, Rejected, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 
 _REMEMBERED = 256
@@ -35,6 +36,22 @@ class Address:
         if not merged:
             return url
         return url.copy_merge_params({name: _query_value(v) for name, v in merged.items()})
+
+    def exact(self, path: str, query: Sequence[tuple[str, str]]) -> httpx.URL:
+        """The URL of a path that a stranger gave: below the base URL, or Rejected is raised.
+
+        The connector's own query parameters can't be given otherwise.
+        """
+        below = self._root + ("/" if path else "")
+        url = httpx.URL(below + checked_path(path))
+        raw = url.raw_path.partition(b"?")[0]
+        base = self._base.raw_path.partition(b"?")[0].rstrip(b"/")
+        inside = raw == base or raw.startswith(base + b"/") or not base
+        if _origin(url) != _origin(self._base) or url.userinfo or not inside:
+            raise Rejected(f"{self._app}: the path leads elsewhere than below the base URL")
+        own = [(name, _query_value(value)) for name, value in self._query.items()]
+        given = [(name, value) for name, value in query if name not in self._query]
+        return url.copy_with(params=[*own, *given]) if own or given else url
 
     def _own(self, text: str) -> httpx.URL:
         try:

@@ -24,26 +24,32 @@ from tenacity import (
 )
 
 from membrane_sync.clients.address import Address, evaluated
-from membrane_sync.clients.authentication import Renewable, auth_flow
+from membrane_sync.clients.authentication import auth_flow
+from membrane_sync.clients.authentication.certificate import tls_of
+from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.clients.error_rules import is_good, rule_for
+from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.json_text import is_plain, read_json
-from membrane_sync.clients.pacing import Pacer, shared_quotas
+from membrane_sync.clients.live import Signed, Signer
+from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
+from membrane_sync.clients.raw import send_raw
 from membrane_sync.clients.transport import http_client
-from membrane_sync.clients.words import Words
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
+from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import (
     AppUnavailable,
     Defunct,
     NotAuthorized,
     RateLimited,
     Retryable,
+    Unauthenticated,
     UnexpectedAnswer,
 )
-from membrane_sync.ports import ConnectionRecord, Party, Priority, Quotas
-from membrane_sync.records import Answer, Call
+from membrane_sync.ports import ConnectionRecord, LiveCredentials, Party, Priority, Quotas
+from membrane_sync.records import Answer, Call, RawAnswer, RawRequest
 
 ATTEMPTS = 6
 DEADLINE_SECONDS = 300.0
@@ -55,9 +61,12 @@ UNSAID_SECONDS = 60.0
 class HttpApi:
     """Implements `ports.Api` for one connection; many threads may send at once.
 
-    `quotas` shares the connector's `rate_limits` with other processes; without it they aren't kept
-    to. `concurrency` may be one for several connections. A wait of more than `longest_wait`
-    seconds is not begun, but raised as RateLimited.
+    `live` are its credentials as they are refreshed; without it, the connection's are used as they
+    are. What the app says of them is told to `live`: that they work, are refused, or are defunct.
+    `quotas` shares with other processes the connector's `rate_limits`, which aren't kept to without
+    it, and that the app asked to wait. `concurrency` may be one for several connections. A wait of
+    more than `longest_wait` seconds is not begun, but raised as RateLimited. With `hosts`, no
+    others are called.
     """
 
     def __init__(
@@ -66,10 +75,13 @@ class HttpApi:
         connection: ConnectionRecord,
         parameters: Mapping[str, Any] | None = None,
         *,
+        functions: Functions | None = None,
+        live: LiveCredentials | None = None,
         quotas: Quotas | None = None,
         priority: Priority = "bulk",
         concurrency: Concurrency | None = None,
         longest_wait: float = DEADLINE_SECONDS,
+        hosts: Hosts | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -79,22 +91,31 @@ class HttpApi:
         self.quota_left: int | None = None
         self._connector = connector
         self._connection = connection.key
-        self._words = Words(connector.key, connection.credentials)
         scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
         self._address = Address(connector, scope)
-        self._auth = auth_flow(connector.authentication, connection.credentials, scope)
+        credentials = dict(connection.credentials)
+        self._signer = Signer(
+            connector.key,
+            connection,
+            live,
+            lambda now: auth_flow(connector.authentication, now, scope, functions),
+            _secrets_of(connector, parameters or {}),
+        )
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
-            auth=self._auth,
             timeout_seconds=connector.timeout_seconds,
             transport=transport,
+            verify=tls_of(connector.authentication, {**scope, "credentials": credentials}),
+            hosts=hosts,
         )
         self._sleep, self._clock = sleep or time.sleep, clock
         self._longest_wait = longest_wait
         self._retrying = _retrying(longest_wait, sleep)
         self._concurrency = concurrency or Concurrency()
-        self._pacer: Pacer | None = None
-        if quotas is not None and connector.rate_limits:
+        self._pacer: Pacer | Pauses | None = None
+        if quotas is not None and not connector.rate_limits:
+            self._pacer = Pauses(quotas, connection, longest_wait=longest_wait, sleep=self._sleep)
+        elif quotas is not None:
             self._pacer = Pacer(
                 quotas,
                 shared_quotas(connector, connection),
@@ -105,8 +126,6 @@ class HttpApi:
             )
         self._held_until = 0.0
         self._counting = threading.Lock()
-        self._renewing = threading.Lock()
-        self._renewals = 0
 
     def close(self) -> None:
         if self._pacer is not None:
@@ -115,27 +134,59 @@ class HttpApi:
 
     def send(self, call: Call) -> Answer:
         url = self._address.url(call.url, call.query)
-        before = self._renewals
         try:
             return self._retrying(self._attempt, call, url)
-        except _Expired:
-            if not isinstance(self._auth, Renewable):
+        except _Refused as refused:
+            if not self._retrying(self._signer.live.refresh, refused.version):
+                self._signer.live.refused(refused.version, refused.message)
                 raise
-            self._renew(self._auth, before)
-        return self._retrying(self._attempt, call, url)
+        try:
+            return self._retrying(self._attempt, call, url)
+        except _Refused as again:
+            self._signer.live.refused(again.version, again.message)
+            raise
 
-    def _renew(self, auth: Renewable, before: int) -> None:
-        """Once for all threads that met the same expiry."""
-        with self._renewing:
-            if self._renewals == before:
-                auth.reauthenticate()
-                self._renewals += 1
+    def exchange(self, request: RawRequest) -> RawAnswer:
+        """Send a request as somebody else wrote it; the answer as it is, whatever it says.
+
+        Quotas are kept to; nothing is repeated, unless the credentials had expired. Raises Rejected
+        for what isn't the connector's to be asked, RateLimited, AppUnavailable.
+        """
+        url = self._address.exact(request.path, request.query)
+        signed = self._signer.now()
+        answer = self._exchange_once(request, url, signed)
+        if answer.status == 401 and self._signer.live.refresh(signed.version):
+            answer.close()
+            answer = self._exchange_once(request, url, self._signer.now())
+        return answer
+
+    def _exchange_once(self, request: RawRequest, url: httpx.URL, signed: Signed) -> RawAnswer:
+        self._wait_for_leave()
+        with self._counting:
+            self.requests += 1
+        answer = send_raw(
+            self._client,
+            request,
+            url,
+            auth=signed.auth,
+            kept=self._connector.headers,
+            masked=signed.words.masked,
+        )
+        headers = {name.lower(): value for name, value in answer.headers}
+        status = rate_status(headers, self._connector.rate_limit_headers)
+        wait = retry_after(headers) if answer.status in (429, 503) else None
+        if wait is None and status.remaining == 0:
+            wait = status.reset
+        if wait:
+            self._hold(wait)
+        return answer
 
     def _attempt(self, call: Call, url: httpx.URL) -> Answer:
+        signed = self._signer.now()
         with self._concurrency.slot() as began:
             self._wait_for_leave()
             try:
-                answer = self._send_once(call, url)
+                answer = self._send_once(call, url, signed.auth)
             except _TimedOut:
                 self._concurrency.too_much(began)
                 raise
@@ -143,7 +194,20 @@ class HttpApi:
                 self._concurrency.too_much(began)
             else:
                 self._concurrency.went_well()
-        return self._judged(call, answer)
+        return self._noted(call, answer, signed.version)
+
+    def _noted(self, call: Call, answer: Answer, version: int) -> Answer:
+        """The answer, if it's one to go on with; what it says of the credentials is passed on."""
+        try:
+            judged = self._judged(call, answer)
+        except Unauthenticated as error:
+            raise _Refused(error, version) from None
+        except Defunct as error:
+            self._signer.live.revoked(version, error.message)
+            raise
+        if answer.status < 300:
+            self._signer.live.accepted()
+        return judged
 
     def _wait_for_leave(self) -> None:
         wait = self._held_until - self._clock()
@@ -167,20 +231,20 @@ class HttpApi:
             if self._pacer is not None:
                 self._pacer.hold(seconds)
 
-    def _send_once(self, call: Call, url: httpx.URL) -> Answer:
+    def _send_once(self, call: Call, url: httpx.URL, auth: httpx.Auth | None) -> Answer:
         with self._counting:
             self.requests += 1
         try:
             response = self._client.request(
-                call.method, url, headers=dict(call.headers), json=call.body
+                call.method, url, headers=dict(call.headers), json=call.body, auth=auth
             )
         except httpx.TimeoutException:
-            raise _TimedOut(self._words.about(call, "gave no answer in time")) from None
+            raise _TimedOut(self._said(call, "gave no answer in time")) from None
         except httpx.HTTPError as error:
             # Of other errors the text may quote what was sent, secrets included.
             reason = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
             raise AppUnavailable(
-                self._words.about(call, f"can't be reached: {reason}"),
+                self._said(call, f"can't be reached: {reason}"),
                 hint="is the address right, and the app running?",
             ) from None
         return self._answer(call, response)
@@ -234,7 +298,7 @@ class HttpApi:
         if rule.action == "retry":
             raise self._limited(said, answer, status, unsaid=rule.after_seconds)
         if rule.action == "refresh":
-            raise _Expired(said, hint=self._connect_again())
+            raise Unauthenticated(said, hint=self._connect_again())
         if rule.action == "defunct":
             raise Defunct(said, hint=self._connect_again())
         raise UnexpectedAnswer(said)
@@ -246,7 +310,7 @@ class HttpApi:
         if answer.status == 403 and _is_rate_limit(answer, status):
             raise self._limited(said, answer, status, unsaid=UNSAID_SECONDS)
         if answer.status == 401:
-            raise _Expired(said, hint=self._connect_again())
+            raise Unauthenticated(said, hint=self._connect_again())
         if answer.status == 403:
             raise NotAuthorized(said, hint=self._connect_again())
         if answer.status >= 500 or answer.status == 408:
@@ -271,17 +335,27 @@ class HttpApi:
         return RateLimited(said, retry_after=wait)
 
     def _outcome(self, answer: Answer) -> str:
-        return f"answered {answer.status}{self._words.reason(answer.body)}"
+        return f"answered {answer.status}{self._signer.words.reason(answer.body)}"
 
     def _said(self, call: Call, what: str) -> str:
-        return self._words.about(call, what)
+        return self._signer.words.about(call, what)
 
     def _connect_again(self) -> str:
         return f"connect {self._connection!r} again: membrane connect"
 
 
-class _Expired(NotAuthorized):
-    """The credentials may only need to be made anew."""
+def _secrets_of(connector: Connector, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The integration's own secrets, as its OAuth client's."""
+    schemas = (connector.parameters_schema, connector.authentication.parameters_schema)
+    return {n: v for schema in schemas for n, v in sensitive_values(schema, parameters).items()}
+
+
+class _Refused(Unauthenticated):
+    """The credentials of this version may only need to be refreshed."""
+
+    def __init__(self, error: Unauthenticated, version: int) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.version = version
 
 
 class _TimedOut(AppUnavailable):

@@ -1,4 +1,7 @@
-"""Waits for leave to send: takes it from the shared quotas a few requests at a time."""
+"""Waits for leave to send: takes it from the shared quotas a few requests at a time.
+
+Where no quota is declared, only a pause that the app asked for is shared.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ LEASE_SECONDS = 0.25
 LATE_SECONDS = 0.02
 """A slot may be used so much late, or as late as the burst allows, whichever is more."""
 TRIES = 3
+SHORTEST_PAUSE = 1.0
+"""What is over sooner isn't worth telling other processes."""
 
 
 def shared_quotas(connector: Connector, connection: ConnectionRecord) -> list[Quota]:
@@ -121,3 +126,40 @@ class Pacer:
                 retry_after=grant.wait,
                 hint="what was read is kept; the next sync goes on from there",
             )
+
+
+class Pauses:
+    """For an app without declared limits: waits while the connection is paused in any process."""
+
+    def __init__(
+        self,
+        shared: Quotas,
+        connection: ConnectionRecord,
+        *,
+        longest_wait: float,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._shared = shared
+        self._key = f"{connection.integration}/connection/{connection.key}"
+        self._longest_wait = longest_wait
+        self._sleep = sleep
+
+    def wait(self) -> None:
+        """Return when a request may be sent; raises RateLimited if that would take too long."""
+        seconds = self._shared.paused(self._key)
+        if seconds > self._longest_wait:
+            raise RateLimited(
+                f"the app asked to wait; the next request may go in {seconds:,.0f} s",
+                retry_after=seconds,
+                hint="what was read is kept; the next sync goes on from there",
+            )
+        if seconds > 0:
+            self._sleep(seconds)
+
+    def hold(self, seconds: float) -> None:
+        """No process sends for this connection before so many seconds have passed."""
+        if seconds >= SHORTEST_PAUSE:
+            self._shared.pause(self._key, seconds)
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from functools import cache
+from urllib.request import getproxies
 
 import httpx
 
 from membrane_sync.clients.concurrency import MOST
+from membrane_sync.clients.hosts import Guarded, Hosts
 
 AGENT = "membrane-sync"
 CONNECT_SECONDS = 15.0
@@ -19,27 +21,47 @@ KEPT_ALIVE_SECONDS = 60.0
 def http_client(
     headers: Mapping[str, str],
     *,
-    auth: httpx.Auth | None,
     timeout_seconds: float,
     transport: httpx.BaseTransport | None = None,
+    verify: ssl.SSLContext | None = None,
+    hosts: Hosts | None = None,
 ) -> httpx.Client:
-    """A client that keeps its connections open; sends `headers` with each request."""
+    """A client that keeps its connections open; sends `headers` with each request.
+
+    `verify` is for a client certificate; without it, all clients share one TLS setting. With
+    `hosts`, it calls no others.
+    """
+    if hosts is not None and transport is None:
+        transport = guarded_transport(hosts, verify)
     return httpx.Client(
-        auth=auth,
         headers={"User-Agent": AGENT, "Accept": "application/json", **headers},
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
-        limits=httpx.Limits(
-            max_connections=None,
-            max_keepalive_connections=MOST,
-            keepalive_expiry=KEPT_ALIVE_SECONDS,
-        ),
+        limits=_limits(),
         http2=True,
-        verify=_tls(),
+        verify=verify or tls(),
         transport=transport,
     )
 
 
+def guarded_transport(
+    hosts: Hosts, verify: ssl.SSLContext | None = None
+) -> httpx.BaseTransport | None:
+    """A transport that calls these hosts alone; None where a proxy decides what may be called."""
+    if {"http", "https", "all"} & set(getproxies()):
+        return None
+    inner = httpx.HTTPTransport(verify=verify or tls(), http2=True, limits=_limits())
+    return Guarded(inner, hosts)
+
+
+def _limits() -> httpx.Limits:
+    return httpx.Limits(
+        max_connections=None,
+        max_keepalive_connections=MOST,
+        keepalive_expiry=KEPT_ALIVE_SECONDS,
+    )
+
+
 @cache
-def _tls() -> ssl.SSLContext:
-    """Made once: to read the certificates takes longer than many a request."""
+def tls() -> ssl.SSLContext:
+    """The TLS setting without a client certificate; to read its certificates takes long."""
     return httpx.create_ssl_context()

@@ -20,5 +20,5 @@ class Connection(Element):
     integration: Annotated[str, RefersTo("integration")]
     tenant: str = Field(min_length=1)
     input: dict[str, Any] = Field(default_factory=dict)
-    authentication_option: str | None = None
+    authentication_option: str | None = Field(default=None, alias="authOptionKey")
     is_test: bool = False

@@ -86,6 +86,10 @@ class Deletes(Spec):
     full_scan: bool = Field(
         default=False, description="Gone from a complete full scan means deleted"
     )
+    exact_total: bool = Field(
+        default=False,
+        description="total_records counts what the list shows, no more: a scan must see as many",
+    )
     max_share: float = Field(
         default=0.5, gt=0, le=1, description="A scan that would delete more deletes nothing"
     )

@@ -16,7 +16,7 @@ class AuthenticationChoice(Spec):
     """Whether, and with which parameters, one of the connector's options is offered."""
 
     disabled: bool = False
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class Integration(Element):
@@ -29,5 +29,7 @@ class Integration(Element):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="${NAME} takes an environment variable", repr=False
     )
-    authentication_options: dict[str, AuthenticationChoice] = Field(default_factory=dict)
-    oauth_callback_url: str | None = None
+    authentication_options: dict[str, AuthenticationChoice] = Field(
+        default_factory=dict, alias="optionsConfig"
+    )
+    oauth_callback_url: str | None = Field(default=None, alias="oAuthCallbackUri")

@@ -134,7 +134,7 @@ def _by_pages(collection: DataCollection) -> DataCollection:
 
 
 def _whole(page: Page) -> list[Any]:
-    return page.heads if page.texts is None else [json.loads(text) for text in page.texts]
+    return [*page.heads] if page.texts is None else [json.loads(text) for text in page.texts]
 
 
 def id_in(collection: DataCollection, record: Any) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.elements.sensitive import sensitive_fields
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import variables
 from membrane_sync.formulas.locators import steps_of
@@ -125,13 +126,8 @@ def _names(connector: Connector) -> set[str]:
         connector.input_schema,
         connector.parameters_schema,
     ):
-        names |= _sensitive(schema)
+        names |= {*sensitive_fields(schema)}
     return names
-
-
-def _sensitive(schema: Mapping[str, Any]) -> set[str]:
-    fields = schema.get("properties") or {}
-    return {name for name, field in fields.items() if field.get("isSensitive")}
 
 
 def _paged_by(collection: DataCollection) -> set[str]:

@@ -50,6 +50,7 @@ def sync_assets(project: Project, integration: str) -> list[dg.AssetsDefinition]
 def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
     """The records of a data source, which several syncs may share."""
     sync = syncs[0]
+    connections = connections_of(sync.integration.key)
     collection = sync.collection
     about = [
         f"{sync.connector.title}'s collection **{collection.title}**, as records in the lake; "
@@ -59,7 +60,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=translator.collection_key(sync),
-        check_specs=check_specs(PULL.checks, translator.collection_key(sync)),
+        check_specs=check_specs(PULL.checks, translator.collection_key(sync), connections),
         description="\n\n".join(filter(None, about)),
         kinds={sync.connector.key, "duckdb"},
         code_version=sync.collection_version,
@@ -67,7 +68,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
             "dagster/column_schema": translator.table_schema(collection.fields_schema),
             "lake_table": f"records.{sync.stream}",
         },
-        partitions_def=connections_of(sync.integration.key),
+        partitions_def=connections,
         group_name=translator.group_name(sync.integration.key),
     )
     def records(
@@ -80,9 +81,11 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
 
 
 def _mapped_asset(sync: ResolvedSync) -> dg.AssetsDefinition:
+    connections = connections_of(sync.integration.key)
+
     @dg.asset(
         key=translator.mapped_key(sync),
-        check_specs=check_specs(MAP.checks, translator.mapped_key(sync)),
+        check_specs=check_specs(MAP.checks, translator.mapped_key(sync), connections),
         deps=[translator.collection_key(sync)],
         description="The same records in the product's shape, by field mapping "
         f"**{sync.mapping.title}**.",
@@ -95,7 +98,7 @@ def _mapped_asset(sync: ResolvedSync) -> dg.AssetsDefinition:
             "dagster/column_lineage": translator.mapped_lineage(sync),
             "lake_table": f"mapped.{sync.sync.key}",
         },
-        partitions_def=connections_of(sync.integration.key),
+        partitions_def=connections,
         group_name=translator.group_name(sync.integration.key),
     )
     def mapped(context: dg.AssetExecutionContext, membrane: MembraneResource) -> Checked:
@@ -108,10 +111,11 @@ def _delivered_asset(project: Project, sync: ResolvedSync) -> dg.AssetsDefinitio
     table = sync.schema.table if sync.schema else None
     url = project.settings.databases.get(table.database, "") if table else ""
     schema = translator.table_schema(translator.product_schema(sync))
+    connections = connections_of(sync.integration.key)
 
     @dg.asset(
         key=translator.delivered_key(sync),
-        check_specs=check_specs(DELIVER.checks, translator.delivered_key(sync)),
+        check_specs=check_specs(DELIVER.checks, translator.delivered_key(sync), connections),
         deps=[translator.mapped_key(sync)],
         description="The same records in the product's own database, each linked to the external "
         "record it came from.",
@@ -122,7 +126,7 @@ def _delivered_asset(project: Project, sync: ResolvedSync) -> dg.AssetsDefinitio
             "dagster/column_lineage": translator.delivered_lineage(sync),
         }
         | ({"dagster/table_name": table.name} if table else {}),
-        partitions_def=connections_of(sync.integration.key),
+        partitions_def=connections,
         group_name=translator.group_name(sync.integration.key),
     )
     def delivered(context: dg.AssetExecutionContext, membrane: MembraneResource) -> Checked:

@@ -14,7 +14,7 @@ from itertools import groupby
 from threading import Event, Thread, local
 
 from membrane_sync.bootstrap import Memory, Opened, Runtime
-from membrane_sync.errors import MembraneError, NotFound, Retryable
+from membrane_sync.errors import Defunct, MembraneError, NotFound, Retryable
 from membrane_sync.orchestration.due import failed, is_time_to_look, was_stopped, went_well
 from membrane_sync.orchestration.failures import hidden_values
 from membrane_sync.ports import DueItem, RunRecord, Settled
@@ -133,6 +133,8 @@ class Batch:
         ) as opened:
             for item in items:
                 done.append(self._item(item, by_key.get(item.sync), opened))
+                if isinstance(done[-1].error, Defunct):
+                    raise done[-1].error  # of no use for the others either
 
     def _item(self, item: DueItem, sync: ResolvedSync | None, opened: Opened) -> Finished:
         connection = opened.connection

@@ -3,6 +3,7 @@
 A run of one connection makes them after its stage; a batch doesn't, since they read whole tables.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -27,9 +28,22 @@ class Check:
     faults: Callable[[ResolvedSync], str]
 
 
-def check_specs(checks: Iterable[Check], asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """The checks as Dagster lists them with their asset."""
-    return [dg.AssetCheckSpec(c.name, asset=asset, description=c.description) for c in checks]
+def check_specs(
+    checks: Iterable[Check], asset: dg.AssetKey, connections: dg.PartitionsDefinition[str]
+) -> list[dg.AssetCheckSpec]:
+    """The checks as Dagster lists them with their asset, each with a result per connection.
+
+    Without partitions of its own, a check would tell of the connection that was synced last alone.
+    Dagster calls them a preview; the range of its versions in pyproject.toml keeps to what we saw.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(
+                c.name, asset=asset, description=c.description, partitions_def=connections
+            )
+            for c in checks
+        ]
 
 
 def check_results(

@@ -26,8 +26,9 @@ def launch(root: Path, connections: Sequence[str]) -> bool:
     definitions = build_definitions(root)
     successes = []
     with dg.DagsterInstance.get() as instance:
-        for record in runtime.ledger.connections():
-            register(instance, record.integration, record.key)
+        for integration, keys in runtime.ledger.living().items():
+            for key in keys:
+                register(instance, integration, key)
         for record in map(runtime.ledger.connection, connections):
             for sync in runtime.syncs(record):
                 job = definitions.resolve_job_def(translator.job_name(sync))

@@ -96,11 +96,15 @@ def run_stage(
         connection = runtime.ledger.connection(context.partition_key)
         # A run may be asked for before the sensor has seen the connection; Dagster would let it
         # write, and then refuse to record it.
-        register(context.instance, connection.integration, connection.key)
+        if connection.status != "archived":
+            register(context.instance, connection.integration, connection.key)
         sync = _chosen(context, runtime, connection, syncs)
         with hidden_values():
             metadata = _run(stage, context, runtime, connection, sync, wanted)
             rows, checked = _looked_at(stage, runtime, connection, sync)
+            if stage is PULL and sync.collection.custom_fields is not None:
+                known = runtime.as_known(connection.key, sync.collection, sync.source)
+                metadata["dagster/column_schema"] = translator.table_schema(known.fields_schema)
     metadata = {"dagster/partition_row_count": rows, **metadata}
     return dg.MaterializeResult(metadata=metadata, check_results=checked)
 

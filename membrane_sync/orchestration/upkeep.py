@@ -42,7 +42,11 @@ _FINISHED = [
     description="How the syncs of all connections stand, by the last run of each: well, failed, "
     "or late by their own timetable. Dagster's freshness can't tell: it passes if any is fresh.",
     check_specs=[
-        dg.AssetCheckSpec("healthy", asset=HEALTH, description="No last run failed."),
+        dg.AssetCheckSpec(
+            "healthy",
+            asset=HEALTH,
+            description="No last run failed, and no connection has to be connected again.",
+        ),
         dg.AssetCheckSpec("fresh", asset=HEALTH, description="No sync is late."),
     ],
 )
@@ -69,10 +73,18 @@ def _verdict(name: str, against: list[str]) -> dg.AssetCheckResult:
 
 
 def standings(runtime: "Runtime", now: float) -> dict[str, str]:
-    """`well`, `failed` or `late` by connection and sync, as `acme_kinto contacts`."""
+    """`well`, `failed` or `late` by connection and sync, as `acme_kinto contacts`.
+
+    One that has to be connected again has failed as a whole, and is there as `acme_kinto`.
+    """
     last = {(run.connection, run.sync): run for run in runtime.ledger.last_runs()}
     found = {}
     for connection in runtime.ledger.connections():
+        if connection.status != "ready":
+            # That one is paused or archived is as somebody wanted it.
+            if connection.status == "reconnect_needed":
+                found[connection.key] = "failed"
+            continue
         try:
             syncs = runtime.syncs(connection)
         except MembraneError:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from membrane_sync.elements.data_collection import DataCollection, Listing, ListMethod
 from membrane_sync.formulas import variables
+from membrane_sync.project.families import asks_of_parents, drill_down
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTOR, Address
 from membrane_sync.project.located import Block, Steps
@@ -56,6 +57,8 @@ def list_problems(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
     if collection.deletes.endpoint is not None:
         for path, message in _unsent(collection.deletes.endpoint):
             yield ("deletes", "endpoint", *path), message
+    yield from _untold(collection)
+    yield from _deletions_astray(collection)
 
 
 def _unsent(method: Listing) -> Iterator[tuple[Steps, str]]:
@@ -76,6 +79,34 @@ def _unsent(method: Listing) -> Iterator[tuple[Steps, str]]:
         for name in ("$.tie.value", "$.tie.after"):
             if not used & {name, "$.tie", "$"}:
                 yield ("pagination", "tie_break"), f"tie_break doesn't use {name}"
+
+
+def _untold(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
+    """A total that a scan is to agree with, where none is told of the whole list."""
+    method, deletes = collection.list_, collection.deletes
+    if not deletes.exact_total or method is None or method.not_supported:
+        return
+    place = ("deletes", "exact_total")
+    if not deletes.full_scan:
+        yield place, "exact_total is what a full scan must agree with; declare full_scan too"
+    if method.pagination.total_records is None:
+        yield place, "exact_total needs list.pagination.total_records, which says the total"
+    if method.cursor is not None and method.cursor.slices is not None:
+        yield place, "exact_total can't be told where each window has a total of its own"
+
+
+def _deletions_astray(collection: DataCollection) -> Iterator[tuple[Steps, str]]:
+    """A list of deleted records of which nobody can tell whose they are."""
+    endpoint, drill = collection.deletes.endpoint, drill_down(collection)
+    if endpoint is None or endpoint.not_supported:
+        return
+    below = asks_of_parents(endpoint)
+    if below and drill is None:
+        message = "it reads a parent, which the list of those that exist doesn't have"
+        yield ("deletes", "endpoint"), message
+    if not below and drill is not None and not drill.unique_ids:
+        message = "ids are unique below a parent alone, so the request must be below one: $.parent"
+        yield ("deletes", "endpoint"), message
 
 
 def _childless(method: ListMethod) -> Iterator[tuple[Steps, str]]:

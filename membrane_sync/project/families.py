@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from membrane_sync.elements.data_collection import DataCollection, DrillDown
+from membrane_sync.elements.request import Request
+from membrane_sync.formulas import variables
 from membrane_sync.formulas.locators import steps_of
 from membrane_sync.project.located import Steps
 
@@ -18,6 +20,16 @@ def drill_down(collection: DataCollection) -> DrillDown | None:
     """How its list is below a parent; None if it isn't."""
     method = collection.list_
     return None if method is None or method.not_supported else method.parent
+
+
+def asks_of_parents(request: Request) -> bool:
+    """Whether its formulas read a parent, so that it's another request below each.
+
+    Of a function nobody can tell: it's asked once.
+    """
+    asked = (request.path_parameters, request.query, request.headers, request.body)
+    read = {name for formula in (*asked, request.variables) for name in variables(formula)}
+    return any(name.startswith(("$.parent", "$.ancestors")) for name in read)
 
 
 def collections_above(collection: DataCollection, lookup: Lookup) -> list[DataCollection]:

@@ -13,6 +13,7 @@ from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.check import references as formula_references
 from membrane_sync.project import schemas
+from membrane_sync.project.authentication_check import authentication_problems
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
 from membrane_sync.project.extension import circle, extended, is_extended, list_problems
@@ -36,6 +37,7 @@ def check(project: Project) -> list[Problem]:
         *_document_problems(project),
         *_homeless_connections(project),
         *sync_problems(project),
+        *authentication_problems(project),
     ]
     unique: dict[tuple[str, int, str], Problem] = {}
     for problem in sorted(problems, key=lambda p: p.severity != "error"):

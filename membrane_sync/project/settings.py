@@ -1,10 +1,12 @@
 """Where a project keeps its data: `[tool.membrane_sync]` in pyproject.toml, or the environment.
 
 `${NAME}` in the file takes an environment variable. The environment wins over the file:
-`MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_DATABASE_<NAME>`,
+`MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_SECRET_KEYS_OLD`,
+`MEMBRANE_VAULT`, `MEMBRANE_VAULT_TOKEN`, `MEMBRANE_DATABASE_<NAME>`,
 `MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
 `MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
-paths, in SQLite URLs too, are below the project.
+paths, in SQLite URLs too, are below the project. `server_settings` and `connect_settings` have
+those of the HTTP API and of the connect page.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from membrane_sync.errors import Problem, ProjectError
+from membrane_sync.project.connect_settings import ConnectSettings, ConnectTable, connect_settings
 from membrane_sync.project.environment import expanded, unset
 from membrane_sync.project.located import Block, Mark, Steps, problem_at
+from membrane_sync.project.server_settings import ServerSettings, ServerTable, server_settings
 from membrane_sync.project.validation import validated_as
 
 FILE = "pyproject.toml"
@@ -36,11 +40,16 @@ class Settings:
     ledger_url: str = field(repr=False)
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_key: str | None = field(default=None, repr=False)
+    secret_keys_old: Sequence[str] = field(default=(), repr=False)
+    vault: str = field(default="", repr=False)
+    vault_token: str = field(default="", repr=False)
     lock_wait_seconds: float = 60.0
     keep_changes_days: int | None = None
     keep_history_days: int | None = None
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
+    connect: ConnectSettings = field(default_factory=ConnectSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
 
 
 class _Table(BaseModel):
@@ -50,12 +59,15 @@ class _Table(BaseModel):
 
     data_dir: str = ".membrane"
     ledger_url: str = ""
+    vault: str = ""
     databases: dict[str, str] = Field(default_factory=dict)
     lock_wait_seconds: float = Field(default=60.0, ge=0)
     keep_changes_days: int | None = Field(default=None, ge=1)
     keep_history_days: int | None = Field(default=None, ge=1)
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
+    connect: ConnectTable = Field(default_factory=ConnectTable)
+    server: ServerTable = Field(default_factory=ServerTable)
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -99,17 +111,28 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         ledger_url=_absolute(root, ledger or f"sqlite:///{data_dir / 'ledger.db'}"),
         databases={name: _absolute(root, url) for name, url in databases.items()},
         secret_key=environ.get("MEMBRANE_SECRET_KEY"),
+        secret_keys_old=_listed(environ.get("MEMBRANE_SECRET_KEYS_OLD", "")),
+        vault=environ.get("MEMBRANE_VAULT") or table.vault,
+        vault_token=environ.get("MEMBRANE_VAULT_TOKEN", ""),
         lock_wait_seconds=_seconds(environ, "lock_wait_seconds", table.lock_wait_seconds),
         quota_wait_seconds=_seconds(environ, "quota_wait_seconds", table.quota_wait_seconds),
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
+        connect=connect_settings(table.connect, environ),
+        server=server_settings(root, table.server, environ),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """The items between the commas."""
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def _variable(path: Steps) -> str:
     """The environment variable that wins over this place in the file."""
     names = ("database", *path[1:]) if path[0] == "databases" else path
+    names = names[1:] if names[0] == "server" else names
     return "_".join(("MEMBRANE", *names)).upper()
 
 

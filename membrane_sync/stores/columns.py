@@ -82,19 +82,16 @@ def value_of(raw: str, column: Column) -> str:
     """SQL of a parsed value in its type; times are UTC without a zone, whatever they came in."""
     if column.type == "TIMESTAMP":
         return f"(TRY_CAST({raw} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
-    return f"TRY_CAST({raw} AS {column.type})" if column.type in ("DATE", "BIGINT") else raw
+    if column.type in ("DATE", "BIGINT") or _lossless(column.structure) != column.structure:
+        return f"TRY_CAST({raw} AS {column.type})"
+    return raw
 
 
 def misfit(payload: str, raw: str, value: str, column: Column) -> str:
     """SQL that is true where the payload has a value that the column couldn't take as it is."""
-    if column.type != "BIGINT":
-        return _or(_losses(payload, column.pointer, value, column.structure))
-    # Cheap for nearly all: only where the number reads differently, its value is compared.
-    return (
-        f"CASE WHEN {value} IS NULL THEN {_kind(payload, column.pointer)} <> 'NULL' "
-        f"WHEN CAST({value} AS VARCHAR) <> {raw} "
-        f"THEN coalesce(TRY_CAST({raw} AS DOUBLE) <> {value}, true) ELSE false END"
-    )
+    if column.type == "JSON":
+        return "false"
+    return _or(_losses(payload, column.pointer, raw, value, column.structure))
 
 
 def _or(conditions: Iterator[str]) -> str:
@@ -103,6 +100,8 @@ def _or(conditions: Iterator[str]) -> str:
 
 def _lossless(structure: Any) -> Any:
     """An integer is parsed as a text, since `from_json` rounds fractions without a word."""
+    if isinstance(structure, dict):
+        return {name: _lossless(inner) for name, inner in structure.items()}
     return "VARCHAR" if structure == "BIGINT" else structure
 
 
@@ -114,22 +113,25 @@ def _together(columns: Sequence[Column]) -> list[Column]:
     return list(first.values())
 
 
-def _losses(payload: str, pointer: str, value: str, structure: Any) -> Iterator[str]:
+def _losses(payload: str, pointer: str, raw: str, value: str, structure: Any) -> Iterator[str]:
     """Conditions, each true for one way in which a value is lost."""
     kind = _kind(payload, pointer)
     if isinstance(structure, dict):
         yield f"CASE WHEN {_blank(value, structure)} THEN {kind} NOT IN ('OBJECT', 'NULL') END"
         for name, inner in structure.items():
-            inner_value = f"{value}.{quoted(name)}"
-            yield from _losses(payload, pointer + step(name), inner_value, inner)
+            inner_raw, inner_value = f"{raw}.{quoted(name)}", f"{value}.{quoted(name)}"
+            yield from _losses(payload, pointer + step(name), inner_raw, inner_value, inner)
     elif isinstance(structure, list):
         yield f"CASE WHEN {value} IS NULL THEN {kind} NOT IN ('ARRAY', 'NULL') END"
         yield from _item_losses(_at(payload, pointer), value, structure[0])
     else:
         yield f"CASE WHEN {value} IS NULL THEN {kind} <> 'NULL' END"
         if structure == "BIGINT":
-            text = f"json_extract_string({payload}, {literal(pointer)})"
-            yield (f"CASE WHEN {value} IS NOT NULL THEN TRY_CAST({text} AS DOUBLE) <> {value} END")
+            # Cheap for nearly all: only where the number reads differently, its value is compared.
+            yield (
+                f"CASE WHEN CAST({value} AS VARCHAR) <> {raw} "
+                f"THEN coalesce(TRY_CAST({raw} AS DOUBLE) <> {value}, true) END"
+            )
 
 
 def _blank(value: str, structure: Any) -> str:

@@ -17,8 +17,7 @@ from urllib.parse import quote
 import duckdb
 import pyarrow as pa
 
-from membrane_sync.content import same_content
-from membrane_sync.errors import Fatal, NotFound, Retryable
+from membrane_sync.errors import Fatal, IncompleteScan, NotFound
 from membrane_sync.records import (
     Batch,
     Change,
@@ -30,12 +29,11 @@ from membrane_sync.records import (
     MappedRecord,
     Offset,
     Parent,
-    RawRecord,
     StoreCounts,
 )
 from membrane_sync.stores import notes
-from membrane_sync.stores.columns import literal
-from membrane_sync.stores.contract import discarded, note_discarded, refused
+from membrane_sync.stores.contract import note_discarded, refused
+from membrane_sync.stores.incoming import IS_WRITTEN, KEPT, WRITTEN, Incoming, to_parse
 from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
 from membrane_sync.stores.lake_state import LakeState
@@ -112,28 +110,31 @@ class DuckDbLake:
             # Pages without anything new aren't worth a commit: they'd be read again as quickly.
             return StoreCounts()
         rules = self._rules.get(batch.stream, _DEFAULT_RULES)
-        discards = self._stage_incoming(batch, rules)
-        with self._file.writing(f"store {batch.stream}"), self._file.transaction():
+        discard = self._declared(batch.stream, rules) if rules.contract == "discard" else None
+        incoming = Incoming(self._file, batch, discard)
+        with (
+            incoming.lent(),
+            self._file.writing(f"store {batch.stream}"),
+            self._file.transaction(),
+        ):
             tables = self._tables(batch.stream, batch.run_id)
             self._ensure(batch.stream, tables)
-            if batch.part:
-                self._pass_old_tombstones(batch)
-            self._file.execute(_MATCHED.format(table=tables.records.sql))
-            self._leave_unchanged(batch)
-            self._file.execute(_STAGED)
-            missed = self._missed(batch)
-            to_parse = _TO_PARSE.format(stream=literal(batch.stream))
-            misfits = tables.parse(to_parse, written=_WRITTEN)
-            letters = [*batch.dead_letters, *_misfit_letters(batch.stream, misfits)]
+            incoming.compare(tables.records)
+            missed = incoming.missed()
+            misfits: list[Misfit] = []
+            if not tables.is_plain:
+                misfits += tables.parse(to_parse(batch.stream), WRITTEN, keep=KEPT)
+            letters = [*batch.dead_letters]
             if rules.contract == "freeze":
                 letters += self._refuse(batch.stream, rules, misfits)
-            counts = replace(self._counts(), missed=missed)
+            counts = replace(incoming.counts(), missed=missed)
             if counts.written:
-                self._write_records(batch, tables, counts)
+                misfits += self._write_records(batch, tables, counts)
+            letters += _misfit_letters(batch.stream, misfits)
             if batch.scan:
                 self._mark_seen(batch, letters)
-            if discards:
-                note_discarded(self._file, batch.stream, discards)
+            if incoming.discards:
+                note_discarded(self._file, batch.stream, incoming.discards)
             staged = "SELECT external_id FROM staged"
             self._replace_dead_letters("pull", batch.stream, staged, letters)
             write_partitions(self._file, batch)
@@ -499,78 +500,46 @@ class DuckDbLake:
     ) -> list[DeadLetter]:
         """Take what breaks a frozen contract out of what is staged; its dead letters."""
         declared = self._declared(stream, rules)
-        letters = refused(self._file, stream, _WRITTEN, declared)
+        letters = refused(self._file, stream, WRITTEN, declared)
         ids = {letter.external_id for letter in letters} | {m.external_id for m in misfits}
         if ids:
             self._file.stage("refused", {"external_id": sorted(ids)})
-            self._file.execute(
-                "DELETE FROM staged WHERE kind IN ('created', 'updated') AND external_id IN "
-                "(SELECT external_id FROM refused)"
-            )
+            for table in ("staged", "typed"):
+                self._file.execute(
+                    f"DELETE FROM {table} WHERE {IS_WRITTEN} AND external_id IN "
+                    "(SELECT external_id FROM refused)"
+                )
         return letters
 
     def _declared(self, stream: str, rules: StreamRules) -> set[str]:
         return {*self._schemas.get(stream, {}).get("properties", {}), rules.id_field}
 
-    def _stage_incoming(self, batch: Batch, rules: StreamRules) -> Mapping[str, int]:
-        """The batch's records, each id's last, with the hash of its text.
-
-        Gives how many records had each of the fields that the contract discards.
-        """
-        records: Sequence[RawRecord] = batch.records
-        if len({record.external_id for record in records}) < len(records):
-            last = {record.external_id: i for i, record in enumerate(records)}
-            records = [records[i] for i in sorted(last.values())]
-        discards: Mapping[str, int] = {}
-        if rules.contract == "discard":
-            records, discards = discarded(records, self._declared(batch.stream, rules))
-        ids, payloads, deleted = zip(*records, strict=True) if records else ((), (), ())
-        columns = {"external_id": ids, "payload": payloads}
-        gone = "false"
-        if any(deleted):
-            columns["gone"] = tuple("x" if is_gone else None for is_gone in deleted)
-            gone = "gone IS NOT NULL"
-        more = f", hash(payload) AS hash, {gone} AS deleted"
-        self._file.stage("incoming_records", columns, more)
-        return discards
-
-    def _leave_unchanged(self, batch: Batch) -> None:
-        """Of records whose text differs, those that say the same in other words count as equal."""
-        differing = self._file.rows(_DIFFERING)
-        same = [row[0] for row in differing if same_content(row[1], row[2], batch.ignored)]
-        if same:
-            self._file.stage("same", {"external_id": same})
-            self._file.execute(
-                "UPDATE matched SET hash = i.hash FROM incoming_records i SEMI JOIN same "
-                "ON same.external_id = i.external_id WHERE matched.external_id = i.external_id"
-            )
-
-    def _counts(self) -> StoreCounts:
-        found = dict(self._file.rows("SELECT kind, count(*) FROM staged GROUP BY kind"))
-        return StoreCounts(**{kind: found.get(kind, 0) for kind in _KINDS})
-
-    def _write_records(self, batch: Batch, tables: StreamTables, counts: StoreCounts) -> None:
+    def _write_records(
+        self, batch: Batch, tables: StreamTables, counts: StoreCounts
+    ) -> list[Misfit]:
+        """Write the batch's changes; gives what misfits, unless it's known."""
         now, table = _now(), tables.records
         tables.history.keep(batch.run_id)
         if counts.deleted:
             gone = "SELECT external_id FROM staged WHERE kind = 'deleted'"
             self._delete(batch.stream, tables, gone)
-        if self._file.number("SELECT count(*) FROM matched"):
+        if counts.updated or self._file.number("SELECT count(*) FROM matched"):
             self._file.execute(
                 f"DELETE FROM {table.sql} USING staged s WHERE _external_id = s.external_id "
                 "AND s.kind IN ('created', 'updated')"
             )
-        table.insert(
-            "s.external_id, typed.json, s.hash, coalesce(s.first_seen_at, ?), ?, NULL, ?",
-            "(SELECT * FROM staged WHERE kind IN ('created', 'updated') ORDER BY position) s",
-            on="s.external_id",
-            parameters=[now, now, batch.run_id],
+        misfits = tables.write(
+            WRITTEN,
+            KEPT,
+            "external_id, json, hash, coalesce(first_seen_at, ?), ?, NULL, ?",
+            [now, now, batch.run_id],
         )
         self._append_changes(
             batch.stream,
             batch.run_id,
             "SELECT external_id, kind FROM staged WHERE kind <> 'unchanged' ORDER BY position",
         )
+        return misfits
 
     def _delete(self, stream: str, tables: StreamTables, ids: str) -> None:
         tables.delete(ids)
@@ -584,11 +553,12 @@ class DuckDbLake:
             [stream, scan],
         )
         if seen < expected:
-            raise Retryable(
+            raise IncompleteScan(
                 f"the full scan of {stream} saw {seen} of the {expected} records that the app says "
                 "it has; nothing was deleted",
                 hint="records moved between pages while it read: it scans again at the next sync; "
-                "if it never agrees, the list hides records from these credentials",
+                "if it never agrees, the app's total counts more than its list shows: leave out "
+                "`deletes.exact_total`",
             )
 
     def _refuse_mass_deletion(
@@ -660,26 +630,6 @@ class DuckDbLake:
         self._file.execute("DELETE FROM lake.finished_scans WHERE stream = ?", [stream])
         self._file.execute("INSERT INTO lake.finished_scans VALUES (?, ?)", [stream, _now()])
 
-    def _pass_old_tombstones(self, batch: Batch) -> None:
-        """A list of deletions may tell one again and again, though its record is there again."""
-        told = "t.stream = ? AND t.external_id = i.external_id AND t.hash = i.hash"
-        self._file.execute(
-            f"DELETE FROM incoming_records i USING lake.tombstones t WHERE {told}", [batch.stream]
-        )
-        self._file.execute(
-            "INSERT INTO lake.tombstones SELECT ?, external_id, hash FROM incoming_records",
-            [batch.stream],
-        )
-
-    def _missed(self, batch: Batch) -> int:
-        if not batch.known:
-            return 0
-        self._file.stage("known", {"external_id": list(batch.known)})
-        return self._file.number(
-            "SELECT count(*) FROM staged SEMI JOIN known USING (external_id) "
-            "WHERE kind IN ('created', 'updated')"
-        )
-
     def _write_offset(self, offset: Offset) -> None:
         self._file.execute("DELETE FROM lake.offsets WHERE consumer = ?", [offset.consumer])
         self._file.execute(
@@ -704,16 +654,17 @@ class DuckDbLake:
 
     def _write_mapped(self, sync: str, table: TypedTable, changed: int) -> None:
         first = self._counter("mapped")
-        table.parse("SELECT external_id, value FROM changed_mapped")
+        table.parse(
+            "SELECT external_id, value, hash, position FROM changed_mapped",
+            keep=["hash", "position"],
+        )
         self._file.execute(
             f"DELETE FROM {table.sql} USING typed WHERE _external_id = typed.external_id"
         )
         table.insert(
-            f"c.external_id, c.value, c.hash, {first} + row_number() OVER (ORDER BY c.position), "
-            "?, CASE WHEN c.value IS NULL THEN CAST(? AS TIMESTAMP) END",
-            "changed_mapped c",
-            on="c.external_id",
-            parameters=[_now(), _now()],
+            f"external_id, json, hash, {first} + row_number() OVER (ORDER BY position), "
+            "?, CASE WHEN json IS NULL THEN CAST(? AS TIMESTAMP) END",
+            [_now(), _now()],
         )
         self._file.execute(
             "UPDATE lake.counters SET value = ? WHERE name = 'mapped'", [first + changed]
@@ -782,51 +733,6 @@ class DuckDbLake:
         )
 
 
-_KINDS = ("created", "updated", "deleted", "unchanged")
-
-_MATCHED = """
-CREATE OR REPLACE TEMP TABLE matched AS
-SELECT i.external_id, r._hash AS hash, r._first_seen_at AS first_seen_at,
-    r._deleted_at IS NOT NULL AS was_deleted,
-    CASE WHEN r._hash IS DISTINCT FROM i.hash AND r._deleted_at IS NULL AND NOT i.deleted
-        THEN r._payload END AS payload
-FROM incoming_records i JOIN {table} r ON r._external_id = i.external_id
-"""
-
-_DIFFERING = """
-SELECT i.external_id, m.payload, i.payload
-FROM matched m JOIN incoming_records i ON i.external_id = m.external_id
-WHERE m.payload IS NOT NULL
-"""
-
-_STAGED = """
-CREATE OR REPLACE TEMP TABLE staged AS
-SELECT i.external_id, i.hash, i.deleted, i.position, m.first_seen_at,
-    CASE
-        WHEN i.deleted AND (m.external_id IS NULL OR m.was_deleted) THEN 'unchanged'
-        WHEN i.deleted THEN 'deleted'
-        WHEN m.external_id IS NULL OR m.was_deleted THEN 'created'
-        WHEN m.hash IS DISTINCT FROM i.hash THEN 'updated'
-        ELSE 'unchanged'
-    END AS kind
-FROM incoming_records i LEFT JOIN matched m ON m.external_id = i.external_id
-"""
-
-# An unchanged record is parsed only if it has dead letters, which may have to be written again.
-_TO_PARSE = """
-SELECT i.external_id, i.payload FROM incoming_records i
-JOIN staged s ON s.external_id = i.external_id
-WHERE kind IN ('created', 'updated') OR (
-    kind = 'unchanged' AND NOT s.deleted AND s.external_id IN (
-        SELECT external_id FROM lake.dead_letters WHERE verb = 'pull' AND element = {stream}))
-"""
-
-_WRITTEN = """
-SELECT i.external_id, i.payload FROM incoming_records i
-JOIN staged s ON s.external_id = i.external_id
-WHERE kind IN ('created', 'updated')
-"""
-
 _UNSEEN = """
 CREATE OR REPLACE TEMP TABLE gone AS
 SELECT _external_id AS external_id FROM {table} r
@@ -835,10 +741,16 @@ ON seen.external_id = r._external_id
 WHERE _deleted_at IS NULL
 """
 
+# Payloads are read by their row numbers: those of a batch lie together, as their changes do.
 _CHANGES = """
-SELECT c.seq, c.external_id, c.kind, CASE WHEN r._deleted_at IS NULL THEN r._payload END
-FROM (SELECT * FROM lake.changes WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?) c
-LEFT JOIN {table} r ON r._external_id = c.external_id
+WITH c AS (
+    SELECT * FROM lake.changes WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?),
+found AS MATERIALIZED (
+    SELECT c.seq, r.rowid AS row FROM c JOIN {table} r ON r._external_id = c.external_id
+    WHERE r._deleted_at IS NULL),
+texts AS (SELECT f.seq, r._payload FROM found f JOIN {table} r ON r.rowid = f.row)
+SELECT c.seq, c.external_id, c.kind, t._payload
+FROM c LEFT JOIN texts t ON t.seq = c.seq
 ORDER BY c.seq
 """
 

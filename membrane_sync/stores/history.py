@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from membrane_sync.stores.incoming import IS_WRITTEN
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.typed_table import HISTORY, RECORDS, TypedTable
 
@@ -65,12 +66,7 @@ class History:
             return
         moment = self.moment()
         self._close("SELECT external_id FROM staged WHERE kind IN ('updated', 'deleted')", moment)
-        self._table.insert(
-            "s.external_id, typed.json, ?, NULL, ?",
-            "(SELECT * FROM staged WHERE kind IN ('created', 'updated') ORDER BY position) s",
-            on="s.external_id",
-            parameters=[moment, run_id],
-        )
+        self._table.insert("external_id, json, ?, NULL, ?", [moment, run_id], where=IS_WRITTEN)
 
     def close(self, ids: str) -> None:
         """End the present versions of deleted records; `ids` is a query."""
@@ -90,13 +86,12 @@ class History:
         records = self._records.sql
         if not self._records.exists():
             return
-        self._table.parse(f"SELECT _external_id, _payload FROM {records} WHERE _deleted_at IS NULL")
-        self._table.insert(
-            "r._external_id, typed.json, coalesce(?, r._changed_at), NULL, r._run_id",
-            f"{records} r",
-            on="r._external_id",
-            parameters=[since],
+        self._table.parse(
+            f"SELECT _external_id, _payload, _changed_at, _run_id FROM {records} "
+            "WHERE _deleted_at IS NULL",
+            keep=["_changed_at", "_run_id"],
         )
+        self._table.insert("external_id, json, coalesce(?, _changed_at), NULL, _run_id", [since])
 
     def _close(self, ids: str, moment: datetime) -> None:
         self._file.execute(

@@ -28,6 +28,17 @@ MEMORY_MB = 400
 MEMORY_MB_PER_COLUMN = 0.2
 """A table of very many columns needs more: each takes a vector in each thread."""
 
+SMALL_BYTES = 16 * 2**20
+"""In a larger file a checkpoint doesn't join the row groups of the last commits, to write them all
+again: measured 3 µs a row instead of 12. Room of deleted rows is given back by `compact`."""
+
+ROW_GROUP_ROWS = 30_720
+"""A quarter of DuckDB's own: what is left over of a commit is less, and so is what it holds."""
+
+_ROW_GROUPS = f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
+
+_FEW = 2_000
+
 FORMAT = 2
 """Version of the file's layout; a file of a newer version is refused."""
 
@@ -81,9 +92,7 @@ def new_memory(spill: Path, threads: int = 2) -> Memory:
     memory = duckdb.connect(":memory:")
     memory.execute(f"SET TimeZone = 'UTC'; SET threads = {threads}")
     memory.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
-    # Else each checkpoint joins the row groups of the last commits, and writes them all again:
-    # measured 12 µs a row instead of 3. Room of deleted rows is given back by `compact`.
-    memory.execute("SET max_vacuum_tasks = 0; SET write_buffer_row_group_count = 1")
+    memory.execute("SET write_buffer_row_group_count = 1")
     memory.execute(f"SET temp_directory = {literal(str(spill))}")
     # Else a query could name Python variables as if they were tables.
     memory.execute("SET python_enable_replacements = false")
@@ -122,13 +131,13 @@ class LakeFile:
             yield False
             return
         if self._lent is None:
-            with self._locked(what), self._attached("(READ_ONLY)"):
+            with self._locked(what), self._attached("READ_ONLY"):
                 yield True
             return
         if self._resting is None:
             with ExitStack() as opening:
                 opening.enter_context(self._locked(what))
-                opening.enter_context(self._attached("(READ_ONLY)"))
+                opening.enter_context(self._attached("READ_ONLY"))
                 self._resting = opening.pop_all()
         yield True
 
@@ -151,6 +160,9 @@ class LakeFile:
         with self._locked(what):
             if not self.path.exists():
                 self._create()
+            # Joining row groups makes small files a quarter as large, and large ones slow to write.
+            joins = self.path.stat().st_size < SMALL_BYTES
+            self.memory.execute(f"SET max_vacuum_tasks = {100 if joins else 0}")
             with self._attached(""):
                 yield
 
@@ -214,17 +226,25 @@ class LakeFile:
         """The one number that a query answers."""
         return int(self.rows(sql, parameters)[0][0])
 
-    def stage(self, name: str, columns: Mapping[str, Sequence[str | None]], more: str = "") -> None:
-        """A temporary table of texts, in order of a column `position`.
+    def stage(self, name: str, columns: Mapping[str, Sequence[str | None]]) -> None:
+        """A temporary table of texts, in order of a column `position`."""
+        with self.lent("given", columns):
+            self.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given")
 
-        `more` are further columns in SQL.
-        """
-        arrays = {key: text_array(values) for key, values in columns.items()}
-        rows = len(next(iter(columns.values())))
-        arrays["position"] = pa.arange(0, rows)
-        self.memory.register("incoming", pa.table(arrays))
-        self.memory.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT *{more} FROM incoming")
-        self.memory.unregister("incoming")
+    @contextmanager
+    def lent(self, name: str, columns: Mapping[str, Sequence[str | None]]) -> Iterator[None]:
+        """A table as `stage` makes it, but not copied: it's there as long as this."""
+        self.memory.register(name, _arrow(columns))
+        try:
+            yield
+        finally:
+            self.memory.unregister(name)
+
+    def each(self, sql: str) -> Iterator[Any]:
+        """The rows that a query answers, a few at a time; nothing else may be run meanwhile."""
+        found = self.memory.execute(sql)
+        while rows := found.fetchmany(_FEW):
+            yield from rows
 
     def close(self) -> None:
         """Give back memory; the file isn't open any more."""
@@ -263,7 +283,7 @@ class LakeFile:
         with self._attached(""):
             # What a crash left in the file's log must be in the file before that is replaced.
             self.memory.execute("CHECKPOINT lake")
-            self.memory.execute(f"ATTACH {literal(str(target))} AS fresh")
+            self.memory.execute(f"ATTACH {literal(str(target))} AS fresh ({_ROW_GROUPS})")
             try:
                 self.memory.execute("COPY FROM DATABASE lake TO fresh")
                 self.memory.execute("CHECKPOINT fresh")
@@ -271,8 +291,9 @@ class LakeFile:
                 self.memory.execute("DETACH fresh")
 
     def _attach(self, path: Path, mode: str) -> None:
+        options = [_ROW_GROUPS, *([mode] if mode else [])]
         try:
-            self.memory.execute(f"ATTACH {literal(str(path))} AS lake {mode}")
+            self.memory.execute(f"ATTACH {literal(str(path))} AS lake ({', '.join(options)})")
         except duckdb.IOException as error:
             said = str(error).splitlines()[0]
             if "lock" in said:
@@ -328,6 +349,12 @@ class LakeFile:
             self.memory.execute("DETACH lake")
             self._attach(self.path, mode)
         self._checked = True
+
+
+def _arrow(columns: Mapping[str, Sequence[str | None]]) -> pa.Table:
+    arrays = {key: text_array(values) for key, values in columns.items()}
+    rows = len(next(iter(columns.values())))
+    return pa.table({**arrays, "position": pa.arange(0, rows)})
 
 
 def put_in_place(file: Path, path: Path) -> None:

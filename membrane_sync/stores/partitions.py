@@ -36,7 +36,7 @@ def write_partitions(file: LakeFile, batch: Batch) -> None:
     if batch.parents:
         _write_children(file, batch)
     if batch.partitions:
-        _write_marks(file, batch.stream, batch.partitions)
+        _write_marks(file, batch.stream + batch.part, batch.partitions)
 
 
 def _write_children(file: LakeFile, batch: Batch) -> None:

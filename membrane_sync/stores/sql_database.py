@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateColumn
 
-from membrane_sync.errors import AppUnavailable, Fatal
+from membrane_sync.errors import Fatal, LedgerUnavailable
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
-VERSION = 4
+VERSION = 5
 """Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
 
 _LAYOUT_LOCK = 7_239_204
@@ -41,7 +41,7 @@ class LedgerDatabase:
         self._engine.dispose()
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction; raises AppUnavailable if the database can't be reached."""
+        """A transaction; raises LedgerUnavailable if the database can't be reached."""
         if not self._ready:
             with self._laying_out:
                 if not self._ready:
@@ -54,7 +54,7 @@ class LedgerDatabase:
             with self._engine.begin() as transaction:
                 yield transaction
         except OperationalError as error:
-            raise AppUnavailable(
+            raise LedgerUnavailable(
                 f"the ledger at {self._engine.url.render_as_string()} can't be reached: "
                 f"{str(error).splitlines()[0]}",
                 hint="is the database running, and MEMBRANE_LEDGER_URL right?",

@@ -1,7 +1,8 @@
 """What is due when: a row for each sync of each connection, found by an index on its due time.
 
-To claim an item is to put off its due time: one whose batch dies is due again by itself when the
-claim runs out, and asking for what is due costs the same however many rows are not.
+Only what belongs to connections that are ready is claimed. To claim an item is to put off its due
+time: one whose batch dies is due again by itself when the claim runs out, and asking for what is
+due costs the same however many rows are not.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class SqlDue:
         joined = mine.outerjoin(planned, planned.c.connection == mine.c.key)
         outdated = sa.or_(planned.c.version.is_(None), planned.c.version != version)
         query = sa.select(mine.c.key, mine.c.integration, mine.c.tenant).select_from(joined)
+        query = query.where(outdated, mine.c.status != "archived")
         with self._database.begin() as transaction:
-            found = transaction.execute(query.where(outdated).order_by(mine.c.key).limit(limit))
+            found = transaction.execute(query.order_by(mine.c.key).limit(limit))
             return [ConnectionRecord(*row) for row in found]
 
     def plan(self, connection: str, tables: Sequence[Timetable], version: str) -> None:
@@ -94,7 +96,10 @@ class SqlDue:
         with self._database.begin() as transaction:
             moment = now(transaction)
             is_due = due.c.due_at <= moment
-            query = sa.select(due.c.connection, due.c.batch, due.c.attempts).where(is_due)
+            mine = self._connections
+            others = sa.select(mine.c.key).where(mine.c.status != "ready")
+            query = sa.select(due.c.connection, due.c.batch, due.c.attempts)
+            query = query.where(is_due, due.c.connection.not_in(others))
             query = query.order_by(due.c.due_at).limit(most).with_for_update(skip_locked=True)
             rows = transaction.execute(query).all()
             batches = []
@@ -144,6 +149,12 @@ class SqlDue:
         ]
         with self._database.begin() as transaction:
             transaction.execute(update, rows)
+
+
+def make_due(transaction: sa.Connection, connection: str, *which: sa.ColumnElement[bool]) -> None:
+    """What nobody has claimed of a connection is due now, as if it had never failed."""
+    here = sa.and_(due.c.connection == connection, due.c.batch == "", *which)
+    transaction.execute(sa.update(due).where(here).values(due_at=0.0, attempts=0))
 
 
 def _shards(rows: Sequence[Any], size: int) -> Iterator[list[str]]:

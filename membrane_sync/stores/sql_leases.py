@@ -37,7 +37,6 @@ _leases = sa.Table(
     sa.Column("held", sa.Boolean, nullable=False),
     sa.Column("process", sa.Integer, nullable=False),
     sa.Column("host", sa.String(255), nullable=False),
-    # Tells where a process id means anything: a host since its boot, and a container of it.
     sa.Column("machine", sa.String(500), nullable=False),
     sa.Column("purpose", sa.String(500), nullable=False),
     sa.Column("since", sa.DateTime(timezone=True), nullable=False),
@@ -118,7 +117,7 @@ class SqlLeases:
         with self._database.begin() as transaction:
             moment = now(transaction)
             row = _locked_row(transaction, connection)
-            if row.held and moment < row.expires_at and not _is_dead(row):
+            if row.held and moment < row.expires_at and not is_dead(row.process, row.machine):
                 since = (aware(row.since) or datetime.now(UTC)).isoformat(timespec="seconds")
                 return f"process {row.process} on {row.host} ({row.purpose}, since {since})"
             epoch = max(row.epoch + 1, int(moment * 1000))
@@ -158,9 +157,15 @@ class SqlLeases:
 def now(transaction: sa.Connection) -> float:
     """Seconds since 1970 by the one clock that all who use this ledger share."""
     if transaction.dialect.name == "postgresql":
-        clock = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))
-        return float(transaction.execute(clock).scalar_one())
+        return float(transaction.execute(sa.select(clock(transaction))).scalar_one())
     return time.time()
+
+
+def clock(transaction: sa.Connection) -> sa.ColumnElement[Any]:
+    """`now` as a column of a query."""
+    if transaction.dialect.name == "postgresql":
+        return sa.extract("epoch", sa.func.clock_timestamp())
+    return sa.literal(time.time(), sa.Double)
 
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -183,18 +188,18 @@ def _signature(purpose: str) -> dict[str, Any]:
         "held": True,
         "process": os.getpid(),
         "host": socket.gethostname(),
-        "machine": _machine(),
+        "machine": machine(),
         "purpose": purpose[:500],
         "since": datetime.now(UTC),
     }
 
 
-def _is_dead(row: Any) -> bool:
+def is_dead(process: int, of_machine: str) -> bool:
     """Surely: only a process of this very machine can be known to be dead."""
-    if row.machine != _machine():
+    if of_machine != machine():
         return False
     try:
-        os.kill(row.process, 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
@@ -203,7 +208,8 @@ def _is_dead(row: Any) -> bool:
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
+    """Where a process id means anything: a host since its boot, and a container of it."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())

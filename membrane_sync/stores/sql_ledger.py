@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from membrane_sync.errors import NotConnected
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotConnected, SecretError
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -22,9 +24,13 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
+from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
-from membrane_sync.stores.sql_due import SqlDue, due, planned
+from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
+from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
 
 _connections = sa.Table(
     "membrane_connections",
@@ -34,7 +40,7 @@ _connections = sa.Table(
     sa.Column("tenant", sa.String(255), nullable=False, index=True),
     sa.Column("name", sa.String(255), nullable=False, default=""),
     sa.Column("input", sa.JSON, nullable=False),
-    sa.Column("credentials", sa.Text, nullable=False),
+    sealed_column("credentials", "{key}"),
     sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
     # Since version 4; an older ledger gets them with these defaults.
     sa.Column("option", sa.String(100), nullable=False, server_default=""),
@@ -42,6 +48,10 @@ _connections = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("expires_at", sa.Double),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refused_at", sa.Double),
+    # Since version 5.
+    sealed_column("secret_input", "{key}/input", server_default=""),
 )
 
 _overrides = sa.Table(
@@ -72,6 +82,12 @@ _runs = sa.Table(
     sa.Column("error", sa.Text, nullable=False, default=""),
 )
 
+_TRIES = 10
+
+
+_IDENTITY = ("key", "tenant", "integration")
+"""What a connection is known by; none of it ever changes."""
+
 
 class SqlLedger:
     """Implements `ports.Ledger` through SQLAlchemy."""
@@ -81,11 +97,20 @@ class SqlLedger:
         self._vault = vault
         self.leases = SqlLeases(self._database, lease_seconds)
         self.due = SqlDue(self._database, _connections)
+        self.requests = SqlConnectionRequests(self._database, vault)
+        self.tenants = SqlTenants(self._database)
+        self.credentials = SqlCredentials(self._database, _connections, vault)
+        self.secrets = SqlSecrets(self._database, vault)
 
     def close(self) -> None:
         """Give back the database connections."""
         self.leases.close()
         self._database.close()
+
+    def for_tenant(self, tenant: str | None) -> SqlTenantLedger:
+        """The connections of one tenant and no other; of the whole workspace with None."""
+        parts = (_connections, _connection_record, self.connection)
+        return SqlTenantLedger(self._database, *parts, tenant)
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         query = sa.select(_connections)
@@ -96,40 +121,88 @@ class SqlLedger:
         # Not by the database, whose order depends on its locale.
         return sorted(found, key=lambda record: record.key)
 
+    def living(self) -> Mapping[str, Sequence[str]]:
+        query = sa.select(_connections.c.integration, _connections.c.key)
+        found: dict[str, list[str]] = defaultdict(list)
+        with self._begin() as transaction:
+            for row in transaction.execute(query.where(_connections.c.status != "archived")):
+                found[row.integration].append(row.key)
+        return found
+
     def connection(self, key: str) -> ConnectionRecord:
+        row = self._row(key)
+        try:
+            return self._opened(row)
+        except SecretError:
+            # What was replaced after it was read may be gone from an external store.
+            newer = self._row(key)
+            if newer.credentials == row.credentials and newer.secret_input == row.secret_input:
+                raise
+            return self._opened(newer)
+
+    def _opened(self, row: Any) -> ConnectionRecord:
+        secret = self._vault.open(row.secret_input, f"{row.key}/input") if row.secret_input else {}
+        return replace(
+            _connection_record(row),
+            credentials=self._vault.open(row.credentials, row.key),
+            input={**row.input, **secret},
+            secret_fields=tuple(secret),
+        )
+
+    def known(self, key: str) -> ConnectionRecord:
+        return _connection_record(self._row(key))
+
+    def _row(self, key: str) -> Any:
         query = sa.select(_connections).where(_connections.c.key == key)
         with self._begin() as transaction:
             row = transaction.execute(query).one_or_none()
         if row is None:
             raise _not_connected(key)
-        return replace(_connection_record(row), credentials=self._vault.open(row.credentials, key))
+        return row
 
     def connect(self, record: ConnectionRecord) -> None:
-        values = {
+        values = self._values(record)
+        # Its tenant is in the condition: nobody takes over another's key, not in a race either.
+        here = sa.and_(*(_connections.c[n] == getattr(record, n) for n in _IDENTITY))
+        with self._begin() as transaction:
+            mention(transaction, record.tenant)
+            former = transaction.execute(_sealed(here)).one_or_none()
+            # The version always rises: credentials that are in use somewhere are told by it.
+            newer = sa.update(_connections).where(here)
+            newer = newer.values(values | {"version": _connections.c.version + 1})
+            if not transaction.execute(newer).rowcount:
+                _insert(transaction, {"key": record.key, "version": 1, **values})
+            # What failed may go well with other credentials: it's due at once. So is all of a
+            # connection that had to be connected anew.
+            if former is None or former.status == "ready":
+                make_due(transaction, record.key, due.c.attempts > 0)
+            else:
+                make_due(transaction, record.key)
+        if former is not None:
+            with suppress(MembraneError):  # At worst, an external store keeps an entry too many.
+                self._forget(record.key, former)
+
+    def _values(self, record: ConnectionRecord) -> dict[str, Any]:
+        secret = record.secrets["input"]
+        return {
             "integration": record.integration,
             "tenant": record.tenant,
             "name": record.name,
-            "input": dict(record.input),
+            "input": record.plain_input,
             "credentials": self._vault.seal(record.credentials, record.key),
             "connected_at": record.connected_at or datetime.now(UTC),
             "option": record.option,
             "status": record.status,
             "reason": record.reason,
             "expires_at": record.expires_at,
+            "refusals": 0,
+            "secret_input": self._vault.seal(secret, f"{record.key}/input") if secret else "",
         }
-        here = _connections.c.key == record.key
-        with self._begin() as transaction:
-            # The version always rises: credentials that are in use somewhere are told by it.
-            newer = sa.update(_connections).where(here)
-            newer = newer.values(values | {"version": _connections.c.version + 1})
-            if not transaction.execute(newer).rowcount:
-                transaction.execute(
-                    sa.insert(_connections).values(key=record.key, version=1, **values)
-                )
-            # What failed may go well with other credentials: it's due at once.
-            at_once = sa.update(due).where(due.c.connection == record.key, due.c.attempts > 0)
-            at_once = at_once.where(due.c.batch == "").values(due_at=0.0, attempts=0)
-            transaction.execute(at_once)
+
+    def _forget(self, key: str, sealed: Any) -> None:
+        """Let an external store, if there is one, delete what it has kept for these texts."""
+        self._vault.forget(sealed.credentials, key)
+        self._vault.forget(sealed.secret_input, f"{key}/input")
 
     def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
         here = _connections.c.key == key
@@ -138,13 +211,41 @@ class SqlLedger:
             if not transaction.execute(noted).rowcount:
                 raise _not_connected(key)
 
+    def archive(self, key: str, reason: str = "") -> None:
+        values = {
+            "credentials": self._vault.seal({}, key),
+            "secret_input": "",
+            "status": "archived",
+            "reason": reason,
+            "version": _connections.c.version + 1,
+            "expires_at": None,
+        }
+
+        # Once it's connected again, it's planned anew.
+        self._end(key, sa.update(_connections).values(values), (due, planned, refreshes))
+
     def disconnect(self, key: str) -> None:
-        with self._begin() as transaction:
-            gone = transaction.execute(sa.delete(_connections).where(_connections.c.key == key))
-            for table in (_overrides, due, planned):
-                transaction.execute(sa.delete(table).where(table.c.connection == key))
-        if not gone.rowcount:
-            raise NotConnected(f"there is no connection {key!r}", hint="see `membrane status`")
+        self._end(key, sa.delete(_connections), (_overrides, due, planned, refreshes))
+
+    def _end(self, key: str, change: sa.Update | sa.Delete, tables: Sequence[sa.Table]) -> None:
+        """Forget the credentials, then change the row, unless it has got others in between.
+
+        In this order: an external store that can't be reached leaves the row as it is.
+        """
+        for _ in range(_TRIES):
+            row = self._row(key)
+            self._forget(key, row)
+            same = sa.and_(
+                _connections.c.key == key,
+                _connections.c.credentials == row.credentials,
+                _connections.c.secret_input == row.secret_input,
+            )
+            with self._begin() as transaction:
+                if transaction.execute(change.where(same)).rowcount:
+                    for table in tables:
+                        transaction.execute(sa.delete(table).where(table.c.connection == key))
+                    return
+        raise LockTimeout(f"the credentials of {key!r} keep changing", hint="try again")
 
     def overrides(self, connection: str) -> Sequence[Override]:
         query = sa.select(_overrides).where(_overrides.c.connection == connection)
@@ -220,6 +321,22 @@ class SqlLedger:
         return self._database.begin()
 
 
+def _insert(transaction: sa.Connection, values: dict[str, Any]) -> None:
+    try:
+        transaction.execute(sa.insert(_connections).values(values))
+    except IntegrityError:
+        raise Fatal(
+            f"there is another connection {values['key']!r}", hint="give this one another key"
+        ) from None
+
+
+def _sealed(here: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    query = sa.select(
+        _connections.c.status, _connections.c.credentials, _connections.c.secret_input
+    )
+    return query.where(here)
+
+
 def _newest_runs() -> sa.Subquery:
     at = sa.func.max(_runs.c.started_at).label("at")
     query = sa.select(_runs.c.connection, _runs.c.sync, at)
@@ -257,6 +374,7 @@ def _connection_record(row: Any) -> ConnectionRecord:
         reason=row.reason,
         version=row.version,
         expires_at=row.expires_at,
+        refusals=row.refusals,
     )
 
 

@@ -15,7 +15,8 @@ def sqlite_engine(url: sa.URL, *, wal: bool = False) -> sa.Engine:
 
     Python's driver begins transactions late and by its own rules: DDL stands outside of them, and
     the release of a savepoint commits. So it's told to keep out of it, and each transaction takes
-    the write lock at once, for one that reads first and writes later could not wait for it.
+    the write lock at once, for one that reads first and writes later could not wait for it. With
+    the execution option `reads_only`, it takes none.
     """
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +31,8 @@ def sqlite_engine(url: sa.URL, *, wal: bool = False) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begun(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get("reads_only")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 

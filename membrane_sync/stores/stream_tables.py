@@ -6,12 +6,13 @@ taken up, and types widen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from membrane_sync.stores.contract import FoundFields
 from membrane_sync.stores.history import History
+from membrane_sync.stores.incoming import IS_WRITTEN
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.stream_rules import StreamRules
 from membrane_sync.stores.typed_table import RECORDS, Misfit, TypedTable
@@ -32,6 +33,7 @@ class StreamTables:
         self._stream = stream
         self._rules = rules
         self._run_id = run_id
+        self._is_parsed = False
         self._fields = FoundFields(file, stream, schema)
         self._follow()
 
@@ -57,18 +59,36 @@ class StreamTables:
         """Begin or end the history, if the rules say otherwise than before."""
         self.history.turn(on=self._rules.history, run_id=self._run_id)
 
-    def parse(self, source: str, written: str) -> list[Misfit]:
-        """Parse what the query `source` gives, ids and JSON, for the records' next `insert`.
+    def parse(self, source: str, written: str, keep: Sequence[str]) -> list[Misfit]:
+        """Parse what the query `source` gives for the next `write`; gives what doesn't fit.
 
-        Fields are taken up from those of them that `written` gives. Gives what doesn't fit.
+        Fields are taken up from those of them that `written` gives.
         """
+        self._is_parsed = True
         if self._rules.is_open and self._fields.look(written):
             self._refill(absent=True)
-        misfits = self.records.parse(source)
+        misfits = self.records.parse(source, keep=keep)
         while self._rules.is_open and self._fields.widen(misfits):
             self._refill()
-            misfits = self.records.parse(source)
+            misfits = self.records.parse(source, keep=keep)
         return misfits
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nobody must know what misfits before it's written: `parse` needn't be asked."""
+        if self._rules.is_open or self._rules.contract == "freeze" or self.history.is_on:
+            return False
+        letters = "SELECT count(*) FROM lake.dead_letters WHERE verb = 'pull' AND element = ?"
+        return not self._file.number(letters, [self._stream])
+
+    def write(
+        self, written: str, keep: Sequence[str], system: str, parameters: Sequence[Any]
+    ) -> list[Misfit]:
+        """Insert the records that `written` gives; gives what doesn't fit, if `parse` hasn't."""
+        if not self._is_parsed:
+            return self.records.fill(written, keep, system, parameters)
+        self.records.insert(system, parameters, where=IS_WRITTEN)
+        return []
 
     def delete(self, ids: str) -> None:
         """Mark records as deleted, or leave nothing of them; `ids` is a query."""

@@ -1,7 +1,7 @@
 """Credentials at rest: AES-256-GCM, bound to the connection they belong to.
 
-The key comes from `MEMBRANE_SECRET_KEY` (any text of 16 characters or more), or from a file that is
-made on first use and readable by its owner alone.
+The newest key seals; each that is at hand opens what was sealed with it. So a key is changed while
+syncs run: `secret_keys.py` has where keys come from, `sql_secrets.py` seals what is stored anew.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import secrets as random
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -22,67 +20,89 @@ from membrane_sync.errors import SecretError
 
 _VERSION = "v1"
 _NONCE_BYTES = 12
-_SHORTEST_KEY = 16
+
+UNKNOWN = "?"
+"""What stands for the key of a text that no vault of ours has sealed."""
 
 
 class AesVault:
-    """Implements `ports.Vault` with one key."""
+    """Implements `ports.Vault` with one key, or with what `keys` gives, the newest first."""
 
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(hashlib.sha256(b"membrane-sync vault" + key).digest())
-        self._key_id = hashlib.sha256(b"membrane-sync key id" + key).hexdigest()[:8]
+    def __init__(self, keys: bytes | Callable[[], Sequence[bytes]]) -> None:
+        self._keys = (lambda: [keys]) if isinstance(keys, bytes) else keys
+        self._ciphers: dict[bytes, AESGCM] = {}
+
+    @property
+    def newest(self) -> str:
+        return key_id(self._keys()[0])
+
+    @property
+    def known(self) -> Sequence[str]:
+        return [key_id(key) for key in self._keys()]
 
     def seal(self, secrets: Mapping[str, Any], owner: str) -> str:
-        nonce = random.token_bytes(_NONCE_BYTES)
-        plain = json.dumps(secrets).encode()
-        sealed = nonce + self._cipher.encrypt(nonce, plain, owner.encode())
-        return f"{_VERSION}:{self._key_id}:{base64.b64encode(sealed).decode()}"
+        key, nonce = self._keys()[0], random.token_bytes(_NONCE_BYTES)
+        sealed = nonce + self._cipher(key).encrypt(
+            nonce, json.dumps(secrets).encode(), owner.encode()
+        )
+        return f"{_VERSION}:{key_id(key)}:{base64.b64encode(sealed).decode()}"
 
     def open(self, sealed: str, owner: str) -> dict[str, Any]:
-        try:
-            version, key_id, text = sealed.split(":", 2)
-            blob = base64.b64decode(text, validate=True)
-            if (version, key_id) != (_VERSION, self._key_id):
-                raise ValueError(key_id)
-            nonce, cipher = blob[:_NONCE_BYTES], blob[_NONCE_BYTES:]
-            return dict(json.loads(self._cipher.decrypt(nonce, cipher, owner.encode())))
-        except (InvalidTag, ValueError):
+        name, blob = _parts(sealed, owner)
+        key = next((key for key in self._keys() if key_id(key) == name), None)
+        if key is None:
             raise SecretError(
-                f"the credentials of {owner!r} can't be read with the key at hand",
-                hint="set MEMBRANE_SECRET_KEY to the key they were stored with, or connect again",
-            ) from None
-
-
-def vault_key(configured: str | None, path: Path) -> bytes:
-    """The key out of the setting, or else of the file, which is made if it isn't there."""
-    if configured is not None:
-        if len(configured) < _SHORTEST_KEY:
-            raise SecretError(
-                f"MEMBRANE_SECRET_KEY is shorter than {_SHORTEST_KEY} characters",
-                hint="make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+                f"the credentials of {owner!r} can't be read with the keys at hand: they were "
+                f"sealed with key {name}",
+                hint="put that key into MEMBRANE_SECRET_KEYS_OLD, or into the key file on a line "
+                "of its own; if it's lost, connect again",
             )
-        return configured.encode()
-    if not path.exists():
-        _make_key(path)
-    key = path.read_bytes().strip()
-    if len(key) < _SHORTEST_KEY:
+        try:
+            plain = self._cipher(key).decrypt(
+                blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], owner.encode()
+            )
+            return dict(json.loads(plain))
+        except (InvalidTag, ValueError):
+            raise _damaged(owner) from None
+
+    def key_of(self, sealed: str) -> str:
+        parts = sealed.split(":")
+        return parts[1] if len(parts) == 3 and parts[0] == _VERSION else UNKNOWN
+
+    def forget(self, sealed: str, owner: str) -> None:
+        """Nothing is kept but the sealed text itself."""
+
+    def _cipher(self, key: bytes) -> AESGCM:
+        if key not in self._ciphers:
+            self._ciphers[key] = AESGCM(hashlib.sha256(b"membrane-sync vault" + key).digest())
+        return self._ciphers[key]
+
+
+def key_id(key: bytes) -> str:
+    """The name of a key, which tells nothing of it."""
+    return hashlib.sha256(b"membrane-sync key id" + key).hexdigest()[:8]
+
+
+def _parts(sealed: str, owner: str) -> tuple[str, bytes]:
+    """The name of the key, and what it has sealed."""
+    if sealed.startswith("store:"):
         raise SecretError(
-            f"{path.name} holds no key of {_SHORTEST_KEY} characters or more",
-            hint="put the key back that the credentials were stored with",
+            f"the credentials of {owner!r} are in an external store, and none is named",
+            hint="set `vault` in pyproject.toml, or MEMBRANE_VAULT, to the store they are in",
         )
-    return key
-
-
-def _make_key(path: Path) -> None:
-    """Make the key file under another name first: whoever sees it must see all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.{random.token_hex(4)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(random.token_urlsafe(32).encode())
     try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        pass  # another process was first, and its key is the one
-    finally:
-        unfinished.unlink()
+        version, name, text = sealed.split(":", 2)
+        blob = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise _damaged(owner) from None
+    if version != _VERSION or len(blob) <= _NONCE_BYTES:
+        raise _damaged(owner)
+    return name, blob
+
+
+def _damaged(owner: str) -> SecretError:
+    return SecretError(
+        f"the credentials of {owner!r} can't be read: they are damaged, or were sealed for another "
+        "connection",
+        hint="connect again, or put the ledger's last backup in place",
+    )

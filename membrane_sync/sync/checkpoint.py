@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,7 +103,7 @@ class Checkpoints:
         since, until = self._bounds.since, self._bounds.until
         return (since is None or moment >= since) and (until is None or moment < until)
 
-    def after(self, records: list[Any], step: Step | None) -> Any:
+    def after(self, records: Sequence[Any], step: Step | None) -> Any:
         """The cursor to commit with a page, before the next step; None to leave the stored one."""
         if self._cursor is None or not self._moves:
             return None
@@ -117,7 +117,7 @@ class Checkpoints:
         return self._settling.state(self._stored, moved=moved is not None, last=step is None)
 
     def _moved(
-        self, records: list[Any], step: Step | None, cursor: Cursor, order: CursorOrder
+        self, records: Sequence[Any], step: Step | None, cursor: Cursor, order: CursorOrder
     ) -> Any:
         values = self._values(records, order)
         if cursor.sorted == "ascending":
@@ -139,9 +139,9 @@ class Checkpoints:
 
     def _sorted(self, values: list[Any], cursor: Cursor, order: CursorOrder, *, last: bool) -> Any:
         if last and self._newest is not None:
-            values.append(self._newest)
+            values = [*values, self._newest]
         elif values:
-            self._newest = order.newest([*values, *self._seen()])
+            self._newest = order.newest([order.newest(values), *self._seen()])
         return safe_checkpoint(cursor, order, values, last=last)
 
     def _unsorted(self, values: list[Any], order: CursorOrder, *, last: bool) -> Any:
@@ -151,12 +151,17 @@ class Checkpoints:
         still ask for it. What the first answer has is older than any such change; and so is, on
         later pages, what is older than our own clock was at the start, by more than clocks differ.
         """
-        safe = values if self._first else [value for value in values if order.is_old(value)]
+        all_safe = self._first or (values and order.is_old(order.newest(values)))
+        safe = values if all_safe else [value for value in values if order.is_old(value)]
         self._first = False
-        self._newest = order.newest([*safe, *self._seen()])
+        newest = [order.newest(safe)] if safe else []
+        self._newest = order.newest([*newest, *self._seen()])
         return self._newest if last else None
 
-    def _values(self, records: list[Any], order: CursorOrder) -> list[Any]:
+    def _values(self, records: Sequence[Any], order: CursorOrder) -> list[Any]:
+        values = order.all_values(records)
+        if values is not None:
+            return values
         mine = [record for record in records if isinstance(record, dict)]
         nulls = any(order.found(record) is None for record in mine)
         if nulls and self._cursor is not None and self._cursor.nulls == "fail":

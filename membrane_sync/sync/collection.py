@@ -10,7 +10,7 @@ Formulas see `$.input`, `$.parameters` and `$.cursor`; of windows `$.window.from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from membrane_sync.elements.data_collection import DataCollection, Deletes, List
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.project.families import asks_of_parents, drill_down
 from membrane_sync.records import Call
 from membrane_sync.sync.page import Page
 from membrane_sync.sync.rendering import Functions, Scope, render
@@ -88,7 +89,8 @@ def deleted_listing(collection: DataCollection, scope: Scope) -> Listing:
 def deleted_collection(collection: DataCollection) -> DataCollection:
     """The app's list of deleted records, as a collection of which every record is a tombstone.
 
-    It has the same key, and a cursor of its own, to be stored apart.
+    It has the same key, and a cursor of its own, to be stored apart. If its request reads a parent,
+    it's a list below each of the parents.
     """
     endpoint = collection.deletes.endpoint
     if endpoint is None:
@@ -97,6 +99,7 @@ def deleted_collection(collection: DataCollection) -> DataCollection:
             hint="declare deletes.endpoint",
         )
     shared = {name: value for name, value in dict(endpoint).items() if name != "id"}
+    shared["parent"] = drill_down(collection) if asks_of_parents(endpoint) else None
     return collection.model_copy(
         update={
             "id": endpoint.id,
@@ -213,7 +216,7 @@ def _all(source: Source, holds: Callable[[Any], bool]) -> Stop:
     assert source.order is not None
     key = source.order.key
 
-    def stop(records: list[Any]) -> bool:
+    def stop(records: Sequence[Any]) -> bool:
         values = source.values(records)
         return bool(values) and all(holds(key(value)) for value in values)
 

@@ -14,6 +14,7 @@ from membrane_sync.elements.cursor import SECONDS_PER_UNIT, Cursor
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.formulas.locators import reader
+from membrane_sync.sync.heads import Heads, only_name
 from membrane_sync.sync.notation import EPOCH, Notation
 
 AHEAD = timedelta(days=1)
@@ -23,6 +24,15 @@ MOST_KEYS = 20_000
 """So many keys are remembered, some pages' worth."""
 
 
+class Values(list[Any]):
+    """The values of a page's records and, in the same order, their keys; one is the `newest`."""
+
+    def __init__(self, values: list[Any], keys: list[Any]) -> None:
+        super().__init__(values)
+        self.keys = keys
+        self.newest = values[keys.index(max(keys))]
+
+
 class CursorOrder:
     """How the values of one cursor are found in records and ordered; `now` is when it's made."""
 
@@ -30,9 +40,11 @@ class CursorOrder:
         self._cursor = cursor
         self._now = now or datetime.now(UTC)
         self._latest = self._now + AHEAD
-        self._keys = _keys_of(
+        notation = (
             cursor.type, cursor.format, tuple(cursor.formats), cursor.timezone, cursor.granularity
-        )
+        )  # fmt: skip
+        self._keys = _keys_of(*notation)
+        self._name = (cursor.field, *notation)
         self._read = _reader(cursor)
         self.notation = Notation(cursor)
 
@@ -52,6 +64,35 @@ class CursorOrder:
         """The value that the cursor may move to; None where it has none, or one with a fault."""
         found = self.found(record)
         return None if found is None or self._fault(found) else found
+
+    def values(self, records: Sequence[Any]) -> list[Any]:
+        """The values of the records that the cursor may move to."""
+        values = self.all_values(records)
+        if values is not None:
+            return values
+        return [value for record in records if (value := self.value(record)) is not None]
+
+    def all_values(self, records: Sequence[Any]) -> Values | None:
+        """The same, if each record has one and they can be read by the field; else None.
+
+        They're read once for all who ask, and most pages are so.
+        """
+        if not isinstance(records, Heads) or not records or self._cursor.is_delta:
+            return None
+        if self._name not in records.known:
+            records.known[self._name] = self._read_all(records)
+        values: Values | None = records.known[self._name]
+        return None if values is None or self._fault(values.newest) else values
+
+    def _read_all(self, records: Heads) -> Values | None:
+        field = only_name(self._cursor.field) if self._cursor.value is None else None
+        found = None if field is None else records.column(field)
+        if found is None or "" in found:
+            return None
+        try:
+            return Values(found, self.notation.utc_moments(found) or [*map(self._key, found)])
+        except UnexpectedAnswer:
+            return None
 
     def fault(self, record: Any) -> str:
         """Why the cursor can't move to what the record has; empty if it can, or has nothing."""
@@ -90,6 +131,8 @@ class CursorOrder:
 
     def newest(self, values: Sequence[Any]) -> Any:
         """The greatest value, None of none."""
+        if isinstance(values, Values):
+            return values.newest
         return max(values, key=self.key, default=None)
 
     def _fault(self, value: Any) -> str:

@@ -52,6 +52,14 @@ def learn_fields(
     lake.declare(sync.stream, with_fields(sync.collection, kept["properties"]))
 
 
+def as_known(collection: DataCollection, learnt: Mapping[str, Any] | None) -> DataCollection:
+    """The collection with the account's own fields: what `CUSTOM_FIELDS` holds, or nothing yet."""
+    if learnt is None:
+        return collection
+    schema = with_fields(collection, learnt["properties"])
+    return collection.model_copy(update={"fields_schema": schema})
+
+
 def with_fields(collection: DataCollection, properties: Mapping[str, Any]) -> dict[str, Any]:
     """The collection's `fields_schema` with these as well; those it declares itself win."""
     spec = collection.custom_fields
@@ -153,7 +161,7 @@ def _definitions(
 
 def _whole(page: Page) -> list[Any]:
     """The page's items with all of their fields; its heads may have only some."""
-    return page.heads if page.texts is None else [json.loads(text) for text in page.texts]
+    return [*page.heads] if page.texts is None else [json.loads(text) for text in page.texts]
 
 
 def _schema(spec: CustomFields, definition: Any) -> Properties:

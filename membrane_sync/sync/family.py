@@ -29,6 +29,7 @@ from membrane_sync.sync.pull import Pulled, Reading, pull
 from membrane_sync.sync.rendering import evaluated
 from membrane_sync.sync.resume import Beginning, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, add_counts, new_scan, store
+from membrane_sync.sync.totals import Total
 from membrane_sync.sync.visits import Visit, Visits
 
 MARKS = 1_000
@@ -121,11 +122,13 @@ class Family:
     """How far lists were read, which no page has taken to the lake yet."""
     due: bool = False
     """Whether that must be written, even if nothing else is."""
+    expected: int = 0
+    """How many records the app says that the lists have, as far as they were read here."""
 
     @property
     def drill(self) -> DrillDown:
         """How the lists are below their parents."""
-        drill = drill_down(self.sync.collection)
+        drill = drill_down(self.reading.collection)
         assert drill is not None
         return drill
 
@@ -134,7 +137,7 @@ class Family:
         levels = [Level(up.stream, self._fields(i)) for i, up in enumerate(self.above)]
         everyone = not self.drill.changed_parents_only or self.reading.full or self.reading.bounds
         return self.lake.parents(
-            self.sync.stream,
+            _place(self.reading),
             levels,
             since=None if everyone else self.since,
             reading=self.visits.beginning.name,
@@ -146,7 +149,7 @@ class Family:
             yield from self._pages_below(visit)
 
     def _pages_below(self, visit: Visit) -> Iterator[Pulled]:
-        cursor = self.sync.collection.list_.cursor if self.sync.collection.list_ else None
+        cursor = self.reading.collection.list_.cursor if self.reading.collection.list_ else None
         reading = replace(
             self.reading,
             scope={**self.reading.scope, **self._seen(visit.parent)},
@@ -154,9 +157,10 @@ class Family:
         )
         known = visit.parent.partition
         fresh = known is None or not known.done or visit.parent.seq > known.seq
-        state, whole = visit.cursor, True
+        state, whole, total = visit.cursor, True, Total(reading.collection)
         for page in pull(reading, visit):
             whole = whole and not page.skipped
+            total.saw(page)
             moved = page.batch.cursor is not None and cursor is not None
             if moved and cursor is not None:
                 state = marked(cursor, page.batch.cursor)
@@ -164,6 +168,7 @@ class Family:
                 self._mark(visit, state, done=False, due=True)
                 fresh = True
             yield self._page(visit, page)
+        self.expected += total.records
         self._mark(visit, state, done=whole, due=fresh or not whole)
 
     def _mark(self, visit: Visit, cursor: Any, *, done: bool, due: bool) -> None:
@@ -186,7 +191,8 @@ class Family:
             self.left, self.due = {}, False
         batch = self._owned(page.batch, visit.parent.id)
         batch = replace(batch, cursor=None, partitions=marks, pages=self.visits.page)
-        return replace(page, batch=batch, stored=visit.is_stored)
+        # One list's total says nothing of how much there is in all.
+        return replace(page, batch=batch, stored=visit.is_stored, total=0)
 
     def _owned(self, batch: Batch, parent: str) -> Batch:
         """The batch with its records' parent, which is a part of their ids if it must be."""
@@ -202,7 +208,8 @@ class Family:
                     for letter in batch.dead_letters
                 ],
             )
-        return replace(batch, parents=[parent] * len(batch.records))
+        # Of a record that is deleted, nobody asks whose it was.
+        return replace(batch, parents=[] if batch.part else [parent] * len(batch.records))
 
     def _seen(self, parent: Parent) -> Mapping[str, Any]:
         records = [json.loads(text) for text in parent.records]
@@ -211,9 +218,9 @@ class Family:
 
     def _fields(self, level: int) -> list[str] | None:
         """Which fields of a level's records the request reads; None for all that they have."""
-        assert self.sync.collection.list_ is not None
+        assert self.reading.collection.list_ is not None
         return needed_fields(
-            self.sync.collection.list_, self.above[level].collection.key, nearest=level == 0
+            self.reading.collection.list_, self.above[level].collection.key, nearest=level == 0
         )
 
 
@@ -261,14 +268,15 @@ class Household:
 
 def read_below(
     sync: ResolvedSync, reading: Reading, house: Household
-) -> tuple[Reading, Visits, bool]:
+) -> tuple[Reading, Visits, bool, int]:
     """Read the lists below all parents that need it, once the parents are in the lake.
 
-    Gives the reading, its log, and whether all that came has an id and no answer was skipped. The
-    children of parents that are gone are deleted, unless it's declared that they stay.
+    Gives the reading, its log, whether all that came has an id and no answer was skipped, and how
+    many records the app says there are. The children of parents that are gone are deleted, unless
+    it's declared that they stay.
     """
     above = lineage(sync, house.connection)
-    begun = unfinished(house.lake.page_log(sync.stream), _kind(sync, reading))
+    begun = _unfinished(sync, reading, house.lake)
     if begun is None:
         house.bring(above[0])
     family = _family(sync, above, reading, begun, house)
@@ -277,7 +285,7 @@ def read_below(
     except TokenExpired:
         # What was deleted since is only told by all that's there.
         family.visits.end()
-        scan = new_scan() if sync.collection.deletes.full_scan else ""
+        scan = new_scan() if reading.collection.deletes.full_scan else ""
         reading = replace(reading, full=True, scan=scan)
         family = _family(sync, above, reading, None, house)
         whole = _read(family, house)
@@ -286,7 +294,16 @@ def read_below(
         if family.visits.resumed:
             family.visits.end()
         raise
-    return family.reading, family.visits, whole
+    return family.reading, family.visits, whole, family.expected
+
+
+def is_begun(sync: ResolvedSync, reading: Reading, lake: Lake) -> bool:
+    """Whether the same reading of lists below parents was cut off, and can be gone on with."""
+    return _unfinished(sync, reading, lake) is not None
+
+
+def _unfinished(sync: ResolvedSync, reading: Reading, lake: Lake) -> Beginning | None:
+    return unfinished(lake.page_log(_place(reading)), _kind(sync, reading))
 
 
 def _family(
@@ -298,7 +315,7 @@ def _family(
 ) -> Family:
     """The reading, begun or gone on with; its beginning holds its place in the parents' feed."""
     lake = house.lake
-    since = _since(lake, sync, above[0])
+    since = _since(lake, reading, above[0])
     resumed = begun is not None
     if begun is None:
         upto = lake.latest_change(above[0].stream, since)
@@ -310,41 +327,49 @@ def _family(
         started_at=begun.started_at,
         cursor=None,
     )
-    visits = Visits(lake.page_log(sync.stream), begun, house.api, resumed=resumed)
+    visits = Visits(lake.page_log(_place(reading)), begun, house.api, resumed=resumed)
     return Family(sync, above, reading, lake, visits, since)
 
 
 def _read(family: Family, house: Household) -> bool:
     sync, above, lake, visits = family.sync, family.above[0], family.lake, family.visits
-    drill, reading, since = family.drill, family.reading, family.since
-    orphans = lake.orphan(
-        sync.stream,
-        above.stream,
-        since=None if reading.full or not since else since,
-        delete=drill.on_parent_delete == "delete",
-        run_id=reading.run_id,
-    )
-    add_counts(house.report, orphans)
+    reading, since = family.reading, family.since
+    if not reading.part:
+        orphans = lake.orphan(
+            sync.stream,
+            above.stream,
+            since=None if reading.full or not since else since,
+            delete=family.drill.on_parent_delete == "delete",
+            run_id=reading.run_id,
+        )
+        add_counts(house.report, orphans)
     pages = ahead(family.pages(family.parents()))
     whole = store(pages, lake, house.report, house.progress, visits.commit)
     if family.due:
         marks = list(family.left.values())
-        lake.store(Batch(sync.stream, (), run_id=reading.run_id, partitions=marks))
+        lake.store(
+            Batch(sync.stream, (), run_id=reading.run_id, part=reading.part, partitions=marks)
+        )
     upto = int(visits.beginning.cursor)
     if reading.bounds is None and upto != since:
-        lake.move(Offset(consumer_of(sync), upto, above.stream))
+        lake.move(Offset(consumer_of(_place(reading)), upto, above.stream))
     return whole
 
 
-def _since(lake: Lake, sync: ResolvedSync, above: ResolvedSync) -> int:
+def _place(reading: Reading) -> str:
+    """The name under which the lake has how far the lists were read."""
+    return reading.stream + reading.part
+
+
+def _since(lake: Lake, reading: Reading, above: ResolvedSync) -> int:
     """The place in the feed up to which the parents were read; 0 before the first reading."""
-    offset = lake.offset(consumer_of(sync))
+    offset = lake.offset(consumer_of(_place(reading)))
     return offset.seq if offset.version == above.stream else 0
 
 
-def consumer_of(sync: ResolvedSync) -> str:
-    """The name under which the lake has how far the parents' feed was read for this stream."""
-    return f"below:{sync.stream}"
+def consumer_of(place: str) -> str:
+    """The name under which the lake has how far the parents' feed was read for these lists."""
+    return f"below:{place}"
 
 
 def _kind(sync: ResolvedSync, reading: Reading) -> str:

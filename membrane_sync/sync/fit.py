@@ -1,8 +1,8 @@
 """Mapped values in the shape of their schema, by one query over their JSON texts.
 
 Most fit as they are, or but for a number where a text is wanted, and the like. No Python object is
-made of these. `shape.py` stays the reference, and takes all others: the query may leave it any
-value, but never gives another text than it would.
+made of these. `project/shape.py` stays the reference, and takes all others: the query may leave it
+any value, but never gives another text than it would.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from membrane_sync.formulas.frames import Texts, columns, text_column
 from membrane_sync.formulas.plan import FEW
 from membrane_sync.formulas.sheet import pointer
 from membrane_sync.project.schemas import fields
-from membrane_sync.sync.shape import Schema, objections, options
+from membrane_sync.project.shape import Schema, objections, options
 
 _MOST: Final = 1_000
 """Conditions; beyond, setting up the query takes too long."""

@@ -22,9 +22,9 @@ from membrane_sync.formulas.targets import with_collections
 from membrane_sync.formulas.values import Missing
 from membrane_sync.ports import Lake
 from membrane_sync.project.schemas import fields, is_sensitive, writable
+from membrane_sync.project.shape import ShapeError, shaped
 from membrane_sync.records import Change, DeadLetter, MappedRecord, Offset, Report
 from membrane_sync.sync.fit import Fit, compile_fit
-from membrane_sync.sync.shape import ShapeError, shaped
 from membrane_sync.sync.store import Progress
 from membrane_sync.sync.template import sorted_template, template_of
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
@@ -37,6 +38,16 @@ class Notation:
         if isinstance(value, str) and self._cursor.format and not _reads_as_number(value):
             return self._in(value, self._cursor.format)
         return EPOCH + timedelta(seconds=float(value) * self._unit)
+
+    def utc_moments(self, values: Sequence[Any]) -> list[datetime] | None:
+        """The moments of values that are all written in ISO 8601 and in UTC; None if any isn't."""
+        if self._cursor.type != "timestamp" or self._read[0] != "iso8601":
+            return None
+        try:
+            moments = [*map(datetime.fromisoformat, values)]
+        except (TypeError, ValueError):
+            return None
+        return moments if all(moment.tzinfo is UTC for moment in moments) else None
 
     def number(self, value: Any) -> float:
         """How many units since 1970 a value of a number's cursor stands for, also as it's sent."""

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from membrane_sync.arrow import without
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate, variables
 from membrane_sync.formulas.locators import steps_of
-from membrane_sync.records import Answer
+from membrane_sync.records import Answer, Texts
+from membrane_sync.sync.heads import Heads
 from membrane_sync.sync.rendering import answer_scope, refuse_graphql_errors
 from membrane_sync.sync.source import Source, formulas_of
 
@@ -37,8 +39,8 @@ class Page:
     """
 
     answer: Answer
-    heads: list[Any]
-    texts: list[str] | None
+    heads: Sequence[Any]
+    texts: Texts | None
     scope: Mapping[str, Any]
 
 
@@ -48,7 +50,7 @@ def read_page(source: Source, answer: Answer) -> Page:
     An answer that says that a delta token has expired, or one to be passed over, has no records.
     """
     if answer.skipped or source.is_expired(answer):
-        return Page(answer, [], [], answer_scope(answer))
+        return Page(answer, [], Texts([]), answer_scope(answer))
     reader = _reader(_Declared(source.collection))
     page = reader.cut(answer) if reader and answer.content else None
     refuse_graphql_errors(source.method, page.scope["body"] if page else answer.body)
@@ -120,53 +122,47 @@ class _Reader:
     ) -> None:
         self._path = path
         self._fields = fields
-        names = [(f"f{i}", Any, msgspec.UNSET) for i in range(len(fields))]
+        names = [(f"f{i}", Any, MISSING) for i in range(len(fields))]
         rename = {f"f{i}": field for i, field in enumerate(fields)}
         head = msgspec.defstruct("Head", names, rename=rename, gc=False)
         self._node = node
-        self._texts: Any = msgspec.json.Decoder(
-            types.GenericAlias(list, (_wrapped(msgspec.Raw, node),))
-        )
-        self._heads: Any = msgspec.json.Decoder(types.GenericAlias(list, (_wrapped(head, node),)))
+        self._texts = self._decoder(msgspec.Raw)
+        self._heads = self._decoder(head)
 
     def cut(self, answer: Answer) -> Page | None:
         """The page; None where it isn't as declared: then the long way says what is wrong."""
         try:
-            envelope, place, records = self._envelope(answer.content)
-            texts = self._texts.decode(records)
-            heads = self._heads.decode(records)
-        except (ValueError, RecursionError, KeyError):
+            texts = self._read(self._texts, answer.content)
+            structs = self._read(self._heads, answer.content)
+            body = json.loads(without(texts, answer.content))
+        except (ValueError, RecursionError):
             return None
+        heads = Heads(self._fields, structs)
+        scope = {"body": self._put(body, heads), "headers": answer.headers, "status": answer.status}
+        return Page(answer, heads, Texts(texts), scope)
+
+    def _read(self, decoder: msgspec.json.Decoder[Any], content: bytes) -> list[Any]:
+        found = decoder.decode(content)
+        for _ in self._path:
+            found = found.node
         for _ in self._node:
-            texts = [item.node for item in texts]
-            heads = [item.node for item in heads]
-        dicts = [_head(self._fields, values) for values in map(msgspec.structs.astuple, heads)]
-        if place is not None:
-            place[self._path[-1]] = dicts
-        body = envelope if place is not None else dicts
-        scope = {"body": body, "headers": answer.headers, "status": answer.status}
-        return Page(answer, dicts, [str(text, "utf-8") for text in texts], scope)
+            found = [item.node for item in found]
+        records: list[Any] = found
+        return records
 
-    def _envelope(self, content: bytes) -> tuple[Any, dict[str, Any] | None, Any]:
-        """The body without its records, the object that they're in, and their list's text."""
-        envelope: dict[str, Any] = {}
-        place: dict[str, Any] | None = None
-        inner, text = envelope, msgspec.Raw(content)
-        for step, name in enumerate(self._path):
-            members = _MEMBERS.decode(text)
-            text = members.pop(name)
-            inner.update({key: json.loads(bytes(value)) for key, value in members.items()})
-            place = inner
-            if step < len(self._path) - 1:
-                inner[name] = inner = {}
-        return envelope, place, text
+    def _put(self, body: Any, heads: Heads) -> Any:
+        """The body with the heads in place of its records."""
+        if not self._path:
+            return heads
+        place = body
+        for name in self._path[:-1]:
+            place = place[name]
+        place[self._path[-1]] = heads
+        return body
 
-
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _decoder(item: Any) -> Any:
-    return msgspec.json.Decoder(types.GenericAlias(list, (item,)))
+    def _decoder(self, item: Any) -> msgspec.json.Decoder[Any]:
+        records = types.GenericAlias(list, (_wrapped(item, self._node),))
+        return msgspec.json.Decoder(_wrapped(records, self._path))
 
 
 def _wrapped(inner: Any, names: tuple[str, ...]) -> Any:
@@ -174,16 +170,6 @@ def _wrapped(inner: Any, names: tuple[str, ...]) -> Any:
     for name in reversed(names):
         inner = msgspec.defstruct("Node", [("node", inner)], rename={"node": name}, gc=False)
     return inner
-
-
-def _head(fields: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
-    if msgspec.UNSET in values:
-        return {
-            name: value
-            for name, value in zip(fields, values, strict=True)
-            if value is not msgspec.UNSET
-        }
-    return dict(zip(fields, values, strict=True))
 
 
 def _first_names(formulas: Iterable[Any]) -> set[str] | None:

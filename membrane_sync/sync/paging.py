@@ -7,7 +7,7 @@ ask for the next one, or ends. A short page never ends it, since apps clamp page
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from membrane_sync.formulas import MISSING, evaluate
 SAME_PAGES = 5
 """So many equal pages in a row mean that the app doesn't turn them."""
 
-PageRead = tuple[list[Any], Mapping[str, Any]]
+PageRead = tuple[Sequence[Any], Mapping[str, Any]]
 """A page's records, and the scope of its answer: `$.body`, `$.headers`, `$.status`."""
 
 
@@ -124,16 +124,17 @@ def _offset(pagination: Pagination) -> Pager:
 
 
 def _keyset(pagination: Pagination) -> Pager:
-    """`after the last id`: the parameter takes a value out of the last record (`next`, or id)."""
+    """`after the last id`: the parameter takes a value out of the last record (`next`, or id).
+
+    A total says nothing of its end: it may be that of what's left.
+    """
     last: Any = None
-    read = 0
     repeats = _Repeats(pagination)
     formula = pagination.next if pagination.next is not None else {"$var": "$.id"}
     while True:
         records, scope = yield _turn(pagination, last)
         repeats.refuse(records)
-        read += len(records)
-        if not records or _says_end(pagination, scope, read):
+        if not records or _has_no_more(pagination, scope):
             return
         last = evaluate(formula, records[-1])
         if last is MISSING or last is None:
@@ -204,10 +205,10 @@ class _Repeats:
 
     def __init__(self, pagination: Pagination) -> None:
         self._parameter = pagination.parameter
-        self._previous: list[Any] = []
+        self._previous: Sequence[Any] = []
         self._times = 1
 
-    def refuse(self, records: list[Any]) -> None:
+    def refuse(self, records: Sequence[Any]) -> None:
         """Raise UnexpectedAnswer if this page has come too often."""
         self._times = self._times + 1 if records and records == self._previous else 1
         self._previous = records
@@ -221,10 +222,16 @@ class _Repeats:
 
 def _says_end(pagination: Pagination, scope: Mapping[str, Any], read: int) -> bool:
     if pagination.has_more is not None:
-        more = evaluate(pagination.has_more, scope)
-        return not more or more == "false"
+        return _has_no_more(pagination, scope)
     total = _number(pagination.total_records, scope)
     return total is not None and read >= total
+
+
+def _has_no_more(pagination: Pagination, scope: Mapping[str, Any]) -> bool:
+    if pagination.has_more is None:
+        return False
+    more = evaluate(pagination.has_more, scope)
+    return not more or more == "false"
 
 
 def _number(formula: Any, scope: Mapping[str, Any]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
@@ -13,11 +13,12 @@ from typing import Any, Literal, Protocol
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.formulas.locators import reader
-from membrane_sync.records import Answer, Batch, Call, DeadLetter, RawRecord
+from membrane_sync.records import Answer, Batch, Call, DeadLetter, RawRecord, RawRecords, Texts
 from membrane_sync.sync.checkpoint import Checkpoints
 from membrane_sync.sync.collection import Bounds, Listing, Step
 from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import CursorOrder
+from membrane_sync.sync.heads import Heads, only_name
 from membrane_sync.sync.page import Page, read_page
 from membrane_sync.sync.paging import total_records
 from membrane_sync.sync.rendering import Functions
@@ -155,15 +156,19 @@ class Echo:
     """Knows records that came before in the same state; its memory is a page, or a tie."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
+        self._known: dict[str, Any] = {}
 
-    def fresh(self, records: list[RawRecord], again: bool) -> list[RawRecord]:
+    def fresh(self, records: Sequence[RawRecord], again: bool) -> RawRecords:
         """Those that are new; `again` as the page's step says of it."""
-        known = self._known
-        fresh = [raw for raw in records if known.get(raw.external_id) != raw.payload]
-        states = {raw.external_id: raw.payload for raw in records}
+        known, found = self._known, RawRecords.of(records)
+        states = dict(zip(found.ids, found.payloads.pieces, strict=True))
         self._known = known | states if again else states
-        return fresh
+        twice = [name for name in states if name in known]
+        before, now = Texts([known[name] for name in twice]), Texts([states[n] for n in twice])
+        told = {name for name, one, two in zip(twice, before, now, strict=True) if one == two}
+        if not told:
+            return found
+        return found.at([at for at, name in enumerate(found.ids) if name not in told])
 
 
 def _next(steps: Listing, page: Page) -> Step | None:
@@ -177,13 +182,13 @@ def _next(steps: Listing, page: Page) -> Step | None:
 class _Taken:
     """What became of one page's records: kept or not, each is accounted for by its id."""
 
-    kept: list[RawRecord] = field(default_factory=list)
+    kept: Sequence[RawRecord] = ()
     dead: list[DeadLetter] = field(default_factory=list)
     named: bool = True
     known: list[str] = field(default_factory=list)
     """Ids of records that the cursor had passed: what's new of them, it missed."""
 
-    def received(self, fresh: list[RawRecord]) -> int:
+    def received(self, fresh: Sequence[RawRecord]) -> int:
         if not self.dead:
             return len(fresh)
         ids = {raw.external_id for raw in self.kept}
@@ -215,12 +220,40 @@ class _Taker:
         self._wants = checkpoints.wants if checkpoints.chooses else None
         self._scanning = scanning
         self._id = reader(collection.id)
+        self._id_field = only_name(collection.id)
         cursor = collection.list_.cursor if collection.list_ else None
         self._cursor = cursor
         self._order = CursorOrder(cursor) if cursor and not cursor.is_delta else None
 
     def take(self, page: Page) -> _Taken:
-        taken = _Taken()
+        return self._at_once(page) or self._one_by_one(page)
+
+    def _at_once(self, page: Page) -> _Taken | None:
+        """All records of a page by the field; None where one needs a look of its own."""
+        heads, texts = page.heads, page.texts
+        if not isinstance(heads, Heads) or texts is None or self._wants or self._id_field is None:
+            return None
+        values = self._order.all_values(heads) if self._order else None
+        ids = _texts_of(heads.column(self._id_field))
+        if ids is None or (self._order and values is None):
+            return None
+        try:
+            gone = self._tombstones(heads)
+        except FormulaError:
+            return None
+        taken = _Taken(RawRecords(ids, texts, gone))
+        if self._known_below is not None and values is not None:
+            keys = zip(ids, values.keys, strict=True)
+            taken.known = [name for name, key in keys if key < self._known_below]
+        return taken
+
+    def _tombstones(self, heads: Heads) -> list[int]:
+        if self._collection.deletes.tombstone is None:
+            return []
+        return [position for position, head in enumerate(heads) if self._is_tombstone(head)]
+
+    def _one_by_one(self, page: Page) -> _Taken:
+        taken, kept = _Taken(), list[RawRecord]()
         texts: Iterable[str | None] = page.texts or repeat(None, len(page.heads))
         for head, text in zip(page.heads, texts, strict=True):
             if self._wants is not None and not self._wants(head):
@@ -235,13 +268,14 @@ class _Taker:
                     # out.
                     reason = "it has no value there, and the cursor's `nulls` is exclude"
                     raise _BadRecordError(reason, self._cursor_name, raw.external_id)
-                taken.kept.append(raw)
+                kept.append(raw)
                 if self._known_below is not None and self._is_below(head):
                     taken.known.append(raw.external_id)
                 taken.dead += self._cursor_faults(head, raw)
             except _BadRecordError as bad:
                 taken.named = taken.named and bool(bad.external_id)
                 taken.dead.append(self._dead_letter(head, text, bad))
+        taken.kept = kept
         return taken
 
     def _record(self, head: Any, text: str | None) -> RawRecord:
@@ -306,6 +340,14 @@ class _Taker:
     @property
     def _cursor_name(self) -> str:
         return self._order.name.removeprefix("$.") if self._order else ""
+
+
+def _texts_of(ids: list[Any] | None) -> list[str] | None:
+    """Ids as texts, if all are numbers, or plain texts that aren't empty."""
+    kinds = set(map(type, ids or ()))
+    if ids and kinds == {int}:
+        return [*map(str, ids)]
+    return ids if ids and kinds == {str} and all(ids) and "".join(ids).isascii() else None
 
 
 def _json(value: Any) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection
-from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.errors import Fatal, IncompleteScan, UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.families import drill_down
 from membrane_sync.project.project import ResolvedSync
@@ -23,10 +23,11 @@ from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collecti
 from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.custom_fields import learn_fields
-from membrane_sync.sync.family import Household, read_below, scope_of
+from membrane_sync.sync.family import Household, is_begun, read_below, scope_of
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
+from membrane_sync.sync.totals import Total
 from membrane_sync.sync.visits import Visits
 
 DELETED = "/deleted"
@@ -59,6 +60,8 @@ class Task:
     mode: Mode = "incremental"
     bounds: Bounds | None = None
     run_id: str = ""
+    brought: set[str] = field(default_factory=set)
+    """The streams of parents that were read already, for the lists below them."""
 
     @property
     def lake(self) -> Lake:
@@ -68,11 +71,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Read:
-    """A reading that came to its end; `whole` if all that came has an id."""
+    """A reading that came to its end; `whole` if all that came has an id.
+
+    `expected` is how many records the app says there are, 0 where that isn't to be trusted.
+    """
 
     reading: Reading
     trail: Trail | Visits
     whole: bool
+    expected: int = 0
     condition: Condition | None = None
 
 
@@ -87,7 +94,7 @@ def read(task: Task) -> Read:
     anew = task.mode == "full"
     learn_fields(task.sync, task.parties.api, task.lake, scope, task.report, anew=anew)
     reading = _reading(task, task.sync.collection)
-    if _unfinished(task, reading) is None:
+    if not _is_begun(task, reading):
         _read_deletions(task)
     return _read(task, reading)
 
@@ -97,10 +104,10 @@ def finish(task: Task, done: Read) -> None:
     _finish(task, done)
     if not done.trail.resumed or task.bounds is not None:
         return
-    _read_deletions(task)
     drill = drill_down(task.sync.collection)
     if drill is not None and not drill.changed_parents_only:
         return  # it would be a request for each parent: the next sync makes them
+    _read_deletions(task)
     if not _has_no_cursor(task.sync.collection):
         _finish(task, _read(task, _reading(task, task.sync.collection, mode="incremental")))
 
@@ -149,6 +156,8 @@ def _read_below(task: Task, reading: Reading) -> Read:
     """Read the lists below each parent, after the parents themselves, which aren't counted."""
 
     def bring(above: ResolvedSync) -> None:
+        if above.stream in task.brought:
+            return
         counted = Report(above.sync.key, above.integration.key, task.parties.connection.key)
         parents = replace(
             task,
@@ -159,6 +168,7 @@ def _read_below(task: Task, reading: Reading) -> Read:
         )
         try:
             finish(parents, read(parents))
+            task.brought.add(above.stream)
         finally:
             task.report.pages += counted.pages
             task.report.failed += counted.failed
@@ -174,8 +184,8 @@ def _read_list(task: Task, reading: Reading) -> Read:
         begun, trail = _begun(task, reading)
         condition = _condition(task, begun)
         try:
-            whole = _stored(task, begun, trail, condition)
-            return Read(begun, trail, whole, condition)
+            whole, expected = _stored(task, begun, trail, condition)
+            return Read(begun, trail, whole, expected, condition)
         except TokenExpired:
             # What was deleted since is only told by all that's there.
             reading = replace(reading, cursor=None, full=True, scan=new_scan())
@@ -214,6 +224,12 @@ def _begun(task: Task, reading: Reading) -> tuple[Reading, Trail]:
     return reading, Trail(log, begun, resumed=True, committed=committed)
 
 
+def _is_begun(task: Task, reading: Reading) -> bool:
+    if drill_down(reading.collection) is not None:
+        return is_begun(task.sync, reading, task.lake)
+    return _unfinished(task, reading) is not None
+
+
 def _unfinished(task: Task, reading: Reading) -> tuple[Beginning, int] | None:
     """How the same reading began, if it was cut off, and how many of its pages are committed.
 
@@ -240,17 +256,25 @@ def _identity(task: Task, reading: Reading) -> str:
     )
 
 
-def _stored(task: Task, reading: Reading, trail: Trail, condition: Condition | None) -> bool:
-    pages = ahead(_marked(reading, pull(reading, task.parties.api, trail, condition)))
+def _stored(
+    task: Task, reading: Reading, trail: Trail, condition: Condition | None
+) -> tuple[bool, int]:
+    total = Total(reading.collection)
+    pages = ahead(_marked(reading, pull(reading, task.parties.api, trail, condition), total))
     # However it ends, no thread reads on, or keeps what it has still read.
     with closing(trail), closing(pages):
         guarded = condition.guarded(pages, task.lake) if condition else pages
-        return store(guarded, task.lake, task.report, task.progress, trail.commit)
+        whole = store(guarded, task.lake, task.report, task.progress, trail.commit)
+    return whole, total.records
 
 
-def _marked(reading: Reading, pages: Iterator[Pulled]) -> Iterator[Pulled]:
+def _marked(reading: Reading, pages: Iterator[Pulled], total: Total) -> Iterator[Pulled]:
     cursor = reading.collection.list_.cursor if reading.collection.list_ else None
     for page in pages:
+        total.saw(page)
+        if reading.part:
+            # It is no total of the list.
+            page = replace(page, total=0)
         value = page.batch.cursor
         moved = value if cursor is None else marked(cursor, value)
         yield replace(page, batch=replace(page.batch, cursor=moved))
@@ -263,13 +287,20 @@ def _finish(task: Task, done: Read) -> None:
         return
     try:
         if reading.scan and reading.deletes and done.whole:
-            share = task.sync.collection.deletes.max_share
-            finish_scan(task.lake, reading.stream, reading.scan, share, reading.run_id, task.report)
-        elif reading.scan and not _has_no_cursor(task.sync.collection):
+            finish_scan(
+                task.lake,
+                reading.stream,
+                reading.scan,
+                task.sync.collection.deletes.max_share,
+                reading.run_id,
+                task.report,
+                expected=done.expected or None,
+            )
+        elif reading.scan and not reading.part and not _has_no_cursor(task.sync.collection):
             task.lake.note_scan(reading.stream)
         if condition and done.whole and task.bounds is None:
             condition.keep(task.lake)
-    except Fatal:
+    except (Fatal, IncompleteScan):
         # The scan is refused, and would be again by the same pages.
         done.trail.end()
         raise

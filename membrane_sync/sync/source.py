@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -129,15 +129,15 @@ class Source:
         by_status = "status" not in rule.model_fields_set or answer.status in rule.status
         return by_status and value is not MISSING and bool(value)
 
-    def newest(self, records: list[Any]) -> Any:
+    def newest(self, records: Sequence[Any]) -> Any:
         """The greatest cursor value of a page, None if no record has one."""
-        return None if self.order is None else self.order.newest(self.values(records))
+        return None if self.order is None else self.order.newest(self.order.values(records))
 
-    def values(self, records: list[Any]) -> list[Any]:
+    def values(self, records: Sequence[Any]) -> list[Any]:
         """The cursor values of a page that the cursor may move to."""
         if self.order is None:
             return []
-        return [v for record in records if (v := self.order.value(record)) is not None]
+        return self.order.values(records)
 
     def moved(self, scope: Scope, value: Any) -> dict[str, Any]:
         """The scope of a request from this value on."""
@@ -147,7 +147,7 @@ class Source:
         window = scope.get("window")
         return {**moved, "window": {**window, "from": sent}} if window else moved
 
-    def states(self, records: list[Any]) -> set[str]:
+    def states(self, records: Sequence[Any]) -> set[str]:
         """Which records these are, in which state as far as the cursor tells."""
         assert self.order is not None
         ids = {"$var": self.collection.id}

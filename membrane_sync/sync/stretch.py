@@ -10,7 +10,7 @@ read by their ids instead, however many there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,7 @@ from membrane_sync.sync.source import Source, Step
 MOST_READINGS = 20
 """How often records that share a cursor value are read, at most, until two readings agree."""
 
-Stop = Callable[[list[Any]], bool]
+Stop = Callable[[Sequence[Any]], bool]
 """Says of a page that nothing behind it is wanted."""
 
 Reading = Generator[Step, Page, bool]
@@ -128,7 +128,7 @@ class _Cap:
         self._size = pagination.page_size or 1
         self._read = 0
 
-    def count(self, records: list[Any]) -> None:
+    def count(self, records: Sequence[Any]) -> None:
         self._read += len(records)
         self._size = max(self._size, len(records))
 
@@ -143,7 +143,7 @@ class _Cap:
         return self._cap is not None and self._read >= self._cap
 
 
-def _note(stretch: _Stretch, source: Source, records: list[Any], scope: Scope, at: Any) -> None:
+def _note(stretch: _Stretch, source: Source, records: Sequence[Any], scope: Scope, at: Any) -> None:
     newest = source.newest(records)
     if newest is not None and _leads_on(source, scope, at, newest):
         stretch.next_cursor = newest

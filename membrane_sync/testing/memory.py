@@ -10,7 +10,7 @@ from typing import Any
 
 from membrane_sync.content import same_content
 from membrane_sync.elements.data_schema import DataSchema, Table
-from membrane_sync.errors import DestinationError, Fatal, NotConnected, Retryable
+from membrane_sync.errors import DestinationError, Fatal, IncompleteScan, NotConnected
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     ConnectionRecord,
@@ -161,7 +161,7 @@ class MemoryLake:
     ) -> StoreCounts:
         name, seen = self._scans.get(stream, ("", set()))
         if expected is not None and (len(seen) if name == scan else 0) < expected:
-            raise Retryable(
+            raise IncompleteScan(
                 f"the full scan of {stream} saw {len(seen)} of the {expected} records that the app "
                 "says it has; nothing was deleted"
             )
@@ -470,7 +470,7 @@ class MemoryLedger:
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         return [
-            replace(record, credentials={})
+            _shown(record)
             for _, record in sorted(self._connections.items())
             if integration in ("", record.integration)
         ]
@@ -479,6 +479,26 @@ class MemoryLedger:
         if key not in self._connections:
             raise NotConnected(f"there is no connection {key!r}")
         return self._connections[key]
+
+    def living(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for record in self._connections.values():
+            if record.status != "archived":
+                found.setdefault(record.integration, []).append(record.key)
+        return found
+
+    def known(self, key: str) -> ConnectionRecord:
+        return _shown(self.connection(key))
+
+    def archive(self, key: str, reason: str = "") -> None:
+        record = self.connection(key)
+        self._connections[key] = replace(
+            _shown(record),
+            status="archived",
+            reason=reason,
+            version=record.version + 1,
+            expires_at=None,
+        )
 
     def connect(self, record: ConnectionRecord) -> None:
         moment = record.connected_at or datetime.now(UTC)
@@ -572,3 +592,7 @@ def _equal(row: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequence[s
 
 def _match(keys: Sequence[str]) -> str | None:
     return keys[0] if len(keys) == 1 else None
+
+
+def _shown(record: ConnectionRecord) -> ConnectionRecord:
+    return replace(record, credentials={}, input=record.plain_input, secret_fields=())

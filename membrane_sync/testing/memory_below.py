@@ -23,7 +23,7 @@ class Below:
             ids = [record.external_id for record in batch.records]
             above = dict(zip(ids, batch.parents, strict=True))
             self.parent_of.setdefault(batch.stream, {}).update(above)
-        known = self.partitions.setdefault(batch.stream, {})
+        known = self.partitions.setdefault(batch.stream + batch.part, {})
         known.update({partition.parent: partition for partition in batch.partitions})
         return len(batch.partitions)
 

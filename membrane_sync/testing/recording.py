@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import httpx
 
 from membrane_sync.errors import Fatal
+from membrane_sync.masking import spellings
 
 REDACTED = "REDACTED"
 VERSION = 1
@@ -57,9 +57,7 @@ class Redaction:
         if len(secret) < SHORTEST or secret == REDACTED or secret in self._values:
             return
         self._values.add(secret)
-        encoded = base64.b64encode(secret.encode()).decode()
-        forms = {secret, quote(secret, safe=""), quote_plus(secret), encoded, encoded.rstrip("=")}
-        self._forms = sorted({*self._forms, *forms}, key=len, reverse=True)
+        self._forms = sorted({*self._forms, *spellings(secret)}, key=len, reverse=True)
 
     def text(self, text: str) -> str:
         """The text without any secret's value."""

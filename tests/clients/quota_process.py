@@ -2,35 +2,69 @@
 
     python -m tests.clients.quota_process LEDGER_URL APP_URL TENANT
 
-Says that it's ready, then reads the time to begin and the time to end.
+Says that it's ready, then reads the time to begin and the time to end. At the end it says for how
+many seconds the machine let it, or the database that it asked, not run though they could have.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
-from membrane_sync.ports import ConnectionRecord, Party, Quota
+from membrane_sync.ports import ConnectionRecord, Grant, Party, Quota
 from membrane_sync.records import Call
 from membrane_sync.stores.sql_quotas import SqlQuotas
 
+FORGIVEN = 0.2
+"""So late a slot may be used, and so long may the ledger take to answer."""
+
 LIMITS = [{"requests": 10, "per_seconds": 1, "burst": 3, "scope": "app"}]
+
+
+@contextmanager
+def _watching(stalled: list[float], expected: float = 0.0) -> Iterator[None]:
+    """Note by how much what's done takes longer than it should, and than is forgiven."""
+    began = time.monotonic()
+    yield
+    late = time.monotonic() - began - expected
+    if late > FORGIVEN:
+        stalled.append(late)
+
+
+class _Watched(SqlQuotas):
+    def __init__(self, url: str, stalled: list[float]) -> None:
+        super().__init__(url)
+        self._stalled = stalled
+
+    def reserve(self, quotas: Sequence[Quota], party: Party, count: int = 1) -> Grant:
+        with _watching(self._stalled):
+            return super().reserve(quotas, party, count)
 
 
 def main(ledger: str, app: str, tenant: str) -> None:
     connector = Connector.model_validate({"key": "app", "base_url": app, "rate_limits": LIMITS})
     connection = ConnectionRecord(tenant, "app", tenant)
-    quotas = SqlQuotas(ledger)
-    api = HttpApi(connector, connection, quotas=quotas)
+    stalled: list[float] = []
+    quotas = _Watched(ledger, stalled)
+
+    def sleep(seconds: float) -> None:
+        with _watching(stalled, seconds):
+            time.sleep(seconds)
+
+    api = HttpApi(connector, connection, quotas=quotas, sleep=sleep)
     # Opens the database: what's measured is the sharing, not sixteen logins at once.
     quotas.reserve([Quota("login", 1_000, 1, 10)], Party(tenant))
+    stalled.clear()
     print("ready", flush=True)
     begin, end = map(float, input().split())
     time.sleep(max(0.0, begin - time.time()))
     while time.time() < end:
         api.send(Call("GET", f"/{tenant}"))
+    print(sum(stalled), flush=True)
     # Not closed: a process that is killed gives nothing back either.
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -24,9 +24,10 @@ from membrane_sync.errors import (
     MembraneError,
     NotAuthorized,
     RateLimited,
+    Unauthenticated,
     UnexpectedAnswer,
 )
-from membrane_sync.ports import ConnectionRecord, Grant, Party, Priority, Quota, Quotas
+from membrane_sync.ports import ConnectionRecord, Grant, Kept, Party, Priority, Quota, Quotas
 from membrane_sync.project.settings import Settings
 from membrane_sync.records import Call
 
@@ -371,57 +372,95 @@ def test_a_rule_says_how_long_to_wait_where_the_app_does_not() -> None:
     assert [round(wait - 0.3) for wait in app.waits] == [30, 7]
 
 
-class Ticket(httpx.Auth):
-    """Credentials that can be made anew."""
+class Tickets:
+    """Live credentials: each refresh gives the next version; notes what it's told of them."""
 
-    def __init__(self, *tickets: str) -> None:
-        self.tickets = list(tickets)
+    def __init__(self) -> None:
+        self.version = 1
+        self.told: list[tuple[str, int]] = []
+        self.lock = threading.Lock()
 
-    def reauthenticate(self) -> None:
-        self.tickets.pop(0)
+    def current(self) -> Kept:
+        return Kept(self.version, {"token": f"ticket-{self.version}"})
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Ticket"] = self.tickets[0]
-        yield request
+    def refresh(self, used: int) -> bool:
+        with self.lock:
+            self.version += used == self.version
+        return True
+
+    def accepted(self) -> None:
+        self.told.append(("accepted", self.version))
+
+    def refused(self, used: int, reason: str) -> None:
+        assert "answered" in reason
+        self.told.append(("refused", used))
+
+    def revoked(self, used: int, reason: str) -> None:
+        assert reason
+        self.told.append(("revoked", used))
+
+
+def live_api(live: Tickets, respond: Callable[[httpx.Request], httpx.Response]) -> HttpApi:
+    declared = {"key": "app", "base_url": "https://app.test", "authentication": BEARER}
+    declared["errors"] = [
+        {"status": [440], "action": "refresh"},
+        {"status": [402], "action": "defunct"},
+    ]
+    return HttpApi(
+        Connector.model_validate(declared),
+        ConnectionRecord("acme", "app", "acme", credentials={"token": "ticket-1"}, version=1),
+        live=live,
+        transport=httpx.MockTransport(respond),
+    )
 
 
 @pytest.mark.parametrize("status", [401, 440])
-def test_expired_credentials_are_made_anew_once(
-    status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ticket = Ticket("old", "new", "newest")
-    monkeypatch.setattr("membrane_sync.clients.api.auth_flow", lambda *_: ticket)
-    rules = [{"status": [440], "action": "refresh"}]
-    app = App(httpx.Response(status), OK)
-    assert app.api(errors=rules).send(LIST).status == 200
-    assert [sent.headers["Ticket"] for sent in app.requests] == ["old", "new"]
+def test_credentials_that_are_refused_are_refreshed_once_per_request(status: int) -> None:
+    live, app = Tickets(), App(httpx.Response(status), OK)
+    api = live_api(live, app)
+    assert api.send(LIST).status == 200
+    assert api.send(LIST).status == 200
+    sent = [request.headers["Authorization"] for request in app.requests]
+    assert sent == ["Bearer ticket-1", "Bearer ticket-2", "Bearer ticket-2"]
+    assert live.told == [("accepted", 2), ("accepted", 2)]
 
-    app = App(httpx.Response(status))
-    with pytest.raises(NotAuthorized, match=f"answered {status}"):
-        app.api(errors=rules).send(LIST)
-    assert [sent.headers["Ticket"] for sent in app.requests] == ["new", "newest"]
+    live, app = Tickets(), App(httpx.Response(status))
+    with pytest.raises(Unauthenticated, match=f"answered {status}"):
+        live_api(live, app).send(LIST)
+    sent = [request.headers["Authorization"] for request in app.requests]
+    assert sent == ["Bearer ticket-1", "Bearer ticket-2"]
+    assert live.told == [("refused", 2)]
 
 
-def test_threads_that_meet_the_same_expiry_renew_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticket = Ticket("old", "new", "newest")
-    monkeypatch.setattr("membrane_sync.clients.api.auth_flow", lambda *_: ticket)
+def test_secrets_are_hidden_after_a_refresh_too() -> None:
+    said = {"message": "neither ticket-1 nor ticket-2"}
+    app = App(httpx.Response(401), httpx.Response(400, json=said))
+    with pytest.raises(UnexpectedAnswer, match=r"neither \*\*\* nor \*\*\*"):
+        live_api(Tickets(), app).send(LIST)
+
+
+def test_that_the_account_is_gone_is_told_of_the_version_that_was_sent() -> None:
+    live, app = Tickets(), App(httpx.Response(402))
+    with pytest.raises(Defunct):
+        live_api(live, app).send(LIST)
+    assert live.told == [("revoked", 1)]
+
+
+def test_threads_that_meet_the_same_expiry_refresh_once() -> None:
     both = threading.Barrier(2)
 
     def respond(request: httpx.Request) -> httpx.Response:
-        if request.headers["Ticket"] == "old":
+        if request.headers["Authorization"] == "Bearer ticket-1":
             both.wait(timeout=10)
             return httpx.Response(401)
         return httpx.Response(200, json={})
 
-    api = HttpApi(
-        Connector.model_validate({"key": "app", "base_url": "https://app.test"}),
-        ConnectionRecord("acme", "app", "acme"),
-        transport=httpx.MockTransport(respond),
-    )
+    live = Tickets()
+    api = live_api(live, respond)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(api.send, [LIST, LIST]))
     assert [answer.status for answer in answers] == [200, 200]
-    assert ticket.tickets == ["new", "newest"]
+    assert live.version == 2
     assert api.requests == 4
 
 
@@ -514,6 +553,7 @@ class Spy:
     def __init__(self) -> None:
         self.parties: list[Party] = []
         self.held: list[float] = []
+        self.pauses: dict[str, float] = {}
 
     def reserve(self, quotas: Sequence[Quota], party: Party, count: int = 1) -> Grant:
         self.parties.append(party)
@@ -525,15 +565,33 @@ class Spy:
     def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
         self.held.append(seconds)
 
+    def pause(self, key: str, seconds: float) -> None:
+        self.pauses[key] = seconds
+
+    def paused(self, key: str) -> float:
+        return self.pauses.get(key, 0.0)
+
 
 LIMITS = [{"requests": 10, "per_seconds": 1}]
 
 
-def test_without_declared_limits_the_quotas_are_not_asked() -> None:
+def test_without_declared_limits_no_quota_is_asked_and_pauses_are_shared() -> None:
     quotas = Spy()
     app = App(httpx.Response(429, headers={"Retry-After": "5"}), OK)
     app.api(quotas=quotas).send(LIST)
     assert (quotas.parties, quotas.held) == ([], [])
+    assert list(quotas.pauses.values()) == [5]
+
+    other = App(OK)
+    other.api(quotas=quotas).send(LIST)
+    assert sum(other.waits) == 5, "which another process would have sent into"
+
+
+def test_a_pause_of_less_than_a_second_is_not_shared() -> None:
+    quotas = Spy()
+    app = App(httpx.Response(429, headers={"Retry-After": "0.5"}), OK)
+    app.api(quotas=quotas).send(LIST)
+    assert quotas.pauses == {}
 
 
 def test_each_request_asks_the_quotas_and_holds_are_shared_once() -> None:

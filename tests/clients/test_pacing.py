@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from membrane_sync.clients.pacing import Pacer, shared_quotas
+from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.elements.connector import Connector
 from membrane_sync.errors import RateLimited
 from membrane_sync.ports import ConnectionRecord, Grant, Party, Quota
@@ -36,6 +36,7 @@ class Memory:
         self.clock = clock
         self.states: dict[str, State] = {}
         self.trips = 0
+        self.pauses: dict[str, float] = {}
 
     def _states(self, quotas: Sequence[Quota]) -> list[State]:
         self.trips += 1
@@ -48,9 +49,26 @@ class Memory:
         for quota, state in zip(quotas, self._states(quotas), strict=True):
             give_back(quota, state, count)
 
+    def pause(self, key: str, seconds: float) -> None:
+        self.pauses[key] = seconds
+
+    def paused(self, key: str) -> float:
+        return self.pauses.get(key, 0.0)
+
     def hold(self, quotas: Sequence[Quota], seconds: float) -> None:
         for state in self._states(quotas):
             state.hold = int((self.clock() + seconds) * SECOND)
+
+
+def test_a_pause_is_waited_for_unless_it_is_too_long() -> None:
+    clock = Clock()
+    quotas, connection = Memory(clock), ConnectionRecord("acme_app", "app", "acme")
+    quotas.pauses["app/connection/acme_app"] = 50.0
+    Pauses(quotas, connection, longest_wait=60.0, sleep=clock.sleep).wait()
+    assert clock.now == 1_000_050
+    with pytest.raises(RateLimited, match="the app asked to wait") as caught:
+        Pauses(quotas, connection, longest_wait=40.0, sleep=clock.sleep).wait()
+    assert caught.value.retry_after == 50
 
 
 def pacer(quotas: Memory, *limits: Quota, longest: float = 300.0) -> Pacer:

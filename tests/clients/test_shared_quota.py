@@ -84,13 +84,16 @@ def test_sixteen_processes_keep_to_one_quota_and_use_it(
         for process in processes:
             process.stdin.write(f"{begin} {begin + SECONDS}\n")
             process.stdin.flush()
-        assert [process.wait(timeout=SECONDS + 30) for process in processes] == [0] * PROCESSES
+        stalled = max(float(process.communicate(timeout=SECONDS + 30)[0]) for process in processes)
+        assert [process.returncode for process in processes] == [0] * PROCESSES
     came = sorted(app.came)
     assert came[0][0] >= begin
     within = [(moment, who) for moment, who in came if moment < begin + SECONDS]
     moments = [moment for moment, _ in came]
     for window in (0.5, 1.0, 2.0, 5.0):
         assert most_within(moments, window) <= RATE * window + BURST, window
-    assert len(within) >= 0.9 * RATE * SECONDS
+    # On a machine that lets none of them run for a while, nobody can use what is due then.
+    assert len(within) >= 0.9 * RATE * (SECONDS - stalled), f"stalled for {stalled:.1f} s"
+    assert stalled < SECONDS / 2, "too little was measured"
     # Two processes of one tenant get what fourteen of another do.
     assert Counter(who for _, who in within)["beta"] >= 0.4 * len(within)

@@ -2,7 +2,7 @@
 
 YAML is written to the file that its first line names, and `check` must find no error in it, or it
 quotes a file of docs/. Commands are run one by one; Python is executed; SQL is asked of the lake of
-`acme_kinto`.
+`acme_kinto`. `membrane serve` stays, for the commands that follow, till the reader is done.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Reader:
         self.folder = folder
         self.names: dict[str, Any] = {"__name__": "__docs__"}
         self._given = dict(given)
+        self._server: subprocess.Popen[bytes] | None = None
         self._environment = {**environment, **given}
         self._readers: dict[str, Callable[[Fence], None]] = {
             "yaml": self._yaml,
@@ -122,7 +123,13 @@ class Reader:
         elif words[:2] == ["pip", "install"]:
             _check_install(fence, words[2])
         elif words[:2] in (["membrane", "dev"], ["dagster", "dev"]):
-            self._serve(fence, shlex.join(words))
+            port = free_port()
+            self._start(fence, words, port, f"http://127.0.0.1:{port}/server_info")
+            self.done()
+        elif words == ["membrane", "serve"]:
+            port = free_port()
+            self._given["API"] = f"http://127.0.0.1:{port}"
+            self._start(fence, words, port, f"http://127.0.0.1:{port}/health")
         else:
             self._run(fence, line, expected)
 
@@ -140,22 +147,24 @@ class Reader:
         assert done.returncode == expected, f"{fence}: {line}\n{done.returncode}: {done.stdout}"
         return done.stdout
 
-    def _serve(self, fence: Fence, line: str) -> None:
-        """Start a server, ask it until it answers, and stop it with all that it started."""
-        port = free_port()
+    def _start(self, fence: Fence, words: list[str], port: int, url: str) -> None:
+        """Start a server, and ask it until it answers."""
         log = self.folder / "server.log"
         with log.open("wb") as output:
-            server = subprocess.Popen(
-                [*shlex.split(line), "--port", str(port)],
+            self._server = subprocess.Popen(
+                [*words, "--port", str(port)],
                 cwd=self.folder,
                 env=self._environment,
                 stdout=output,
                 stderr=output,
             )
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/server_info", server, fence, log)
-        finally:
-            _stop(server)
+        _wait_for(url, self._server, fence, log)
+
+    def done(self) -> None:
+        """Stop what was started, with all that it started."""
+        if self._server is not None:
+            _stop(self._server)
+            self._server = None
 
 
 def commands(text: str) -> list[str]:

@@ -25,7 +25,8 @@ from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.elements import KINDS, Element
 from membrane_sync.elements.base import part_of, yaml_name
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.project import settings
+from membrane_sync.project import connect_settings, server_settings, settings
+from membrane_sync.server.app import create_app
 from membrane_sync.sync.run import run_sync
 from tests.docs.pages import (
     PAGES,
@@ -80,6 +81,7 @@ def reader(
         given |= dagster_storage(request.getfixturevalue("postgresql_url"))
     reading = Reader(project, os.environ, given)
     yield reading
+    reading.done()
     if "kinto" in reading.names:
         reading.names["kinto"].stop()
 
@@ -202,9 +204,18 @@ def test_every_error_is_described(error: type[errors.MembraneError]) -> None:
 
 
 def test_every_setting_is_described() -> None:
-    named = set(re.findall(r"\bMEMBRANE_[A-Z_]+", inspect.getsource(settings)))
+    source = "".join(map(inspect.getsource, (settings, server_settings, connect_settings)))
+    named = set(re.findall(r"\bMEMBRANE_[A-Z_]+", source))
     assert named
     assert [name for name in sorted(named) if name not in text_of("settings.md")] == []
+
+
+def test_every_route_of_the_api_is_described(tmp_path: Path) -> None:
+    scaffold(tmp_path / "project")
+    routes = create_app(open_runtime(tmp_path / "project")).openapi()["paths"]
+    described = text_of("api.md")
+    assert len(routes) > 10
+    assert [path for path in routes if f"{path}`" not in described] == []
 
 
 def test_every_dependency_has_its_reason() -> None:

@@ -560,6 +560,27 @@ class TestStanding:
         evaluate_sensor(workspace, instance)
         assert partitions(instance) == {"acme_kinto", "initech_kinto", "acme_pocketbase"}
 
+    def test_archived_connections_leave_and_paused_ones_stay(
+        self, workspace: Workspace, instance: dg.DagsterInstance
+    ) -> None:
+        for key in ("acme_kinto", "globex_kinto"):
+            workspace.connect(ConnectionRecord(key, "kinto", "acme"))
+        evaluate_sensor(workspace, instance)
+        workspace.runtime.pause("acme_kinto", "moving house")
+        workspace.runtime.archive("globex_kinto")
+        evaluate_sensor(workspace, instance)
+        assert partitions(instance) == {"acme_kinto"}
+        said = failure(run_job(workspace, instance, "acme_kinto"))
+        assert "connection 'acme_kinto' is paused: moving house" in said
+        assert "membrane connections resume acme_kinto" in said
+        assert "is archived" in failure(
+            run_job(workspace, instance, "globex_kinto", registered=False)
+        )
+        assert partitions(instance) == {"acme_kinto"}, "its run has not brought it back"
+        workspace.connect(ConnectionRecord("globex_kinto", "kinto", "acme"))
+        evaluate_sensor(workspace, instance)
+        assert partitions(instance) == {"acme_kinto", "globex_kinto"}
+
     def test_a_run_before_the_sensor_makes_its_connection_a_partition(
         self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
     ) -> None:

@@ -174,6 +174,7 @@ def show_success(server: DevServer, page: Page, shots: Path) -> None:
 
     page.goto(graph_url(server.url, NODES))
     expect(page.get_by_text("100% filled").first).to_be_visible()
+    expect(page.get_by_text("2 / 2 Passed").first).to_be_visible()
     page.screenshot(path=shots / "graph_after.png")
 
 

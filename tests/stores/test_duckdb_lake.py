@@ -20,6 +20,7 @@ from membrane_sync.errors import Fatal, LockTimeout, NotFound
 from membrane_sync.records import DeadLetter, Link, LinkKey, Offset
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import FORMAT, LakeFile
+from membrane_sync.stores.stream_rules import StreamRules
 from tests.stores.records import batch, mapped_record, raw
 
 REPOSITORY = Path(__file__).parents[2]
@@ -111,6 +112,9 @@ def test_fields_become_typed_columns(path: Path) -> None:
         ({"type": "array", "items": {"type": "integer"}}, [1, 2.5]),
         ({"type": "array", "items": {"type": "integer"}}, "x"),
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": "x"}),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": 2.5}),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": 2**70}),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": [1]}),
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, "x"),
         (
             {
@@ -143,6 +147,8 @@ def test_a_value_that_does_not_fit_is_a_dead_letter(path: Path, spec: Any, value
         ({"type": "array", "items": {"type": "integer"}}, []),
         ({"type": "array", "items": {"type": "object", "properties": {"n": {}}}}, [{"n": 1}, 5]),
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": None}),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": 3.0}),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": "12"}),
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {}),
         ({"type": "object", "properties": {"n": {}, "N": {}}}, {"n": 1, "N": 2}),
     ],
@@ -161,6 +167,38 @@ def test_a_mended_value_takes_its_dead_letter_away(path: Path) -> None:
     assert misfits(lake) == [("a", "score", "abc")], "unchanged, it's as bad as before"
     lake.store(batch(raw("a", score=1)))
     assert misfits(lake) == []
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_what_does_not_fit_is_told_whenever_it_is_found(path: Path, history: bool) -> None:
+    """At first when it's written; once there are dead letters, or with a history, before."""
+    rules = {"contacts": StreamRules(history=history)}
+    schema = {"type": "object", "properties": {"score": {"type": "integer"}}}
+    lake = DuckDbLake(path, schemas={"contacts": schema}, rules=rules)
+    lake.store(batch(raw("a", score=1)))
+    counts = lake.store(batch(raw("a", score=2), raw("b", score="x"), raw("c", score=3)))
+    assert (counts.created, counts.updated, counts.failed) == (2, 1, 1)
+    assert lake.store(batch(raw("c", score=2.5), raw("d", score=4))).failed == 1
+    assert sorted(misfits(lake)) == [("b", "score", "x"), ("c", "score", "2.5")]
+    found = lake.select("SELECT _external_id, score FROM records.contacts ORDER BY 1").to_pydict()
+    assert found == {"_external_id": [*"abcd"], "score": [2, None, None, 4]}
+
+
+def test_payloads_are_packed_and_stay_so(path: Path) -> None:
+    lake = lake_of(path, score={"type": "integer"})
+    lake.store(batch(*(raw(str(i), score=i) for i in range(5_000))))
+
+    def packing() -> set[str]:
+        sql = "SELECT DISTINCT compression FROM pragma_storage_info('records.contacts') WHERE "
+        found = lake.select(f"{sql} column_name = '_payload' AND segment_type = 'JSON'")
+        return set(found.column(0).to_pylist())
+
+    assert packing() == {"ZSTD"}
+    lake.compact()
+    assert packing() == {"ZSTD"}
+    after = lake_of(path, score={"type": "string"})
+    after.store(batch(raw("a")))
+    assert packing() == {"ZSTD"}
 
 
 def test_odd_field_names_have_columns(path: Path) -> None:
@@ -411,6 +449,7 @@ STORE_ON = """
 import sys
 from pathlib import Path
 from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.stream_rules import StreamRules
 from membrane_sync.records import Link, LinkKey, Offset
 from tests.stores.records import batch, mapped_record, raw
 schema = {"properties": {"n": {"type": "integer"}}}

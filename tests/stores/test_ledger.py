@@ -59,6 +59,7 @@ def test_a_connection_comes_back_as_it_went(ledger: Ledger) -> None:
     stored = replace(ACME, version=1)
     assert ledger.connection("acme_kinto") == stored
     assert list(ledger.connections()) == [replace(stored, credentials={})]
+    assert ledger.known("acme_kinto") == replace(stored, credentials={})
 
 
 def test_a_connection_stands_as_was_noted_last_until_it_is_connected_again(ledger: Ledger) -> None:
@@ -95,6 +96,37 @@ def test_when_it_was_connected_is_filled_in(ledger: Ledger) -> None:
     ledger.connect(replace(ACME, connected_at=None))
     moment = ledger.connection("acme_kinto").connected_at
     assert moment is not None and before <= moment <= datetime.now(UTC)
+
+
+def test_secret_fields_of_the_input_are_only_given_with_the_credentials(ledger: Ledger) -> None:
+    record = replace(
+        ACME, input={"url": "http://x", "key": "planted-too"}, secret_fields=("key", "not there")
+    )
+    ledger.connect(record)
+    assert ledger.connection("acme_kinto").input == record.input
+    assert tuple(ledger.connection("acme_kinto").secret_fields)[:1] == ("key",)
+    for shown in (ledger.known("acme_kinto"), *ledger.connections()):
+        assert shown.input == {"url": "http://x"}
+    assert "planted" not in repr(ledger.connection("acme_kinto"))
+    ledger.archive("acme_kinto")
+    assert ledger.connection("acme_kinto").input == {"url": "http://x"}
+
+
+def test_archiving_wipes_the_credentials_and_keeps_the_key(ledger: Ledger) -> None:
+    with pytest.raises(NotConnected):
+        ledger.archive("acme_kinto")
+    with pytest.raises(NotConnected):
+        ledger.known("acme_kinto")
+    ledger.connect(replace(ACME, expires_at=5.0))
+    ledger.override("acme_kinto", [Override("acme_kinto", "sync", "contacts", ("title",), "x")])
+    ledger.archive("acme_kinto", "no longer a customer")
+    archived = ledger.connection("acme_kinto")
+    assert archived == replace(
+        ACME, credentials={}, status="archived", reason="no longer a customer", version=2
+    )
+    assert len(ledger.overrides("acme_kinto")) == 1
+    ledger.connect(ACME)
+    assert ledger.connection("acme_kinto") == replace(ACME, version=3)
 
 
 def test_disconnecting_forgets(ledger: Ledger) -> None:
@@ -284,7 +316,7 @@ def test_many_may_open_a_new_ledger_at_once(
 def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     SqlLedger(url, VAULT).connect(ACME)
-    newer = ("option", "status", "reason", "version", "expires_at")
+    newer = ("option", "status", "reason", "version", "expires_at", "secret_input")
     run(
         url,
         "DROP TABLE membrane_overrides",

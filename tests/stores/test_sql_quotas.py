@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from membrane_sync.errors import AppUnavailable
 from membrane_sync.ports import Party, Quota
+from membrane_sync.stores import sql_quotas
 from membrane_sync.stores.quota_schedule import SECOND
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
@@ -58,6 +62,49 @@ def test_a_hold_is_seen_by_all(url: str) -> None:
     second.close()
 
 
+def test_a_pause_is_seen_by_others_and_the_longest_counts(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_quotas, "LOOK_SECONDS", 0.0)
+    first, second = SqlQuotas(url), SqlQuotas(url)
+    assert second.paused("acme") == 0
+    first.pause("acme", 50)
+    first.pause("acme", 5)
+    assert 45 < second.paused("acme") <= 50
+    assert second.paused("beta") == 0
+    first.close()
+    second.close()
+
+
+def test_pauses_that_are_over_are_forgotten(tmp_path: Path) -> None:
+    now = 1_800_000_000 * SECOND
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    quotas = SqlQuotas(url, clock=lambda: now)
+    quotas.pause("acme", 50)
+    now += 50 * SECOND
+    quotas.pause("beta", 5)
+    assert quotas.paused("acme") == 0
+    with sqlite3.connect(tmp_path / "ledger.db") as ledger:
+        assert ledger.execute("SELECT key FROM membrane_pauses").fetchall() == [("beta",)]
+    quotas.close()
+
+
+def test_looking_for_pauses_is_cheap_and_waits_for_nobody(tmp_path: Path) -> None:
+    quotas = SqlQuotas(f"sqlite:///{tmp_path / 'ledger.db'}")
+    quotas.paused("first")
+    with sqlite3.connect(tmp_path / "ledger.db") as ledger:
+        ledger.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        quotas._looked_at = None
+        assert quotas.paused("first") == 0
+        assert time.monotonic() - began < 5, "though another one writes"
+    with sqlite3.connect(tmp_path / "ledger.db") as ledger:
+        ledger.execute("DROP TABLE membrane_pauses")
+    for number in range(10_000):
+        quotas.paused(str(number))  # asks the ledger at most once a second, or this would fail
+    quotas.close()
+
+
 def test_threads_and_orders_of_keys_do_not_get_in_each_others_way(url: str) -> None:
     taken: list[int] = []
     other = Quota("other", 1_000, 86_400)
@@ -86,6 +133,48 @@ def test_it_lives_beside_the_ledger(url: str) -> None:
     assert quotas.reserve([DAY], ACME, 200).count == 94
     ledger.close()
     quotas.close()
+
+
+def test_no_disk_is_waited_for_while_others_wait_for_the_row(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+        quotas = SqlQuotas(url)
+        statements: list[str] = []
+        with quotas._opened().connect() as connection:
+            shown = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+        assert shown == "off"
+        quotas.reserve([SECONDLY], ACME)
+        sa.event.listen(
+            quotas._opened(),
+            "before_cursor_execute",
+            lambda _c, _cursor, statement, *_: statements.append(statement.split()[0]),
+        )
+        quotas.reserve([SECONDLY, DAY], ACME)
+        quotas.reserve([SECONDLY, DAY], ACME)
+        assert statements[-2:] == ["WITH", "UPDATE"], "two trips and the commit"
+        quotas.close()
+
+
+def test_the_moment_is_that_after_the_wait_for_the_row(tmp_path: Path, postgresql_url: str) -> None:
+    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+        quotas = SqlQuotas(url)
+        quotas.reserve([SECONDLY], ACME)
+        granted: list[float] = []
+        holder = sa.create_engine(url)
+        with holder.begin() as transaction:
+            query = "SELECT * FROM membrane_quotas WHERE key = 'second' FOR UPDATE"
+            transaction.exec_driver_sql(query)
+            waiting = threading.Thread(
+                target=lambda: granted.append(quotas.reserve([SECONDLY], ACME).wait)
+            )
+            waiting.start()
+            time.sleep(0.6)
+        waiting.join(timeout=30)
+        # By the time before it, the slot would have been a wait away.
+        assert granted == [0]
+        holder.dispose()
+        quotas.close()
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:

@@ -144,6 +144,14 @@ def leave_a_hole(path: Path) -> None:
         file.execute("DROP TABLE bulk")
 
 
+def test_a_file_of_few_records_stays_small_however_often_it_is_written(path: Path) -> None:
+    lake = DuckDbLake(path)
+    for number in range(40):
+        lake.store(batch(raw("a", n=number), cursor=number))
+    lake.close()
+    assert path.stat().st_size < 5 * 2**20
+
+
 def test_compaction_keeps_everything_and_gives_back_room(path: Path) -> None:
     lake = filled(path)
     leave_a_hole(path)

@@ -290,7 +290,7 @@ def _with_parents(path: Path, count: int) -> tuple[DuckDbLake, FamilyApp]:
     upto = lake.latest_change("accounts")
     done = [Partition(raw.external_id, done=True, seq=upto) for raw in records]
     lake.store(Batch("projects", (), partitions=done))
-    lake.move(Offset(consumer_of(BY_CHANGE), upto, "accounts"))
+    lake.move(Offset(consumer_of(BY_CHANGE.stream), upto, "accounts"))
     return lake, app
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from membrane_sync.formulas.frames import columns, text_column
+from membrane_sync.project.shape import shaped
 from membrane_sync.sync.fit import Fit, compile_fit
-from membrane_sync.sync.shape import shaped
 from tests.formulas.test_plan import DATES, SCALARS, VALUES
-from tests.sync.test_shape import CASES
+from tests.project.test_shape import CASES
 
 SCALAR_TYPES = ("string", "integer", "number", "boolean")
 NAMES = st.sampled_from(["a", "b", "c", "a b", "ä", "x/y~", 'q"', "Z", ""])

@@ -191,6 +191,16 @@ def test_offset_moves_by_what_came() -> None:
     assert len(calls(counted, [page(1, 2, n=3), page(3, n=3)])) == 2
 
 
+def test_a_total_of_what_is_left_does_not_end_a_keyset() -> None:
+    told = {"type": "keyset", "parameter": "after", "total_records": {"$var": "$.body.total"}}
+    pages = [
+        answer({"data": [{"id": 1}, {"id": 2}], "total": 3}),
+        answer({"data": [{"id": 3}], "total": 1}),
+        answer({"data": [], "total": 0}),
+    ]
+    assert len(calls(told, pages)) == 3
+
+
 def test_keyset_goes_on_after_the_last_record() -> None:
     sent = calls({"type": "keyset", "parameter": "after"}, [page(1, 5), page(7), page()])
     assert queries(sent) == [{}, {"after": 5}, {"after": 7}]

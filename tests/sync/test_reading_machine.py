@@ -1,14 +1,17 @@
 """An app that changes as it likes, read now and then: the lake comes to its truth.
 
 Hypothesis chooses what the app's users do, when a sync runs, what goes wrong in the middle of it,
-and what changes while its pages are read. The simulator answers without a network.
+what changes while its pages are read, and what our clock shows beside the app's. The simulator
+answers without a network.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,8 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import AppUnavailable, UnexpectedAnswer
 from membrane_sync.records import Answer, Batch, Call, StoreCounts
+from membrane_sync.sync import read, resume
+from membrane_sync.sync.notation import EPOCH
 from membrane_sync.sync.run import new_report, pull_and_store
-from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
+from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, memory
 from membrane_sync.testing.simulator import STYLES, Collection, Faults, Simulator
 from membrane_sync.testing.simulator.project import CONNECTOR
 from membrane_sync.testing.simulator.routes import Received, route
@@ -30,13 +35,37 @@ from membrane_sync.testing.simulator.traffic import Dice
 from tests.sync.parts import parties, resolved
 
 PAGE = 4
+
+DIFFERENCES = [timedelta(0), *(timedelta(hours=h) for h in (-72, -23, -0.02, 0.02, 23))]
+"""By how much our clock may be ahead of the app's; more than a day behind it, too."""
+
+IN_WINDOWS = [timedelta(0), *(timedelta(hours=h) for h in (-72, -23, -0.02, 0.07))]
+"""Where windows end now, our clock may be behind, but ahead by no more than CLOCKS_DIFFER."""
 SPECS = {spec.key: spec for spec in STYLES}
 
 
-def declared(key: str) -> DataCollection:
+class OurClock(datetime):
+    """What our machine shows."""
+
+    shows: datetime | None = None
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime.now(tz) if cls.shows is None else cls.shows.astimezone(tz)
+
+
+@pytest.fixture(autouse=True)
+def _our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for module in (read, resume, memory):
+        monkeypatch.setattr(module, "datetime", OurClock)
+    yield
+    OurClock.shows = None
+
+
+def declared(key: str, **more: Any) -> DataCollection:
     """The packaged declaration with small pages."""
     path = CONNECTOR / "data_collections" / f"{key}.yaml"
-    text: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    text: dict[str, Any] = {**yaml.safe_load(path.read_text(encoding="utf-8")), **more}
     if "page_size" in text["list"].get("pagination", {}):
         text["list"]["pagination"]["page_size"] = PAGE
     if text["deletes"].get("full_scan"):
@@ -57,9 +86,9 @@ class FeedLake(MemoryLake):
         self.check(before)
         return counts
 
-    def finish_scan(self, stream: str, scan: str, max_share: float, run_id: str) -> StoreCounts:
+    def finish_scan(self, stream: str, *more: Any, **named: Any) -> StoreCounts:
         before = self.records(stream)
-        counts = super().finish_scan(stream, scan, max_share, run_id)
+        counts = super().finish_scan(stream, *more, **named)
         self.check(before)
         return counts
 
@@ -81,6 +110,10 @@ class Reading(RuleBasedStateMachine):
 
     key = "contacts"
     switches: dict[str, Any] = {}  # noqa: RUF012 – each style's own
+    declares: dict[str, Any] = {}  # noqa: RUF012
+    differences: list[timedelta] = DIFFERENCES
+    steps_back = 0.0
+    """By how many seconds the app's clock may be set back without anything being lost."""
     drift: tuple[str, ...] = ("edit", "create", "delete")
 
     @initialize(seed=st.integers(0, 999), records=st.integers(0, 20), ties=st.integers(1, 5))
@@ -93,7 +126,8 @@ class Reading(RuleBasedStateMachine):
         self.app = Simulator(seed=seed, collections=[spec])
         self.table = self.app.tables[self.key]
         self.lake, self.api = FeedLake(), FakeApi(self.respond)
-        self.sync = resolved(declared(self.key))
+        self.sync = resolved(declared(self.key, **self.declares))
+        self.ahead = timedelta(0)
         self.scans = self.sync.collection.deletes.full_scan
         self.fail: tuple[int, Exception] | None = None
 
@@ -116,6 +150,7 @@ class Reading(RuleBasedStateMachine):
         return Answer(reply.status, headers, content=reply.body, read=json.loads)
 
     def read(self, *, full: bool = False) -> None:
+        OurClock.shows = EPOCH + timedelta(microseconds=self.app.now) + self.ahead
         all_ = parties(self.api, self.lake, MemoryDestination())
         report = new_report(self.sync, all_)
         pull_and_store(self.sync, all_, report, mode="full" if full else "incremental")
@@ -143,6 +178,15 @@ class Reading(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.app.tick(seconds)
 
+    @rule(data=st.data())
+    def our_clock_jumps(self, data: st.DataObject) -> None:
+        self.ahead = data.draw(st.sampled_from(self.differences))
+
+    @rule()
+    def the_apps_clock_is_set_back(self) -> None:
+        if self.steps_back:
+            self.app.tick(-self.steps_back)
+
     @rule(every=st.integers(0, 3))
     def sync_while_it_changes(self, every: int) -> None:
         if every and self.drift:
@@ -169,6 +213,9 @@ class Reading(RuleBasedStateMachine):
     @rule()
     def quiet_sync(self) -> None:
         self.app.settle()
+        if self.differences is IN_WINDOWS:
+            # What isn't older than our clock comes when that has caught up.
+            self.ahead = timedelta(seconds=1)
         self.read(full=self.scans)
         if self.scans:
             # One that a cut-off reading had begun shows what was there then.
@@ -181,6 +228,10 @@ class Reading(RuleBasedStateMachine):
             self.quiet_sync()
 
 
+TOMBSTONES: dict[str, Any] = {
+    "switches": {"deletes": "tombstone"},
+    "declares": {"deletes": {"tombstone": {"$var": "$.deleted"}}},
+}
 MACHINES: dict[str, dict[str, Any]] = {
     "contacts": {},
     "by_page": {},
@@ -190,11 +241,13 @@ MACHINES: dict[str, dict[str, Any]] = {
     "silent": {},
     "exclusive": {},
     "by_millisecond": {},
-    "late": {},
+    "late": {"steps_back": 0.5},
     "descending": {"drift": ()},
     "unsorted": {"drift": ()},
     "delta": {},
     "deleted_endpoint": {},
+    "skewed": {**TOMBSTONES, "steps_back": 0.5},
+    "windowed": {**TOMBSTONES, "differences": IN_WINDOWS},
 }
 """Styles; of a list in no order that moves while it's read, pages can't be told apart."""
 

@@ -278,7 +278,7 @@ def test_one_that_was_taken_for_dead_leaves_the_log_of_another_alone(
     """It was frozen before the end of its scan; meanwhile another began to read."""
     kept = []
 
-    def others(*_: Any) -> None:
+    def others(*_: Any, **__: Any) -> None:
         log = page_log.FilePageLog(scene.log)
         log.begin({"name": "another's", "of": "it"})
         kept.append(scene.log.read_bytes())

@@ -49,6 +49,13 @@ def test_a_commit_holds_only_so_many_records(monkeypatch: pytest.MonkeyPatch) ->
     assert [len(batch.records) for batch in lake.batches] == [3, 3, 1]
 
 
+def test_a_commit_holds_only_so_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_BYTES", 5)
+    lake = Noting()
+    store([page("a", "b"), page("c"), page("d"), page("e")], lake, Report())
+    assert [len(batch.records) for batch in lake.batches] == [3, 2]
+
+
 def test_a_commit_waits_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(0, 100, 1))
     monkeypatch.setattr(module, "monotonic", lambda: float(next(times)))

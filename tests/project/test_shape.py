@@ -16,7 +16,7 @@ import yaml
 
 from membrane_sync.formulas import MISSING
 from membrane_sync.project.schemas import problems
-from membrane_sync.sync.shape import shaped
+from membrane_sync.project.shape import shaped
 
 CASES: list[dict[str, Any]] = [
     {"schema": group["schema"], **case}

@@ -1,0 +1,183 @@
+"""Commands about single connections: list, show, test, refresh, pause, resume, archive."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from membrane_sync.bootstrap import find_root, open_runtime
+from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
+from membrane_sync.cli.output import console, failures, print_json, print_records, print_table
+from membrane_sync.errors import Fatal
+from membrane_sync.ports import ConnectionRecord
+
+connections_app = typer.Typer(help="Look after connections.", no_args_is_help=True)
+
+KeyArgument = Annotated[str, typer.Argument(help="Key of the connection.")]
+TenantOption = Annotated[str, typer.Option("--tenant", "-t", help="Only this customer's.")]
+IntegrationOption = Annotated[str, typer.Option("--integration", "-i", help="Only this one's.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    connections_app.command("list")(list_connections)
+    connections_app.command("show")(show)
+    connections_app.command("test")(prove)
+    connections_app.command("refresh")(refresh)
+    connections_app.command("pause")(pause)
+    connections_app.command("resume")(resume)
+    connections_app.command("archive")(archive)
+    app.add_typer(connections_app, name="connections")
+
+
+def list_connections(
+    tenant: TenantOption = "",
+    integration: IntegrationOption = "",
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """List connections: whether they sync, why not, and when their credentials end."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        found = [
+            _described(record)
+            for record in runtime.ledger.connections(integration)
+            if tenant in ("", record.tenant)
+        ]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        console.print("no connection")
+        return
+    columns = ["key", "tenant", "integration", "status", "reason", "expires_at"]
+    rows = [[record[column] for column in columns] for record in found]
+    print_table("", [*columns[:-1], "expires"], rows, whole=["key", "status"])
+
+
+def show(
+    connection: KeyArgument, project: ProjectOption = HERE, as_json: JsonOption = False
+) -> None:
+    """Show all that is known of a connection but its secrets."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        record = runtime.ledger.known(connection)
+        found = _described(record) | {"lake": str(runtime.lake_path(connection))}
+    if as_json:
+        print_json(found)
+        return
+    print_records([found])
+
+
+def prove(
+    connection: KeyArgument, project: ProjectOption = HERE, as_json: JsonOption = False
+) -> None:
+    """Call the app with the connection's credentials, to see whether they work."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        record = runtime.ledger.connection(connection)
+        if record.status == "archived":
+            raise Fatal(
+                f"connection {connection!r} is archived, and has no credentials",
+                hint=f"connect it again: membrane connect {record.integration}",
+            )
+        declared = runtime.project.connector(record.integration).test is not None
+        runtime.prove(record)
+    said = "its credentials work" if declared else "not tested, since its connector has no test"
+    _say(f"{connection}: {said}", {"key": connection, "tested": declared}, as_json)
+
+
+def refresh(
+    connection: KeyArgument, project: ProjectOption = HERE, as_json: JsonOption = False
+) -> None:
+    """Get new credentials from the app now, without the user."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        record = runtime.refresh(connection)
+    _say(f"{connection}: its credentials are new", _described(record), as_json)
+
+
+def pause(
+    connection: KeyArgument,
+    reason: Annotated[str, typer.Option(help="Why; `status` and Dagster show it.")] = "",
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let none of its syncs run until it's resumed."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        runtime.pause(connection, reason)
+        record = runtime.ledger.known(connection)
+    _say(f"paused {connection}", _described(record), as_json)
+
+
+def resume(
+    connection: KeyArgument, project: ProjectOption = HERE, as_json: JsonOption = False
+) -> None:
+    """Let a paused connection's syncs run again, from where they stood."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        runtime.resume(connection)
+        record = runtime.ledger.known(connection)
+    _say(f"resumed {connection}", _described(record), as_json)
+
+
+def archive(
+    connection: KeyArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    project: ProjectOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell the app that a connection ends, and wipe its credentials; its lake stays."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        runtime.ledger.known(connection)
+        if not yes:
+            _confirm(connection)
+        done = runtime.archive(connection)
+        record = runtime.ledger.known(connection)
+        lake = str(runtime.lake_path(connection))
+    said = _described(record) | {"lake": lake, "warning": done.warning}
+    _say(f"archived {connection}; its credentials are wiped", said, as_json)
+    if not as_json:
+        if done.warning:
+            console.print(f"[yellow]warning[/]: {escape(done.warning)}", soft_wrap=True)
+        console.print(f"Its records are still in {escape(lake)}", soft_wrap=True)
+
+
+def _confirm(connection: str) -> None:
+    if not sys.stdin.isatty():
+        raise Fatal(
+            f"archiving {connection!r} wipes its credentials, and nobody can be asked",
+            hint="say it with --yes",
+        )
+    typer.confirm(f"Wipe the credentials of {connection}? It then has to be connected", abort=True)
+
+
+def _described(record: ConnectionRecord) -> dict[str, Any]:
+    """What may be shown to anybody who works with the project."""
+    ends = record.expires_at
+    return {
+        "key": record.key,
+        "tenant": record.tenant,
+        "integration": record.integration,
+        "name": record.name,
+        "status": record.status,
+        "reason": record.reason,
+        "expires_at": None if ends is None else datetime.fromtimestamp(ends, UTC),
+        "connected_at": record.connected_at,
+        "option": record.option,
+        "input": record.plain_input,
+    }
+
+
+def _say(words: str, value: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        console.print(f"[green]✓[/] {escape(words)}", highlight=False)
