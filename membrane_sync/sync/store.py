@@ -14,7 +14,7 @@ from membrane_sync.sync.pull import Pulled
 
 FLUSH_ROWS = 122_880
 FLUSH_BYTES = 64_000_000
-FLUSH_SECONDS = 4.0
+FLUSH_SECONDS = 10.0
 
 Progress = Callable[[str, Report], None]
 """Called with the verb and the numbers so far."""
@@ -31,7 +31,7 @@ def store(
 
     Gives whether everything that came has an id, so that what didn't come can be told.
 
-    Small pages are committed together, up to some 100,000 records, 64 MB or four seconds, since a
+    Small pages are committed together, up to some 100,000 records, 64 MB or ten seconds, since a
     commit has a price. Pages that wait when a later one fails are committed first. `committed` is
     told how many of the reading's pages are.
     """
