@@ -116,7 +116,9 @@ def test_all_sides_hold_the_truth_after_a_quiet_sync(
         try:
             run_sync(SYNCS[kind], all_)
         except MembraneError:
-            assert fail_at is not None
+            # Of one record a page, so many may join in front that the same comes again and again,
+            # as from an app that ignores the page's number: an error, and nothing lost.
+            assert fail_at is not None or page_size == 1
     app.between = lambda: None
     api.fail_at = None
     run_sync(SYNCS[kind], all_)
