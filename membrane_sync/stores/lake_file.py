@@ -22,11 +22,11 @@ from membrane_sync.errors import Fatal, Fenced, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
 
-MEMORY_MB = 400
+MEMORY_MB = 256
 """What DuckDB may hold of a lake at once; what is more, it keeps in files beside the lake."""
 
-MEMORY_MB_PER_COLUMN = 0.2
-"""A table of very many columns needs more: each takes a vector in each thread."""
+WIDE_COLUMNS, WIDE_MB, WIDE_MB_PER_COLUMN = 200, 400, 0.2
+"""A table of so many columns needs more: each takes a vector in each thread."""
 
 SMALL_BYTES = 16 * 2**20
 """In a larger file a checkpoint doesn't join the row groups of the last commits, to write them all
@@ -210,8 +210,8 @@ class LakeFile:
 
     def allow(self, columns: int) -> None:
         """Allow the memory that a table of so many columns takes."""
-        if columns > MEMORY_MB:
-            megabytes = MEMORY_MB + int(columns * MEMORY_MB_PER_COLUMN)
+        if columns > WIDE_COLUMNS:
+            megabytes = WIDE_MB + int(columns * WIDE_MB_PER_COLUMN)
             self.memory.execute(f"SET memory_limit = '{megabytes}MB'")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
