@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.markup import escape
 
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures, print_json
-from membrane_sync.errors import Fatal, NotConnected
+from membrane_sync.errors import Fatal, NotConnected, SecretError
 
 if TYPE_CHECKING:
     from membrane_sync.bootstrap import Runtime
@@ -110,9 +111,12 @@ def _known(runtime: Runtime, key: str, tenant: str, integration: str) -> Connect
         found = runtime.ledger.known(key)
     except NotConnected:
         return ConnectionRecord(key, integration, tenant)
-    mine = (found.tenant, found.integration) == (tenant, integration)
-    # Of another tenant's or app's nothing is used; registering refuses the key.
-    return found if mine else ConnectionRecord(key, integration, tenant)
+    if (found.tenant, found.integration) != (tenant, integration):
+        # Of another tenant's or app's nothing is used; registering refuses the key.
+        return ConnectionRecord(key, integration, tenant)
+    with suppress(SecretError):  # what can't be read has to be given again
+        return runtime.ledger.connection(key)
+    return found
 
 
 def _chosen(runtime: Runtime, integration: str) -> str:

@@ -99,7 +99,7 @@ class HttpApi:
             connection,
             live,
             lambda now: auth_flow(connector.authentication, now, scope, functions),
-            _secrets_of(connector, parameters or {}),
+            _secrets_of(connector, connection.input, parameters or {}),
         )
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
@@ -344,10 +344,18 @@ class HttpApi:
         return f"connect {self._connection!r} again: membrane connect"
 
 
-def _secrets_of(connector: Connector, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The integration's own secrets, as its OAuth client's."""
-    schemas = (connector.parameters_schema, connector.authentication.parameters_schema)
-    return {n: v for schema in schemas for n, v in sensitive_values(schema, parameters).items()}
+def _secrets_of(
+    connector: Connector, input: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What no message may hold besides the credentials: an OAuth client's secret, secret input."""
+    way = connector.authentication
+    return {
+        "input": sensitive_values(connector.input_schema, input),
+        "parameters": [
+            sensitive_values(schema, parameters)
+            for schema in (connector.parameters_schema, way.parameters_schema)
+        ],
+    }
 
 
 class _Refused(Unauthenticated):

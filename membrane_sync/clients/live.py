@@ -26,7 +26,7 @@ class Signed:
 class Signer:
     """Makes the auth flow anew when there are other credentials; raises what they raise.
 
-    `secrets` are those of the integration, which no message may hold either.
+    `secrets` are others that no message may hold.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Signer:
         self._flow = flow
         self._lock = Lock()
         self._credentials = kept.credentials
-        self._others = {"input": connection.secrets["input"], "parameters": secrets}
+        self._others = {"others": secrets}
         words = Words(app, self._others | {"now": kept.credentials})
         self._signed = Signed(kept.version, flow(kept.credentials), words)
 

@@ -35,8 +35,8 @@ from membrane_sync.project.inputs import fit
 CALLBACK_PATH = "/oauth/callback"
 STATE_SECONDS = 600.0
 """How long a user may stay at the app's own page."""
-ATTEMPT_SECONDS = 120.0
-"""How long others wait for an attempt whose process has died."""
+ATTEMPT_SECONDS = 300.0
+"""How long others wait for an attempt whose process has died; a live one is done long before."""
 PERIOD_SECONDS = 600
 ATTEMPTS_PER_REQUEST = 10
 ATTEMPTS_PER_ADDRESS = 60
@@ -92,7 +92,9 @@ def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
     connector = host.project.connector(request.integration)
     given = form_fields(connector.input_schema)
     existing = existing_connection(host, request)
-    asked = [] if existing else [one for one in given if one.name not in request.input]
+    missing = [one for one in given if one.name not in request.input]
+    # One that's reconnected stays as it is; what could not be kept of it has to be given again.
+    asked = [one for one in missing if one.required] if existing else missing
     return [
         _choice(access, asked)
         for access in host.accesses(request.integration)
@@ -159,18 +161,14 @@ class Answering:
 
     def _try(self, request: ConnectionRequest, attempt: Callable[[], Answered]) -> Answered:
         """The attempt; one that fails leaves the request open."""
-        error = "failed"
-        done = False
         try:
-            answered = attempt()
-            done = True
-        except MembraneError as failure:
-            error = failure.code
+            return attempt()
+        except MembraneError as error:
+            self.host.requests.release(request.id, error.code)
             raise
-        finally:
-            if not done:
-                self.host.requests.release(request.id, error)
-        return answered
+        except BaseException:
+            self.host.requests.release(request.id, "failed")
+            raise
 
     def _begin(self, request: ConnectionRequest, kept: Mapping[str, Any]) -> Answered:
         authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from membrane_sync.errors import Fatal, InvalidInput, NotConnected, NotFound
+from membrane_sync.elements.sensitive import sensitive_fields
+from membrane_sync.errors import Fatal, InvalidInput, NotConnected, NotFound, SecretError
 from membrane_sync.ports import (
     Authenticator,
     ConnectionRecord,
@@ -126,8 +127,8 @@ def create_request(
     if wrong:
         raise InvalidInput(wrong)
     existing = _existing(host, wanted)
-    input = {**(existing.input if existing else {}), **wanted.input}
-    if existing and input != dict(existing.input):
+    input = {**(_input_of(host, existing) if existing else {}), **wanted.input}
+    if existing and _is_another(existing, wanted.input, schema):
         raise Fatal(
             f"connection {existing.key!r} has another input; it stays with the account it has",
             hint="leave the input out to reconnect it, or name another connection",
@@ -225,6 +226,22 @@ def _existing(host: Host, wanted: Wanted) -> ConnectionRecord | None:
     found = mine.connections("", MOST_LOOKED_AT, integration=wanted.integration)
     alive = [connection for connection in found if connection.status != "archived"]
     return min(alive, key=_first_to_mend, default=None)
+
+
+def _input_of(host: Host, connection: ConnectionRecord) -> Mapping[str, Any]:
+    """A connection's input, with what is secret of it unless that can't be read any more."""
+    try:
+        return host.tenant_ledger(connection.tenant).opened(connection.key).input
+    except SecretError:
+        return connection.input
+
+
+def _is_another(
+    connection: ConnectionRecord, given: Mapping[str, Any], schema: Mapping[str, Any]
+) -> bool:
+    """Whether the input would make it another account; its secrets may change."""
+    shown = given.keys() - set(sensitive_fields(schema))
+    return any(connection.input.get(name) != given[name] for name in shown)
 
 
 def _first_to_mend(connection: ConnectionRecord) -> tuple[bool, str]:

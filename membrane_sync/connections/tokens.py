@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 from membrane_sync.errors import (
@@ -223,6 +223,9 @@ class Tokens:
             doubtful = claim.doubtful or not _is_definite(error)
             self._store.release(claim, wait=wait, error=_said(error), doubtful=doubtful)
             raise
+        if issued.expires_in is not None and issued.expires_in <= 0:
+            # Some apps say 0 where they mean that nobody knows.
+            issued = replace(issued, expires_in=None)
         return self._committed(claim, issued)
 
     def _committed(self, claim: Claim, issued: Issued) -> Kept | None:

@@ -10,7 +10,7 @@ from typing import Any
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
-from membrane_sync.elements.sensitive import sensitive_fields
+from membrane_sync.elements.sensitive import sensitive_fields, sensitive_values
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import variables
 from membrane_sync.formulas.locators import steps_of
@@ -113,7 +113,8 @@ def _secrets(target: Target) -> list[str]:
     """The values of credentials, and of whatever else is sensitive."""
     given = {**target.connection.input, **target.parameters}
     names = _names(target.connector)
-    sensitive = [value for name, value in given.items() if name in names]
+    sensitive = {name: value for name, value in given.items() if name in names}
+    sensitive |= sensitive_values({}, given)
     return [*_texts(target.connection.credentials), *_texts(sensitive)]
 
 

@@ -9,6 +9,8 @@ from membrane_sync.elements.authentication import Authentication, Authentication
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Fatal, Problem, ProjectError
+from membrane_sync.formulas import variables
+from membrane_sync.formulas.locators import steps_of
 from membrane_sync.project.authentication import (
     Access,
     merged,
@@ -63,6 +65,9 @@ def _of_connector(project: Project, address: Address, block: Block) -> Iterator[
             continue
         for path, message in (*_incomplete(element), *_missing_functions(element, known)):
             yield problem_at(whole, path, message, name)
+        asked = {"input": block.get("input_schema"), "credentials": element.input_schema}
+        for path, message in _open_addresses(element, asked):
+            yield problem_at(whole, path, message, name, "warning")
 
 
 def hook_names_of(project: Project, connector: str) -> list[str]:
@@ -109,6 +114,29 @@ def _unfit_urls(key: str, part: Any) -> Found:
         stated = name.endswith("_url") and isinstance(url, str)
         if stated and not url.startswith(("http://", "https://")):
             yield (key, name), f"authentication.{key}.{name}: should begin with https://"
+
+
+_GIVEN_SECRETS = (
+    ("oauth2", ("token_url", "revoke_url", "device_url")),
+    ("oauth1", ("request_token_url", "access_token_url")),
+)
+"""Endpoints that get the integration's secrets."""
+
+
+def _open_addresses(declared: AuthenticationOption, asked: Mapping[str, Any]) -> Found:
+    """Endpoints that a user could lead to a host of their own, by what they type."""
+    for key, names in _GIVEN_SECRETS:
+        part = getattr(declared, key)
+        for name in names if part is not None else ():
+            for locator in sorted(variables(getattr(part, name))):
+                root, *steps = steps_of(locator) or ("",)
+                field = fields(asked.get(str(root))).get(str(steps[0]) if steps else "", {})
+                if root in asked and not {"pattern", "enum"} & set(field):
+                    message = (
+                        f"authentication.{key}.{name}: what a user types decides which host gets "
+                        f"the integration's secret; give {locator} a pattern, as ^[a-z0-9-]+$"
+                    )
+                    yield (key, name), message
 
 
 def _missing_functions(declared: AuthenticationOption, known: list[str]) -> Found:

@@ -41,6 +41,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the address would be made of what the caller says is our host
         lifespan=_closing(runtime),
         generate_unique_id_function=_operation,
         responses=_FAILURES,

@@ -79,7 +79,7 @@ class Reception:
         """Raises NotAuthenticated, or Forbidden where a tenant names another one."""
         runtime = self._runtime
         identity = self._door.identity(headers.get("authorization", ""))
-        named = headers.get(TENANT_HEADER.lower())
+        named = _utf8(headers.get(TENANT_HEADER.lower(), ""))
         tenant = self._named(named, identity) if named else identity.tenant
         ledger = runtime.ledger.for_tenant(tenant)
         tenants = runtime.ledger.tenants
@@ -99,6 +99,14 @@ class Reception:
         if not is_tenant_key(named):
             raise Fatal(f"{TENANT_HEADER} can't be the key of a tenant")
         return named
+
+
+def _utf8(header: str) -> str:
+    """The header as it was meant: servers read headers as Latin-1, and clients write UTF-8."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return header
 
 
 class _ScopedRoute(APIRoute):

@@ -105,11 +105,12 @@ class Door:
             raise _refused("its `iss` (or workspaceKey) is not this workspace's key")
         if "aud" in claims and workspace not in _listed(claims["aud"]):
             raise _refused("it's for another audience: `aud` doesn't name this workspace")
-        tenant = next((claims[name] for name in _TENANT_CLAIMS if name in claims), None)
-        if tenant is None:
+        named = [claims[name] for name in _TENANT_CLAIMS if name in claims]
+        if not named:
             if claims.get("isAdmin") is True:
                 return Identity(tenant=None)
             raise _refused("it names no tenant: give it a `tenantKey`")
+        tenant = named[0]
         if not is_tenant_key(tenant):
             raise _refused(f"its tenant is no text of 1 to {LONGEST_KEY} printable characters")
         return Identity(tenant, _name(claims), _fields(claims))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from membrane_sync.errors import MembraneError
 from membrane_sync.ports import ConnectionRequest, RequestStatus, Vault
 from membrane_sync.stores.sql_database import LedgerDatabase, metadata
+from membrane_sync.stores.sql_secrets import sealed_column
 
 KEPT_SECONDS = 7 * 86_400.0
 """How long a request can be asked about after it expired."""
@@ -25,7 +28,8 @@ _requests = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False, index=True),
     sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("input", sa.JSON, nullable=False),
+    # Sealed: a schema may say that a field of it is secret.
+    sealed_column("input", "connection-request:{id}/input"),
     sa.Column("option", sa.String(100), nullable=False),
     sa.Column("redirect_uri", sa.Text, nullable=False),
     sa.Column("custom_state", sa.Text, nullable=False),
@@ -36,7 +40,7 @@ _requests = sa.Table(
     # While the user is at the app: a hash of the state, and sealed what `finish` needs.
     sa.Column("state_hash", sa.String(64), unique=True),
     sa.Column("state_until", sa.Double, nullable=False, server_default="0"),
-    sa.Column("kept", sa.Text, nullable=False, server_default=""),
+    sealed_column("kept", "connection-request:{id}/kept", server_default=""),
     # While an attempt is under way.
     sa.Column("busy_until", sa.Double, nullable=False, server_default="0"),
 )
@@ -62,10 +66,13 @@ class SqlConnectionRequests:
 
     def add(self, request: ConnectionRequest) -> None:
         values = {name: getattr(request, name) for name in _STORED}
+        values["input"] = self._sealed(request.input, _owner(request.id, "input"))
         old = _requests.c.expires_at < request.created_at - KEPT_SECONDS
         with self._database.begin() as transaction:
+            gone = transaction.execute(sa.select(_requests).where(old)).all()
             transaction.execute(sa.delete(_requests).where(old))
             transaction.execute(sa.insert(_requests).values(**values, **_AWAY))
+        self._forget(gone, ("input", "kept"))
 
     def find(self, id: str) -> ConnectionRequest | None:
         return self._find(_requests.c.id == id)
@@ -84,7 +91,7 @@ class SqlConnectionRequests:
         self._update(_pending(id), busy_until=0.0, error=error)
 
     def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
-        sealed = self._vault.seal(kept, _owner(id))
+        sealed = self._sealed(kept, _owner(id, "kept"))
         away = {"state_hash": state_hash, "state_until": until, "kept": sealed}
         self._update(_pending(id), busy_until=0.0, error="", **away)
 
@@ -100,10 +107,13 @@ class SqlConnectionRequests:
                 return None
             attempt = sa.update(_requests).where(here)
             transaction.execute(attempt.values(busy_until=now + seconds, **_AWAY))
-        return _request(row), self._vault.open(row.kept, _owner(row.id))
+        kept = self._opened(row.kept, _owner(row.id, "kept"))
+        self._forget([row], ["kept"])
+        return self._request(row), kept
 
     def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
-        return self._update(_pending(id), status=status, error=error, busy_until=0.0, **_AWAY)
+        over = {"status": status, "error": error, "busy_until": 0.0, "input": "", **_AWAY}
+        return self._update(_pending(id), **over)
 
     def attempts(self, subject: str, period: int) -> int:
         with self._database.begin() as transaction:
@@ -118,12 +128,33 @@ class SqlConnectionRequests:
     def _find(self, here: sa.ColumnElement[bool]) -> ConnectionRequest | None:
         with self._database.begin() as transaction:
             row = transaction.execute(sa.select(_requests).where(here)).one_or_none()
-        return _request(row) if row is not None else None
+        return self._request(row) if row is not None else None
+
+    def _request(self, row: Any) -> ConnectionRequest:
+        values = {name: getattr(row, name) for name in _STORED}
+        input = self._opened(row.input, _owner(row.id, "input"))
+        return ConnectionRequest(**values, input=input, away_until=row.state_until)
+
+    def _sealed(self, secrets: Mapping[str, Any], owner: str) -> str:
+        return self._vault.seal(secrets, owner) if secrets else ""
+
+    def _opened(self, sealed: str, owner: str) -> dict[str, Any]:
+        return self._vault.open(sealed, owner) if sealed else {}
 
     def _update(self, here: sa.ColumnElement[bool], **values: Any) -> bool:
         with self._database.begin() as transaction:
+            query = sa.select(_requests).where(here).with_for_update()
+            former = transaction.execute(query).all() if "kept" in values else ()
             changed = transaction.execute(sa.update(_requests).where(here).values(**values))
-            return bool(changed.rowcount)
+        self._forget(former, values.keys() & {"input", "kept"})
+        return bool(changed.rowcount)
+
+    def _forget(self, rows: Iterable[Any], names: Iterable[str]) -> None:
+        """Let an external store, if there is one, delete what it has kept for these texts."""
+        with suppress(MembraneError):  # At worst, the store keeps an entry too many.
+            for row in rows:
+                for name in names:
+                    self._vault.forget(getattr(row, name), _owner(row.id, name))
 
 
 _STORED = (
@@ -135,7 +166,6 @@ _STORED = (
     "created_at",
     "expires_at",
     "name",
-    "input",
     "option",
     "redirect_uri",
     "custom_state",
@@ -144,18 +174,13 @@ _STORED = (
     "browser",
     "origin",
 )
-"""Columns that are fields of a ConnectionRequest."""
+"""Columns that are fields of a ConnectionRequest, as they are."""
 
 
 def _pending(id: str) -> sa.ColumnElement[bool]:
     return sa.and_(_requests.c.id == id, _requests.c.status == "pending")
 
 
-def _request(row: Any) -> ConnectionRequest:
-    values = {name: getattr(row, name) for name in _STORED}
-    return ConnectionRequest(**values, away_until=row.state_until)
-
-
-def _owner(id: str) -> str:
-    """Whom the kept secrets are sealed for: no connection's key has a colon."""
-    return f"connection-request:{id}"
+def _owner(id: str, column: str) -> str:
+    """Whom a column's secrets are sealed for: no connection's key has a colon."""
+    return f"connection-request:{id}/{column}"

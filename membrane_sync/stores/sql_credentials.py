@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from membrane_sync.errors import Defunct, NotConnected, NotReady
+from membrane_sync.errors import Defunct, MembraneError, NotConnected, NotReady, SecretError
 from membrane_sync.ports import Claim, Issued, Kept, Pending, Vault
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import make_due
@@ -66,9 +68,15 @@ class SqlCredentials:
         self._vault = vault
 
     def read(self, connection: str) -> Kept:
-        with self._database.begin() as transaction:
-            row, state, moment = self._look(transaction, connection)
-        return self._kept(row, state, moment)
+        read = self._read(connection)
+        try:
+            return self._kept(*read)
+        except SecretError:
+            # What was replaced after it was read may be gone from an external store.
+            newer = self._read(connection)
+            if newer[0].version == read[0].version:
+                raise
+            return self._kept(*newer)
 
     def claim(
         self, connection: str, version: int, seconds: float, *, force: bool = False
@@ -89,31 +97,45 @@ class SqlCredentials:
                     state["doubtful"] = state["doubtful"] or is_abandoned
                     _keep(transaction, connection, state)
         else:
-            credentials = self._vault.open(row.credentials, connection)
-            told = (state["attempts"], state["doubtful"])
-            return Claim(connection, state["claim"], version, credentials, *told)
-        return self._kept(row, state, moment)
+            return self._claimed(row, state)
+        return self.read(connection)
+
+    def _claimed(self, row: Any, state: dict[str, Any]) -> Claim:
+        told = {"attempts": state["attempts"], "doubtful": state["doubtful"]}
+        claim = Claim(row.key, state["claim"], row.version, {}, **told)
+        try:
+            return replace(claim, credentials=self._vault.open(row.credentials, row.key))
+        except MembraneError as error:
+            self.release(claim, wait=0.0, error=error.message, doubtful=claim.doubtful)
+            raise
 
     def commit(self, claim: Claim, issued: Issued) -> Kept | None:
         sealed = self._vault.seal(issued.credentials, claim.connection)
-        # Some apps say 0 where they mean that nobody knows.
-        version, lifetime = claim.version + 1, issued.expires_in or None
+        former = self._replaced(claim, sealed, issued.expires_in)
+        with suppress(MembraneError):  # At worst, an external store keeps an entry too many.
+            self._vault.forget(former or sealed, claim.connection)
+        if former is None:
+            return None
+        return Kept(claim.version + 1, issued.credentials, issued.expires_in, issued.expires_in)
+
+    def _replaced(self, claim: Claim, sealed: str, lifetime: float | None) -> str | None:
+        """What was there before; None if it's there yet, since the claim stands no more."""
         with self._database.begin() as transaction:
             row, state, moment = self._look(transaction, claim.connection, lock=True)
             if row.version != claim.version or state["claim"] != claim.id:
                 return None
             values = {
                 "credentials": sealed,
-                "version": version,
+                "version": claim.version + 1,
                 "expires_at": None if lifetime is None else moment + lifetime,
             }
             if row.status == "reconnect_needed":
                 values |= {"status": "ready", "reason": "", "refusals": 0}
                 make_due(transaction, claim.connection)
             self._update(transaction, claim.connection, values)
-            fresh = _IDLE | {"version": version, "lifetime": lifetime}
+            fresh = _IDLE | {"version": claim.version + 1, "lifetime": lifetime}
             _keep(transaction, claim.connection, fresh)
-        return Kept(version, issued.credentials, lifetime, lifetime)
+        return str(row.credentials)
 
     def release(self, claim: Claim, *, wait: float, error: str, doubtful: bool) -> None:
         with self._database.begin() as transaction:
@@ -152,6 +174,10 @@ class SqlCredentials:
     def accept(self, connection: str) -> None:
         with self._database.begin() as transaction:
             self._update(transaction, connection, {"refusals": 0})
+
+    def _read(self, connection: str) -> tuple[Any, dict[str, Any], float]:
+        with self._database.begin() as transaction:
+            return self._look(transaction, connection)
 
     def _look(
         self, transaction: sa.Connection, connection: str, *, lock: bool = False
@@ -206,12 +232,13 @@ def _refuse_one_not_to_be_refreshed(row: Any, force: bool) -> None:
     if row.status == "reconnect_needed" and not force:
         raise Defunct(
             f"connection {row.key!r} has to be connected again: {row.reason}",
-            hint=f"connect {row.key!r} again: membrane connect",
+            hint=f"membrane connect {row.integration} --tenant {row.tenant} --key {row.key}",
         )
     if row.status == "archived":
         raise NotReady(
             f"connection {row.key!r} is archived: its credentials are gone",
-            hint="connect the account again, under another key",
+            hint=f"connect it again: membrane connect {row.integration} --tenant {row.tenant} "
+            f"--key {row.key}",
         )
 
 

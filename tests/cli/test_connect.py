@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
 import subprocess
 import sys
 import time
@@ -156,7 +158,8 @@ def test_a_device_is_of_no_use_where_a_key_is_typed_in(project: Path) -> None:
 
 
 def test_reconnecting_keeps_all_but_the_credentials(project: Path) -> None:
-    run(project, *TYPED, "--option", "key", "--credential", "api_key=a-long-key")
+    pin = ("--set", "pin=4711")
+    run(project, *TYPED, *pin, "--option", "key", "--credential", "api_key=a-long-key")
     runtime = open_runtime(project)
     runtime.ledger.set_status("acme_gallery", "reconnect_needed", "the key was withdrawn")
     runtime.close()
@@ -164,7 +167,7 @@ def test_reconnecting_keeps_all_but_the_credentials(project: Path) -> None:
     assert code == 0, said
     made = record(project, "acme_gallery")
     assert (made.option, made.status, made.reason) == ("key", "ready", "")
-    assert made.input == {"subdomain": "a", "region": "eu", "page_size": 50}
+    assert made.input == {"subdomain": "a", "region": "eu", "page_size": 50, "pin": "4711"}
     assert made.credentials["api_key"] == "another-key"
 
 
@@ -177,3 +180,28 @@ def test_wrong_credentials_connect_nothing(project: Path, kinto: Kinto) -> None:
     runtime = open_runtime(project)
     assert list(runtime.ledger.connections()) == []
     runtime.close()
+
+
+def test_at_a_terminal_everything_is_asked_for(project: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "membrane_sync.cli.main", "connect", "gallery", "-t", "acme"]
+    process = subprocess.Popen(command, cwd=project, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = ""
+    for question, answer in (
+        ("Which one", "1"),
+        ("Your subdomain", "a"),
+        ("Region", "eu"),
+        ("API key: ", "a-long-secret-key"),  # after its space, nothing is echoed any more
+        ("connected", ""),
+    ):
+        deadline = time.monotonic() + SECONDS
+        while question not in said:
+            assert time.monotonic() < deadline, said
+            said += os.read(ours, 4096).decode() if select.select([ours], [], [], 1)[0] else ""
+        if answer:
+            os.write(ours, f"{answer}\n".encode())
+    assert process.wait(timeout=SECONDS) == 0
+    os.close(ours)
+    assert "a-long-secret-key" not in said
+    assert record(project, "acme_gallery").credentials["api_key"] == "a-long-secret-key"

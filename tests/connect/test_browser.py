@@ -227,6 +227,33 @@ def test_links_that_are_of_no_use_say_so(page: Page, plain: World, tenant: str) 
     shoot(page, "used")
 
 
+def test_a_link_that_expires_while_it_is_open(page: Page, plain: World, tenant: str) -> None:
+    request = plain.ask(tenant, "gallery")
+    page.goto(f"{request['url']}?option=password")
+    page.get_by_label("Your subdomain").fill("acme")
+    page.get_by_label("Username").fill("ann")
+    page.get_by_label("Password").fill("secret")
+    plain.expire(request)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("heading", name="This link has expired")).to_be_visible()
+    expect(page.get_by_text("Go back to Acme CRM and ask for a new one")).to_be_visible()
+
+
+def test_a_form_without_its_token_can_be_sent_again(page: Page, plain: World, tenant: str) -> None:
+    request = plain.ask(tenant, "gallery")
+    page.goto(f"{request['url']}?option=password")
+    page.get_by_label("Your subdomain").fill("acme")
+    page.get_by_label("Username").fill("ann")
+    page.get_by_label("Password").fill("secret")
+    page.locator("form[data-busy] [name=csrf]").evaluate("field => field.remove()")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("alert")).to_contain_text("This page is too old")
+    expect(page.get_by_label("Username")).to_have_value("ann")
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("heading", name="Gallery is connected")).to_be_visible()
+
+
 def answer_of(page: Page) -> dict[str, Any]:
     answer = page.locator("#answer")
     expect(answer).not_to_be_empty()

@@ -10,18 +10,21 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-import sqlalchemy as sa
 
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.apps.oidc_provider import OidcProvider
 from membrane_sync.apps.process import free_port
 from membrane_sync.bootstrap import Runtime
-from membrane_sync.connections.answers import ATTEMPTS_PER_REQUEST
-from membrane_sync.connections.requests import Wanted, create_request
+from membrane_sync.connections.answers import (
+    ATTEMPTS_PER_ADDRESS,
+    ATTEMPTS_PER_REQUEST,
+    PERIOD_SECONDS,
+)
+from membrane_sync.connections.requests import Wanted, create_request, hashed
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import Project
 from tests.connect.visitor import Visitor
-from tests.connect.world import API_KEY, World, serving, write_project
+from tests.connect.world import API_KEY, World, open_world, serving, write_project
 
 FILLED = {"option": "key", "input__subdomain": "acme", "input__region": "us"}
 FILLED |= {"credentials__api_key": "planted-api-key"}
@@ -35,15 +38,6 @@ def visitor() -> Iterator[Visitor]:
 
 def record_of(world: World, request: dict[str, Any]) -> ConnectionRecord:
     return world.runtime.ledger.connection(world.seen(request)["connection"])
-
-
-def expire(world: World, request: dict[str, Any]) -> None:
-    """Let the request's time be over."""
-    database = sa.create_engine(world.runtime.settings.ledger_url)
-    over = sa.text("UPDATE membrane_connection_requests SET expires_at = 1 WHERE id = :id")
-    with database.begin() as transaction:
-        transaction.execute(over, {"id": request["id"]})
-    database.dispose()
 
 
 def test_what_is_typed_in_becomes_a_connection(plain: World, tenant: str, visitor: Visitor) -> None:
@@ -134,7 +128,7 @@ def test_links_end(plain: World, tenant: str, visitor: Visitor) -> None:
     assert "no such link" in visitor.text
     request = plain.ask(tenant, "gallery")
     visitor.open(f"{request['url']}?option=key")
-    expire(plain, request)
+    plain.expire(request)
     assert visitor.send(request["url"], **FILLED).status_code == 410
     assert "expired" in visitor.text
     assert visitor.open(request["url"]).status_code == 410
@@ -206,6 +200,18 @@ def test_too_many_attempts_have_to_wait(kinto: Kinto, plain: World, tenant: str)
         assert 0 < int(visitor.page.headers["Retry-After"]) <= 601
         assert "too often" in visitor.text
     assert plain.seen(request)["status"] == "pending"
+
+
+def test_an_address_can_not_try_link_after_link(tmp_path: Path, tenant: str) -> None:
+    with open_world(tmp_path, None) as world, Visitor() as visitor:
+        period = int(time.time() // PERIOD_SECONDS)
+        for moment in (period, period + 1):  # the hour may strike meanwhile
+            for _ in range(ATTEMPTS_PER_ADDRESS):
+                world.runtime.requests.attempts(hashed("address:127.0.0.1"), moment)
+        request = world.ask(tenant, "gallery")
+        visitor.open(f"{request['url']}?option=key")
+        assert visitor.send(request["url"], **FILLED).status_code == 429
+        assert world.seen(request)["status"] == "pending"
 
 
 def test_an_app_that_is_not_there_is_said_to_be(plain: World, tenant: str) -> None:

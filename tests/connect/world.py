@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 import uvicorn
 
 from membrane_sync.apps.oidc_provider import OidcProvider
@@ -55,6 +56,7 @@ input_schema:
     page_size: {type: integer, minimum: 1, maximum: 100, default: 50}
     sandbox: {type: boolean, title: This is a sandbox account, description: Emptied each night}
     website: {type: string, format: url}
+    pin: {type: string, title: PIN, isSensitive: true}
   required: [subdomain, region]
 authentication:
   options:
@@ -106,6 +108,14 @@ class World:
         answer = self.backend.get(f"/connection-requests/{request['id']}")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    def expire(self, request: Mapping[str, Any]) -> None:
+        """Let the request's time be over."""
+        database = sa.create_engine(self.runtime.settings.ledger_url)
+        over = sa.text("UPDATE membrane_connection_requests SET expires_at = 1 WHERE id = :id")
+        with database.begin() as transaction:
+            transaction.execute(over, {"id": request["id"]})
+        database.dispose()
 
 
 @contextmanager

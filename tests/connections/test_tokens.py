@@ -22,11 +22,14 @@ from membrane_sync.errors import (
     NotConnected,
     NotReady,
     RateLimited,
+    SecretError,
 )
 from membrane_sync.ports import Claim, ConnectionRecord, Issued, Kept, Pending, Timetable
 from membrane_sync.stores import sql_leases
 from membrane_sync.stores.sql_ledger import SqlLedger
-from tests.connections.fleet import ACME, open_ledger, tokens
+from membrane_sync.stores.store_vault import StoreVault
+from membrane_sync.stores.vault import AesVault
+from tests.connections.fleet import ACME, VAULT_KEY, open_ledger, tokens
 from tests.stores.databases import fresh_database, read, run
 
 HOUR = 3600.0
@@ -131,7 +134,7 @@ def test_what_ends_soon_is_refreshed_before(
     assert abs(record.expires_at - time.time() - lifetime) < 10
 
 
-@pytest.mark.parametrize("lifetime", [None, 0.0])
+@pytest.mark.parametrize("lifetime", [None, 0.0, -5.0])
 def test_of_what_ends_nobody_knows_when_the_app_tells(
     ledger: SqlLedger, lifetime: float | None
 ) -> None:
@@ -483,6 +486,68 @@ def test_a_connection_that_is_gone_or_archived_is_not_refreshed(ledger: SqlLedge
     with pytest.raises(NotConnected):
         gone.current()
     assert app.brought == []
+
+
+# --- an external store ---------------------------------------------------------------------------
+
+
+class Store:
+    """Keeps secrets by their owner and entry; implements `ports.SecretStore`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], Mapping[str, Any]] = {}
+
+    def put(self, owner: str, entry: str, secrets: Mapping[str, Any]) -> None:
+        self.kept[owner, entry] = secrets
+
+    def get(self, owner: str, entry: str) -> Mapping[str, Any] | None:
+        return self.kept.get((owner, entry))
+
+    def delete(self, owner: str, entry: str) -> None:
+        self.kept.pop((owner, entry), None)
+
+
+def test_an_external_store_keeps_the_newest_alone(url: str) -> None:
+    store = Store()
+    ledger = SqlLedger(url, StoreVault(store, AesVault(VAULT_KEY)))
+    connect(ledger)
+    ours = tokens(ledger, App())
+    late = ledger.credentials.claim(ACME, 1, -1)
+    assert token(ours) == "access-2"
+    assert isinstance(late, Claim)
+    assert ledger.credentials.commit(late, Issued(held(9))) is None
+    assert list(store.kept.values()) == [held(2)]
+    ledger.close()
+
+
+def test_what_is_replaced_while_it_is_read_is_read_anew(url: str, monkeypatch: Any) -> None:
+    store = Store()
+    ledger = SqlLedger(url, StoreVault(store, AesVault(VAULT_KEY)))
+    connect(ledger)
+    other, get, asked = tokens(ledger, App()), store.get, []
+
+    def got(owner: str, entry: str) -> Mapping[str, Any] | None:
+        asked.append(entry)
+        if len(asked) == 1:
+            assert token(other) == "access-2"
+        return get(owner, entry)
+
+    monkeypatch.setattr(store, "get", got)
+    assert ledger.credentials.read(ACME).credentials == held(2)
+    ledger.close()
+
+
+def test_a_claim_whose_credentials_cannot_be_read_is_given_back(url: str) -> None:
+    store = Store()
+    ledger = SqlLedger(url, StoreVault(store, AesVault(VAULT_KEY)))
+    connect(ledger)
+    entries = dict(store.kept)
+    store.kept.clear()
+    with pytest.raises(SecretError):
+        ledger.credentials.claim(ACME, 1, 60)
+    store.kept.update(entries)
+    assert isinstance(ledger.credentials.claim(ACME, 1, 60), Claim)
+    ledger.close()
 
 
 # --- clocks --------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ class LeakyApp:
 
     url: str = ""
     secrets: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    """Those of them that it repeats: what it may know of the one who asks."""
     tokens: tuple[str, str] = ("", "")
     """What the token endpoint gives out: an access token and a refresh token."""
     failure: int = 0
@@ -31,7 +33,7 @@ class LeakyApp:
 @contextmanager
 def leaky_app(secrets: list[str]) -> Iterator[LeakyApp]:
     """Serve on a free port until the block ends."""
-    app = LeakyApp(secrets=secrets)
+    app = LeakyApp(secrets=secrets, told=list(secrets))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -64,12 +66,12 @@ def leaky_app(secrets: list[str]) -> Iterator[LeakyApp]:
 
         def leak(self) -> dict[str, str]:
             spelt = [f"{self.requestline} {dict(self.headers)}"]
-            for secret in app.secrets:
+            for secret in app.told:
                 pair = base64.b64encode(f"acme:{secret}".encode()).decode()
                 spelt += [secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)]
                 spelt += [pair, base64.b64encode(secret.encode()).decode()]
             # The message is cut after some hundred letters: each secret has its turn in front.
-            app.secrets.append(app.secrets.pop(0))
+            app.told = [*app.told[1:], *app.told[:1]]
             said = " ".join(spelt[1:] + spelt[:1])
             return {"message": said, "error": said, "detail": said}
 
@@ -77,7 +79,7 @@ def leaky_app(secrets: list[str]) -> Iterator[LeakyApp]:
             content = json.dumps(body).encode()
             self.send_response(200 if status == 1 else status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("X-Echo", quote(str(dict(self.headers))))
+            self.send_header("X-Echo", quote(" ".join(app.told)))
             self.send_header("Location", f"/elsewhere?{urlsplit(self.path).query}")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -213,6 +213,12 @@ def leaks(name: str, content: bytes) -> list[str]:
     ]
 
 
+def answer(app: LeakyApp, failure: int, *given: str) -> None:
+    """How the app answers next, and which secrets it then repeats: those of who asks."""
+    app.failure = failure
+    app.told = [SECRETS[secret] for secret in (*given, "client_secret", "pin")]
+
+
 def connect(user: User, app: LeakyApp, name: str, *, expect: int = 0) -> None:
     typed = [f"--credential={secret}=env:{secret.upper()}" for secret in GIVEN[name]]
     user(
@@ -229,7 +235,8 @@ def test_no_planted_secret_is_in_any_output(user: User, app: LeakyApp) -> None:
         *("new_access_token", "new_refresh_token"),
     }, "the app has been sent what it should be sent"
     runtime = open_runtime_of(user)
-    for name, secrets in GIVEN.items():
+    for name in AUTHENTICATIONS:
+        secrets = GIVEN[name]
         kept = runtime.ledger.connection(f"acme_{name}")
         assert {s: kept.credentials[s] for s in secrets} == {s: SECRETS[s] for s in secrets}
         assert kept.input["pin"] == SECRETS["pin"]
@@ -237,7 +244,7 @@ def test_no_planted_secret_is_in_any_output(user: User, app: LeakyApp) -> None:
     files = [path for path in user.root.parent.rglob("*") if path.is_file()]
     assert {"ledger.db", "ledger.db-wal", "recorded.json", "runs.db"} <= {p.name for p in files}
     for path in files:
-        found += leaks(str(path.relative_to(user.root)), path.read_bytes())
+        found += leaks(str(path.relative_to(user.root.parent)), path.read_bytes())
     found += [
         leak for text in rows_of(runtime.settings.ledger_url) for leak in leaks("ledger", text)
     ]
@@ -247,11 +254,12 @@ def test_no_planted_secret_is_in_any_output(user: User, app: LeakyApp) -> None:
 
 def use_it_all(user: User, app: LeakyApp) -> None:
     user("check")
-    app.failure = 401
+    answer(app, 401, *GIVEN["by_query"])
     connect(user, app, "by_query", expect=Exit.FAILED)
-    app.failure = 0
     for name in AUTHENTICATIONS:
+        answer(app, 0, *GIVEN[name])
         connect(user, app, name)
+    answer(app, 0)
     user("sync")
     for failure, name, *options in (
         (1, "by_query"),
@@ -261,12 +269,13 @@ def use_it_all(user: User, app: LeakyApp) -> None:
         (302, "by_basic", "--json"),
         (401, "by_bearer"),
     ):
-        app.failure = failure
+        answer(app, failure, *GIVEN[name])
         expected = Exit.LATER if failure == 1 else Exit.FAILED
         user("sync", f"--connection=acme_{name}", *options, expect=expected)
     user("connections", "test", "acme_by_bearer", expect=Exit.FAILED)
+    answer(app, 401, *GIVEN["by_query"])
     user.run("membrane_sync.orchestration.launch", "acme_by_query", expect=1)
-    app.failure = 0
+    answer(app, 0)
     user.run("membrane_sync.orchestration.launch", "acme_by_basic")
     use_tokens(user, app)
     look_at_it_all(user)
@@ -281,19 +290,21 @@ def use_tokens(user: User, app: LeakyApp) -> None:
     runtime.register(ConnectionRecord("acme_by_oauth", "by_oauth", "acme", "", place, given))
     app.tokens = (SECRETS["new_access_token"], SECRETS["new_refresh_token"])
     for failure in (500, 400):
-        app.failure = failure
+        answer(app, failure, *given)
         expected = Exit.LATER if failure == 500 else Exit.FAILED
         user("connections", "refresh", "acme_by_oauth", expect=expected)
     user("connections", "list")
-    app.failure = 0
+    # Those that were before are of no use then, and no process knows them any more.
+    new = ("new_access_token", "new_refresh_token")
+    answer(app, 0, *new)
     user("connections", "refresh", "acme_by_oauth")
     user("sync", "--connection=acme_by_oauth")
     assert runtime.ledger.connection("acme_by_oauth").credentials["access_token"] == app.tokens[0]
-    app.failure = 403
+    answer(app, 403, *new)
     user("sync", "--connection=acme_by_oauth", expect=Exit.FAILED)
-    app.failure = 500
+    answer(app, 500, *new)
     assert "the app wasn't told" in user("connections", "archive", "acme_by_oauth", "--yes")
-    app.failure = 0
+    answer(app, 0)
     assert runtime.ledger.connection("acme_by_oauth").credentials == {}
     runtime.close()
 

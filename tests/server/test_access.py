@@ -256,6 +256,9 @@ def refused_tokens(pem_key: RSAKey, keys: Mapping[str, Any]) -> dict[str, str]:
         "for others": token(aud="somebody-else"),
         "no tenant": token(None),
         "an empty tenant": token(""),
+        "no tenant but an admin": by_hand(
+            good, {**ours, "tenantKey": None, "isAdmin": True}, secret
+        ),
         "tenant 7": token(7),  # type: ignore[arg-type]
         "tenant with a NUL": token("acme\0"),
         "not quite an admin": token(None, isAdmin="true"),

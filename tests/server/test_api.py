@@ -159,6 +159,11 @@ def test_tenants_are_kept_for_the_backend(api: Api) -> None:
     assert backend("DELETE", "/tenants/umlaut ä").status_code == 204
     assert backend("DELETE", "/tenants/umlaut ä").status_code == 404
     assert backend("PUT", "/tenants/%00", {}).status_code == 422
+    assert backend("PUT", "/tenants/eu%2Facme", {}).json()["key"] == "eu/acme"
+    assert backend("GET", "/tenants/eu/acme").json()["key"] == "eu/acme"
+    as_umlaut = {"X-Membrane-Tenant": "ä".encode()}
+    named = backend.client.get("/me", headers=as_umlaut)  # type: ignore[arg-type]
+    assert named.json()["tenant"] == "ä"
 
 
 def test_a_tenant_with_connections_is_not_forgotten(api: Api) -> None:
@@ -166,6 +171,11 @@ def test_a_tenant_with_connections_is_not_forgotten(api: Api) -> None:
     assert backend("DELETE", "/tenants/leaving").json()["error"]["code"] == "in_use"
     assert api.workspace("leaving")("DELETE", f"/connections/{key}").status_code == 200
     assert backend("DELETE", "/tenants/leaving").status_code == 204
+
+
+def test_nothing_is_redirected_to_where_the_caller_says_we_are(api: Api) -> None:
+    answer = api.tenant().client.get("/connections/", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.headers.get("Location")) == (404, None)
 
 
 def test_who_i_am(api: Api) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -25,7 +26,7 @@ REQUEST = ConnectionRequest(
     token_hash="token",
     created_at=NOW,
     expires_at=NOW + 3600,
-    input={"url": "https://crm.example"},
+    input={"pin": "planted-pin"},
     custom_state="7",
 )
 
@@ -132,7 +133,42 @@ def test_what_is_kept_is_sealed(requests: SqlConnectionRequests, url: str) -> No
         query = sa.text("SELECT * FROM membrane_connection_requests")
         [row] = connection.execute(query).mappings()
     engine.dispose()
-    assert row["kept"] and "planted" not in str(dict(row))
+    assert row["kept"] and row["input"] and "planted" not in str(dict(row))
+
+
+class Store(AesVault):
+    """A vault that counts what is kept elsewhere for it."""
+
+    def __init__(self) -> None:
+        super().__init__(b"a key of the tests")
+        self.entries: set[tuple[str, str]] = set()
+
+    def seal(self, secrets: Mapping[str, Any], owner: str) -> str:
+        sealed = super().seal(secrets, owner)
+        self.entries.add((sealed, owner))
+        return sealed
+
+    def forget(self, sealed: str, owner: str) -> None:
+        self.entries.discard((sealed, owner))
+
+
+def test_nothing_stays_in_an_external_store(tmp_path: Path) -> None:
+    store = Store()
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}", store)
+    requests = ledger.requests
+    requests.add(REQUEST)
+    requests.add(replace(REQUEST, id="cr_2", token_hash="2"))
+    for state in ("first", "second", "third"):
+        requests.claim("cr_1", "browser", NOW, -1)
+        requests.send_off("cr_1", state, NOW + 600, {"verifier": state})
+    assert len(store.entries) == 3
+    requests.take_back("third", "browser", NOW, 60)
+    requests.settle("cr_1", "success")
+    later = REQUEST.expires_at + KEPT_SECONDS + 1
+    fresh = replace(REQUEST, id="cr_3", token_hash="3", input={}, created_at=later)
+    requests.add(fresh)
+    assert store.entries == set()
+    ledger.close()
 
 
 def test_attempts_are_counted_by_period(requests: SqlConnectionRequests) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from membrane_sync.clients.secret_store import RestStore, secret_store
 from membrane_sync.errors import AppUnavailable, NotConnected, SecretError
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.ports import Claim, ConnectionRecord, Issued
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.vault import AesVault, key_id
@@ -69,6 +69,20 @@ def test_what_is_replaced_or_wiped_leaves_the_store(url: str, server: SecretServ
     assert server.entries == {}
     with pytest.raises(NotConnected):
         ledger.connection("acme_crm")
+
+
+def test_refreshed_tokens_take_the_place_of_the_former(url: str, server: SecretServer) -> None:
+    ledger = ledger_at(url, server)
+    ledger.connect(ACME)
+    claim = ledger.credentials.claim("acme_crm", 1, 60.0)
+    assert isinstance(claim, Claim)
+    kept = ledger.credentials.commit(claim, Issued({"token": "newer"}))
+    assert kept is not None and kept.version == 2
+    assert ledger.credentials.read("acme_crm").credentials == {"token": "newer"}
+    # The claim stands no more: what came late is not kept anywhere.
+    assert ledger.credentials.commit(claim, Issued({"token": "too late"})) is None
+    assert len(server.entries) == 2
+    assert b"too late" not in b"".join(server.entries.values())
 
 
 def test_a_store_that_cannot_be_told_keeps_the_connection(url: str, server: SecretServer) -> None:

@@ -22,6 +22,7 @@ from membrane_sync.clients.words import Words
 from membrane_sync.elements.authentication import AuthenticationFunctions, AuthenticationOption
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule, Request
+from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import Fatal
 from membrane_sync.ports import Issued
 from membrane_sync.records import Answer, Call
@@ -73,6 +74,7 @@ class Way:
     def words(self, credentials: Mapping[str, Any]) -> Words:
         """Makes messages in which no secret stands."""
         secrets = {"parameters": self.parameters, "credentials": credentials}
+        secrets["input"] = sensitive_values(self.connector.input_schema, self.input)
         return Words(self.connector.key, secrets)
 
     def run(

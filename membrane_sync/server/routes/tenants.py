@@ -52,20 +52,20 @@ def list_tenants(
     return page(workspace.tenants.tenants, _shown, lambda tenant: tenant.key, cursor, limit)
 
 
-@router.get("/tenants/{tenant}")
+@router.get("/tenants/{tenant:path}")
 def read_tenant(workspace: CurrentWorkspace, tenant: TenantKey) -> TenantOut:
     """One tenant."""
     return _shown(workspace.tenants.tenant(_checked(tenant)))
 
 
-@router.put("/tenants/{tenant}")
+@router.put("/tenants/{tenant:path}")
 def write_tenant(workspace: CurrentWorkspace, tenant: TenantKey, body: TenantIn) -> TenantOut:
     """Make a tenant, or change what is said of it."""
     kept = workspace.tenants.keep(_checked(tenant), name=body.name, fields=body.fields)
     return _shown(kept)
 
 
-@router.delete("/tenants/{tenant}", status_code=204)
+@router.delete("/tenants/{tenant:path}", status_code=204)
 def delete_tenant(workspace: CurrentWorkspace, tenant: TenantKey) -> None:
     """Forget a tenant, once all its connections are archived."""
     known = workspace.tenants.tenant(_checked(tenant))
