@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from membrane_sync.formulas.column_filters import comparison, equality
@@ -22,6 +23,7 @@ from membrane_sync.formulas.columns import (
     within,
     wrapped,
 )
+from membrane_sync.formulas.evaluator import operator_of
 from membrane_sync.formulas.filters import COMPARISONS
 from membrane_sync.formulas.javascript import to_string, truthy
 from membrane_sync.formulas.locators import steps_of
@@ -80,7 +82,7 @@ def tpl(formula: Formula) -> Column:
         text = js_text(formula.bound(value))
         texts.append(text)
         sql = f"replace({sql}, {literal(f'{{{escaped(str(name))}}}')}, coalesce({text.sql}, ''))"
-    return derived(f"""'"' || {sql} || '"'""", *texts, certain=True)
+    return wrapped(derived(sql, *texts, certain=True), '"', '"', formula.scope)
 
 
 @column("$map")
@@ -95,7 +97,7 @@ def map_value(formula: Formula) -> Column:
         test = equality(value, source, formula.scope)
         cases.append((test, formula.again(pair.get("to", MISSING))))
     default = formula.again(formula.option("default"))
-    return _choice(cases, default.sql, value, default)
+    return _choice(formula, cases, default.sql, value, default)
 
 
 @column("$case")
@@ -111,7 +113,7 @@ def case(formula: Formula) -> Column:
         if isinstance(item, dict)
     ]
     default = formula.again(MISSING if listed else formula.option("default"))
-    return _choice(chosen, f"nullif({default.sql}, 'null')", default)
+    return _choice(formula, chosen, f"nullif({default.sql}, 'null')", default)
 
 
 @column("$eval")
@@ -144,28 +146,39 @@ def first_not_empty(formula: Formula) -> Column:
     """The first value that is there."""
     items = formula.items()
     values = ", ".join(f"nullif({item.sql}, 'null')" for item in items)
-    return derived(f"coalesce({values})", *items) if items else given(MISSING)
+    if not items:
+        return given(MISSING)
+    return formula.scope.again(derived(f"coalesce({values})", *items))
 
 
 @column("$iterate")
 def iterate(formula: Formula) -> Column:
     """The item formula in a lambda over the items of the source."""
-    source = formula.bound(formula.option("source"))
+    source = _unread(formula.bound(formula.option("source")))
     if source.known is not UNKNOWN and not is_array(source.known):
         return given(MISSING)
     name = f"e{formula.depth}"
     deepest = min(formula.scope.deepest, formula.depth + MAX_ITEM_DEPTH)
     scope = Item(formula.scope, name, deepest)
-    item = formula.build(formula.option("item"), scope)
-    value = item.sql
-    if item.slow:
-        value = f"""CASE WHEN {" OR ".join(item.slow)} THEN '"{_UNSURE}"' ELSE {value} END"""
+    node = formula.option("item")
+    item = formula.build(node, scope)
     leaves = ", ".join(map(literal, scope.leaves)) or "'$'"
     read = f"list_transform(items({source.sql}), lambda {name}_j: leaves({name}_j, [{leaves}]))"
-    values = f"list_transform({read}, lambda {name}, {name}_i: {value})"
-    kept = f"array_to_string(list_filter({values}, lambda {name}_v: truthy({name}_v)), ',')"
-    found = formula.scope.again(derived(kept, source, Column("", item.level)))
-    return wrapped(_sure(found), "[", "]", formula.scope)
+    rows = formula.scope.again(derived(read, source))
+    doubts, slow = item.slow, ""
+    if rows.sql.isidentifier():  # then they are looked at all at once, which takes less
+        doubts = tuple(doubt for doubt in doubts if doubt not in scope.odd)
+        slow = f"len(list_filter(flatten({rows.sql}), lambda {name}_o: odd({name}_o))) > 0"
+    value = item.sql
+    if doubts:
+        value = f"""CASE WHEN {" OR ".join(doubts)} THEN '"{_UNSURE}"' ELSE {value} END"""
+    values = f"list_transform({rows.sql}, lambda {name}, {name}_i: {value})"
+    if not _is_plain(node):
+        values = f"list_filter({values}, lambda {name}_v: truthy({name}_v))"
+    joined_up = derived(f"array_to_string({values}, ',')", rows, Column("", item.level))
+    found = _sure(formula.scope.again(joined_up))
+    found = derived(found.sql, found, slow=[f"coalesce({slow}, false)"] if slow else [])
+    return wrapped(found, "[", "]", formula.scope)
 
 
 @column("$domainFromEmail")
@@ -180,20 +193,34 @@ def domain_from_email(formula: Formula) -> Column:
 @column("$extractDate")
 def extract_date(formula: Formula) -> Column:
     """The day in UTC."""
-    return _of_moment(formula, "%Y-%m-%d")
+    return _of_moment(formula, "%Y-%m-%d", "2, 10")
 
 
 @column("$extractTime")
 def extract_time(formula: Formula) -> Column:
     """The time of day in UTC."""
-    return _of_moment(formula, "%H:%M:%S")
+    return _of_moment(formula, "%H:%M:%S", "13, 8")
 
 
-def _of_moment(formula: Formula, form: str) -> Column:
+def _of_moment(formula: Formula, form: str, place: str) -> Column:
+    """A part of a moment, by its form and by its place in the text of a time in UTC."""
     value = formula.bound(formula.args)
-    moment = formula.scope.again(derived(f"instant({value.sql})", value))
-    unread = f"""({moment.sql} IS NULL AND NOT absent({value.sql}) AND {value.sql} <> '""')"""
-    return derived(f"""'"' || strftime({moment.sql}, '{form}') || '"'""", moment, slow=[unread])
+    x = value.sql
+    sql = f"""CASE WHEN is_utc({x}) THEN substr({x}, {place})
+        ELSE strftime(instant({x}), '{form}') END"""
+    part = formula.scope.again(derived(sql, value))
+    unread = f"""({part.sql} IS NULL AND NOT absent({x}) AND {x} <> '""')"""
+    return wrapped(derived(part.sql, part, slow=[unread]), '"', '"', formula.scope)
+
+
+def _unread(source: Column) -> Column:
+    """A list of which only the items are read: it isn't odd if none of them is."""
+    return replace(source, slow=tuple(s for s in source.slow if s != f"odd({source.sql})"))
+
+
+def _is_plain(node: Value) -> bool:
+    """Whether it's written as an object or a list: truthy, if it is there."""
+    return is_array(node) or (isinstance(node, dict) and operator_of(node) is None)
 
 
 def _concat_items(formula: Formula, values: Value, delimiter: str) -> Column:
@@ -235,12 +262,15 @@ def _filter(formula: Formula, node: Value) -> Column:
     return derived(value.test or f"(absent({value.sql}) OR truthy({value.sql}))", value)
 
 
-def _choice(cases: Sequence[tuple[Column, Column]], other: str, *columns: Column) -> Column:
+def _choice(
+    formula: Formula, cases: Sequence[tuple[Column, Column]], other: str, *columns: Column
+) -> Column:
     """The value of the first test that holds, else the other; made of all these columns."""
     within(len(cases))
     whens = " ".join(f"WHEN {test.sql} THEN {value.sql}" for test, value in cases)
     sql = f"CASE {whens} ELSE {other} END" if whens else other
-    return derived(sql, *columns, *(column for case in cases for column in case))
+    found = derived(sql, *columns, *(column for case in cases for column in case))
+    return formula.scope.again(found)
 
 
 def _joined(formula: Formula, word: str, form: str) -> Column:

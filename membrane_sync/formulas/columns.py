@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
 from membrane_sync.formulas.evaluator import operator_of
@@ -26,6 +26,18 @@ class Unplannable(Exception):
     """A formula that only the scalar evaluator can take."""
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A value as texts to be joined at once, rather than one after the other."""
+
+    start: str
+    body: str
+    """SQL, which is NULL or blank where the value is missing."""
+    end: str = ""
+    there: str = ""
+    """SQL for whether the value is there; "" where it always is."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
     """SQL for one value of each row, and what must not hold for it to be right."""
@@ -40,6 +52,8 @@ class Column:
     """SQL for whether it holds, where it is always true or false."""
     certain: bool = False
     """Whether it is never missing."""
+    frame: Frame | None = None
+    """The same in parts, where that spares copies."""
 
 
 class Scope(Protocol):
@@ -133,7 +147,7 @@ def object_of(fields: dict[Any, Column], scope: Scope) -> Column:
     if all(value.known is not UNKNOWN for value in fields.values()):
         kept = {k: v.known for k, v in fields.items() if v.known is not MISSING}
         return given(kept if kept or not fields else MISSING)
-    return _around("{}", [property_of(name, value) for name, value in fields.items()], scope)
+    return enclosed([property_of(*field) for field in fields.items()], "{", "}", scope)
 
 
 def list_of(items: Sequence[Column], scope: Scope) -> Column:
@@ -141,7 +155,7 @@ def list_of(items: Sequence[Column], scope: Scope) -> Column:
     if all(item.known is not UNKNOWN for item in items):
         kept = [item.known for item in items if item.known is not MISSING]
         return given(kept if kept or not items else MISSING)
-    return _around("[]", items, scope)
+    return enclosed(items, "[", "]", scope)
 
 
 def property_of(name: Any, value: Column) -> Column:
@@ -153,7 +167,9 @@ def property_of(name: Any, value: Column) -> Column:
         return value
     if value.known is not UNKNOWN:
         return Column(literal(start + json_text(value.known)), certain=True)
-    return derived(f"{literal(start)} || {value.sql}", value, certain=value.certain)
+    found = derived(f"{literal(start)} || {value.sql}", value, certain=value.certain)
+    frame = _frame_of(value)
+    return replace(found, frame=frame and replace(frame, start=start + frame.start))
 
 
 def within(count: int, most: int = MAX_PARTS) -> None:
@@ -168,19 +184,66 @@ def joined(parts: Sequence[str], delimiter: str = "','") -> str:
     return f"concat_ws({', '.join((delimiter, *parts))})"
 
 
+def listed(parts: Sequence[Column]) -> str:
+    """SQL for the parts that are there, with commas between; "" where there are none."""
+    within(len(parts))
+    parts = [part for part in parts if part.known is not MISSING]
+    surely = next((i for i, part in enumerate(parts) if _is_there(part)), None)
+    if surely is None:
+        pieces = [piece for part in parts for piece in _pieces(part, before=",")]
+        return f"ltrim(concat({', '.join(pieces)}), ',')" if pieces else "''"
+    # Of what is before the first part that is surely there, each brings the comma after it.
+    pieces = [piece for part in parts[:surely] for piece in _pieces(part, after=",")]
+    pieces += _pieces(parts[surely])
+    pieces += [piece for part in parts[surely + 1 :] for piece in _pieces(part, before=",")]
+    return f"concat({', '.join(pieces)})"
+
+
 def wrapped(column: Column, start: str, end: str, scope: Scope) -> Column:
     """A text between two others; NULL where it is blank."""
     if column.certain:
-        return derived(f"'{start}' || {column.sql} || '{end}'", column, certain=True)
-    # DuckDB may compute what stands in a nullif twice, but a name it looks up.
+        sql = f"concat('{start}', {column.sql}, '{end}')"
+        found = derived(sql, column, certain=True)
+        return replace(found, frame=Frame(start, column.sql, end))
+    # DuckDB may compute what is named twice here two times, but a name it looks up.
     column = scope.again(column)
-    return derived(f"'{start}' || nullif({column.sql}, '') || '{end}'", column)
+    if not column.sql.isidentifier():
+        return derived(f"'{start}' || nullif({column.sql}, '') || '{end}'", column)
+    there = f"{column.sql} <> ''"
+    sql = f"CASE WHEN {there} THEN concat('{start}', {column.sql}, '{end}') END"
+    return replace(derived(sql, column), frame=Frame(start, column.sql, end, there))
 
 
-def _around(marks: str, parts: Sequence[Column], scope: Scope) -> Column:
-    inside = joined([part.sql for part in parts])
-    certain = any(part.certain or part.known not in (UNKNOWN, MISSING) for part in parts)
-    return wrapped(derived(inside, *parts, certain=certain), marks[0], marks[1], scope)
+def enclosed(parts: Sequence[Column], start: str, end: str, scope: Scope) -> Column:
+    """The parts that are there, with commas between, and two texts around; NULL for none."""
+    inside = derived(listed(parts), *parts, certain=any(map(_is_there, parts)))
+    return wrapped(inside, start, end, scope)
+
+
+def _is_there(part: Column) -> bool:
+    return part.certain or part.known not in (UNKNOWN, MISSING)
+
+
+def _frame_of(value: Column) -> Frame | None:
+    if value.frame or value.known is not UNKNOWN:
+        return value.frame
+    if value.certain:
+        return Frame("", value.sql)
+    there = f"{value.sql} IS NOT NULL"
+    return Frame("", value.sql, there=there) if value.sql.isidentifier() else None
+
+
+def _pieces(part: Column, before: str = "", after: str = "") -> list[str]:
+    """Texts that give the part between two others, all of them blank where it is missing."""
+    if (frame := _frame_of(part)) is None:
+        parts = (f"'{before}'" if before else "", part.sql, f"'{after}'" if after else "")
+        return [" || ".join(filter(None, parts))]
+    start, end = before + frame.start, frame.end + after
+    first, last = ([literal(text)] if text else [] for text in (start, end))
+    if frame.there:
+        first = [f"CASE WHEN {frame.there} THEN {text} END" for text in first]
+        last = [f"CASE WHEN {frame.there} THEN {text} END" for text in last]
+    return [*first, frame.body, *last]
 
 
 def derived(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import duckdb
 import pyarrow as pa
 
 from membrane_sync.arrow import text_array
+
+Texts: TypeAlias = pa.ChunkedArray
+"""A column of texts."""
 
 CHUNK: Final = 4096
 """Rows that one thread takes at a time."""
@@ -22,12 +25,12 @@ CHUNK: Final = 4096
 MACROS: Final = {
     # Numbers that Python writes in another way than DuckDB, and what is no JSON at all.
     "odd(x)": r"""CASE
-        WHEN x IS NULL OR ord(x) = 34 THEN false
-        WHEN ord(x) < 58 THEN try_cast(x AS BIGINT)::VARCHAR IS DISTINCT FROM x AND
-            (NOT regexp_full_match(x, '-?(\d+|\d{1,16}\.\d+)') OR contains(x, '0.0000'))
-        WHEN ord(x) IN (91, 123) THEN
+        WHEN x < '#' THEN false
+        WHEN regexp_full_match(x,
+            '-?(\d+|[1-9]\d{0,15}\.\d+|0\.(0{0,3}[1-9]\d*|0))|null|true|false') THEN false
+        WHEN x >= '[' THEN
             regexp_matches(x, '[:\[,]-?(\d+(\.\d+)?[eE]|\d{17,}\.|0\.0000|NaN|Inf)')
-        ELSE x NOT IN ('true', 'false', 'null') END""",
+        ELSE x IS NOT NULL END""",
     "is_object(x)": "coalesce(ord(x) = 123, false)",
     "is_list(x)": "coalesce(ord(x) = 91, false)",
     # A number as Python writes integers, and one that is no infinity.
@@ -71,11 +74,11 @@ MACROS: Final = {
         ord(x) BETWEEN 45 AND 57 AND strlen(x) > 15 AND NOT contains(x, '.'), false)""",
     "wordy(x)": """regexp_matches(x, '^"[A-HJ-Za-z]')""",
     # What Number("…") gives, if written plainly or blank; NULL otherwise.
-    "text_number(x)": r"""CASE WHEN x = '""' THEN 0.0
+    "text_number(x)": r"""CASE WHEN x >= '#' THEN NULL WHEN x = '""' THEN 0.0
         WHEN regexp_full_match(x, '"-?\d{1,15}(\.\d{1,15})?"') THEN try_cast(inside(x) AS DOUBLE)
         END""",
-    "prefix_number(x)": r"""try_cast(regexp_extract(x,
-        '^"(-?\d+(\.\d+)?([eE][+-]?\d+)?)', 1) AS DOUBLE)""",
+    "prefix_number(x)": r"""CASE WHEN x < '#' THEN try_cast(regexp_extract(x,
+        '^"(-?\d+(\.\d+)?([eE][+-]?\d+)?)', 1) AS DOUBLE) END""",
     "offset_minutes(t)": """(CASE WHEN contains(right(t, 6), '-') AND NOT contains(right(t, 6), '+')
         THEN -1 ELSE 1 END) * (substr(replace(right(t, 6), ':', ''), length(
         replace(right(t, 6), ':', '')) - 3, 2)::INTEGER * 60 + right(t, 2)::INTEGER)""",
@@ -89,27 +92,34 @@ MACROS: Final = {
             THEN try_cast(regexp_replace(inside(x), '[+-]\d\d:?\d\d$', '') AS TIMESTAMP)
                 - to_minutes(offset_minutes(inside(x)))
         END""",
+    # Whether a text is a time in UTC to the second, so that its parts stand where they do.
+    "is_utc(x)": r"""regexp_full_match(x, '"[12]\d{3}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d'
+        ':[0-5]\d(\.\d{1,6})?Z"') AND try_cast(substr(x, 2, 10) AS DATE) IS NOT NULL""",
 }
 """The words of the plans' SQL. Those that end a CASE early keep what follows from being run."""
 
 
-def query(sql: str, texts: Sequence[str | None]) -> list[Any]:
-    """The one column that the SQL gives for each text, as `columns` has it."""
-    return columns(sql, texts)[0]
-
-
-def columns(sql: str, texts: Sequence[str | None]) -> list[list[Any]]:
+def columns(sql: str, texts: Texts) -> list[pa.ChunkedArray]:
     """What the SQL gives for the table `input`, whose column `j` holds the texts, by column.
 
     Texts that DuckDB can't read are NULL to the SQL.
     """
     cursor = _database(os.getpid()).cursor()
     try:
-        return _run(cursor, sql, _column(texts))
+        return _run(cursor, sql, texts)
     except duckdb.Error:
-        return _run(cursor, sql, _column(_readable(cursor, texts)))
+        return _run(cursor, sql, _readable(cursor, texts))
     finally:
         cursor.close()
+
+
+def text_column(texts: Sequence[str | None]) -> Texts:
+    """The texts by Arrow; null for those that have half of a character, since that is no UTF-8."""
+    try:
+        found = text_array(texts)
+    except (ValueError, pa.ArrowException):
+        found = text_array([text if _encodable(text) else None for text in texts])
+    return pa.chunked_array([found])
 
 
 @lru_cache(maxsize=1)
@@ -118,27 +128,22 @@ def _database(_process: int) -> duckdb.DuckDBPyConnection:
     database = duckdb.connect(":memory:", config={"enable_external_access": "false"})
     for name, sql in MACROS.items():
         database.execute(f"CREATE MACRO {name} AS {sql}")
+    # An IN of many values would become a join, which gives the rows in another order.
+    database.execute("SET disabled_optimizers = 'in_clause'")
     database.execute("SET lock_configuration = true")
     return database
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, sql: str, column: pa.Array) -> list[list[Any]]:
-    chunks = pa.table({"j": column}).to_batches(max_chunksize=CHUNK)
+def _run(cursor: duckdb.DuckDBPyConnection, sql: str, texts: Texts) -> list[pa.ChunkedArray]:
+    chunks = pa.table({"j": texts}).to_batches(max_chunksize=CHUNK)
     cursor.register("input", pa.Table.from_batches(chunks, pa.schema({"j": pa.string()})))
     # By Arrow: rows as tuples would cost as much as the query, since Python tracks each of them.
-    return [column.to_pylist() for column in cursor.sql(sql).to_arrow_table().columns]
+    return list(cursor.sql(sql).to_arrow_table().columns)
 
 
-def _column(texts: Sequence[str | None]) -> pa.Array:
-    try:
-        return text_array(texts)
-    except (ValueError, pa.ArrowException):  # half of a surrogate pair is no UTF-8
-        return text_array([text if _encodable(text) else None for text in texts])
-
-
-def _readable(cursor: duckdb.DuckDBPyConnection, texts: Sequence[str | None]) -> list[str | None]:
-    (valid,) = _run(cursor, "SELECT json_valid(j) FROM input", _column(texts))
-    return [text if good else None for text, good in zip(texts, valid, strict=True)]
+def _readable(cursor: duckdb.DuckDBPyConnection, texts: Texts) -> Texts:
+    sql = "SELECT CASE WHEN json_valid(j) THEN j END FROM input"
+    return _run(cursor, sql, texts)[0]
 
 
 def _encodable(text: str | None) -> bool:

@@ -58,8 +58,8 @@ class Sheet:
         """The same sheet, to try a formula on."""
         return Sheet(dict(self.leaves), [dict(layer) for layer in self.layers])
 
-    def select(self, sql: str) -> str:
-        """The query for this SQL over all columns of the sheet."""
+    def select(self, *sql: str) -> str:
+        """The query for these columns over all columns of the sheet."""
         source = "input"
         if self.leaves:
             paths = ", ".join(map(literal, self.leaves))
@@ -69,12 +69,12 @@ class Sheet:
         for layer in self.layers:
             columns = "".join(f", {column} AS {name}" for column, name in layer.items())
             source = f"(SELECT *{columns} FROM {source})"
-        return f"SELECT {sql} FROM {source}"
+        return f"SELECT {', '.join(sql)} FROM {source}"
 
     def _leaf(self, path: str) -> Column:
         number = self.leaves.setdefault(path, len(self.leaves) + 1)
         within(number)
-        return Column(f"v{number}", 1, (f"odd(v{number})",))
+        return Column(f"v{number}", 1, (_odd(f"v{number}"),))
 
 
 @dataclass(slots=True)
@@ -85,6 +85,11 @@ class Item:
     name: str
     deepest: int
     leaves: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def odd(self) -> set[str]:
+        """The conditions that what is read of the item is odd."""
+        return {_odd(f"{self.name}[{number}]") for number in self.leaves.values()}
 
     def read(self, steps: tuple[Step, ...]) -> Column:
         if not steps:
@@ -106,8 +111,12 @@ class Item:
         return column
 
     def _leaf(self, path: str) -> Column:
-        # What is odd in an item is odd in the list, and makes the row slow already.
-        return Column(f"{self.name}[{self.leaves.setdefault(path, len(self.leaves) + 1)}]")
+        name = f"{self.name}[{self.leaves.setdefault(path, len(self.leaves) + 1)}]"
+        return Column(name, slow=(_odd(name),))
+
+
+def _odd(name: str) -> str:
+    return f"odd({name})"
 
 
 def _read(leaf: Callable[[str], Column], steps: tuple[Step, ...]) -> Column:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from membrane_sync.formulas.columns import (
     Unplannable,
@@ -23,7 +24,7 @@ from membrane_sync.formulas.columns import (
     literal,
     within,
 )
-from membrane_sync.formulas.frames import columns
+from membrane_sync.formulas.frames import Texts, columns, text_column
 from membrane_sync.formulas.plan import FEW
 from membrane_sync.formulas.sheet import pointer
 from membrane_sync.project.schemas import fields
@@ -82,23 +83,22 @@ class Fit:
     asked: tuple[Schema, ...]
     """What Python has to look at, in each value that fits otherwise: patterns, rarer formats."""
 
-    def run(self, texts: Sequence[str | None], few: int = FEW) -> list[str | None]:
-        """The canonical text of what `shaped` gives for each; None for what is left to it.
+    def run(self, texts: Texts, few: int = FEW) -> Texts:
+        """The canonical text of what `shaped` gives for each; null for what is left to it.
 
-        The texts are compact JSON, as `Plan.run` writes it; None stays None, and so do all where
+        The texts are compact JSON, as `Plan.run` writes it; null stays null, and so do all where
         they are fewer than `few`.
         """
         if not self.sql or len(texts) < few:
-            return [None] * len(texts)
+            return pa.chunked_array([pa.nulls(len(texts), pa.string())])
         try:
-            fitting, cast, *leaves = columns(self.sql, texts)
+            fitting, *leaves = columns(self.sql, texts)
         except duckdb.Error:  # such as out of memory; they are shaped one by one
-            return [None] * len(texts)
-        if self.asked:
-            rows = zip(fitting, *leaves, strict=True)
-            fitting = [fits and self._answered(leaves) for fits, *leaves in rows]
-        found = zip(texts, fitting, cast, strict=True)
-        return [(other or text) if fits else None for text, fits, other in found]
+            return pa.chunked_array([pa.nulls(len(texts), pa.string())])
+        if not self.asked:
+            return fitting
+        rows = zip(*(column.to_pylist() for column in (fitting, *leaves)), strict=True)
+        return text_column([text if self._answered(leaves) else None for text, *leaves in rows])
 
     def _answered(self, leaves: Sequence[str | None]) -> bool:
         return not any(
@@ -128,10 +128,10 @@ def _compiled(schema: Schema) -> Fit:
         for path, i in record.leaves.items()
     )
     changed = [f"l[{i}] <> v{i}" for path, i in record.leaves.items() if path in record.casts]
-    text = f"CASE WHEN {' OR '.join(changed)} THEN {casting} END" if changed else "NULL"
+    text = f"CASE WHEN {' OR '.join(changed)} THEN {casting} ELSE j END" if changed else "j"
     asked = "".join(f", {leaf}" for leaf, _ in record.asked)
     sql = (
-        f"SELECT coalesce({' AND '.join(conditions)}, false) AS fits, {text} AS text{asked} "
+        f"SELECT CASE WHEN {' AND '.join(conditions)} THEN {text} END AS text{asked} "
         f"FROM (SELECT j, l{values} FROM (SELECT j, leaves(j, [{leaves}]) AS l FROM input))"
     )
     return Fit(sql, tuple(schema for _, schema in record.asked))

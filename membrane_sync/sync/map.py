@@ -196,13 +196,13 @@ def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[
         found = mapper.plan.run(texts, few)
     fitting: list[str | None] = [None] * len(texts)
     if not mapper.raw_fields:
-        there = [None if text is MISSING else text for text in found.texts]
-        fitting = mapper.fit.run(there, few)
-    for number, (text, fits) in enumerate(zip(found.texts, fitting, strict=True)):
+        fitting = mapper.fit.run(found.column, few).to_pylist()
+    for number, fits in enumerate(fitting):
         if fits is not None and number not in found.errors:
             mapped = Mapped(text=fits)
         else:
-            mapped = _one(mapper, texts[number], text, number in found.errors, lookups)
+            failed = number in found.errors
+            mapped = _one(mapper, texts[number], found.text(number), failed, lookups)
         yield replace(mapped, waits=True) if number in waiting else mapped
 
 

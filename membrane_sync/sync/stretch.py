@@ -4,12 +4,16 @@ Pages drift while others write: a record that moves between two pages is lost. S
 sorts by the cursor, the next page is not asked for by number, URL or token, which may all be
 numbers in disguise, but from the cursor that the last page ended with. Pages only turn within
 records that the request can't tell apart, as they share one cursor value, and those are read until
-two readings agree: nothing can have left them in between. Where a tie_break is declared, they are
-read by their ids instead, however many there are.
+two readings agree. What leaves them while they're read moves the rest a place ahead, so that one is
+missed; but then the next reading lacks what left. What joins them moves the rest a place behind, so
+that one comes twice: hence readings agree only if each record came as often in both. Nothing joins
+them later, since the reading ended with a record of a later value. Where a tie_break is declared,
+they are read by their ids instead, however many there are.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -45,7 +49,7 @@ def from_cursor(
     if isinstance(made, Generator):
         return (yield from _by_function(source, made, reached))
     at: Any = None
-    before: set[str] = set()
+    before: Counter[str] = Counter()
     readings = 0
     first = Step(source.call(scope), reached=reached)
     while True:
@@ -63,7 +67,7 @@ def from_cursor(
         elif stretch.ended or stretch.next_cursor is None:
             return False
         else:
-            at, before, readings, settled = stretch.next_cursor, set(), 0, True
+            at, before, readings, settled = stretch.next_cursor, Counter(), 0, True
             scope = source.moved(scope, at)
         base = None if before or "window" in scope else scope["cursor"]
         first = Step(source.call(scope), settled, again=bool(before), base=base)
@@ -73,13 +77,13 @@ def from_cursor(
 class _Stretch:
     """What was read from one cursor value on.
 
-    `next_cursor` is the value that the last page went on to, if it did; `numbered` is what came on
-    pages that only numbers told apart, as where records of one value fill a page or more; `tied` is
+    `next_cursor` is the value that the last page went on to, if it did; `numbered` is what came,
+    and how often, on pages that only numbers told apart, as where records of one value fill a page; `tied` is
     that value, if they are to be read by their ids.
     """
 
     next_cursor: Any = None
-    numbered: set[str] = field(default_factory=set)
+    numbered: Counter[str] = field(default_factory=Counter)
     ended: bool = False
     capped: bool = False
     tied: Any = None
@@ -148,7 +152,7 @@ def _note(stretch: _Stretch, source: Source, records: Sequence[Any], scope: Scop
     if newest is not None and _leads_on(source, scope, at, newest):
         stretch.next_cursor = newest
     if stretch.numbered or stretch.next_cursor is None:
-        stretch.numbered |= source.states(records)
+        stretch.numbered.update(source.states(records))
 
 
 def _leads_on(source: Source, scope: Scope, at: Any, newest: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from membrane_sync.errors import MembraneError
@@ -92,6 +92,8 @@ class Users:
 
 
 @settings(max_examples=300, deadline=None)
+@example(kind="inclusive", page_size=1, seed=201, rounds=[1, 0, 0], failures=[None] * 4)
+@example(kind="inclusive", page_size=1, seed=308, rounds=[1, 0, 0], failures=[None] * 4)
 @given(
     kind=st.sampled_from(sorted(SYNCS)),
     page_size=st.integers(1, 5),
