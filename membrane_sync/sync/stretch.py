@@ -77,7 +77,7 @@ def from_cursor(
 class _Stretch:
     """What was read from one cursor value on.
 
-    `next_cursor` is the value that the last page went on to, if it did; `numbered` is what came, and
+    `next_cursor` is the value that the last page went on to, if it did; `numbered` is what came and
     how often, on pages that only numbers told apart, as where records of one value fill a page;
     `tied` is that value, if they are to be read by their ids.
     """
