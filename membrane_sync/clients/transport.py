@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +17,11 @@ AGENT = "membrane-sync"
 CONNECT_SECONDS = 15.0
 """An app that takes longer to accept a connection isn't there; an answer may take longer."""
 KEPT_ALIVE_SECONDS = 60.0
+
+for _name in ("httpcore.http11", "httpcore.http2", "hpack.hpack", "hpack.table", "hpack.huffman"):
+    # They write down headers as they come, in which an app may repeat what nobody knows to be a
+    # secret yet: a token that it has just given out.
+    logging.getLogger(_name).addFilter(lambda record: record.levelno > logging.DEBUG)
 
 
 def http_client(
