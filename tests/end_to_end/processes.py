@@ -119,8 +119,10 @@ class FencedProcess:
 
     def __init__(self, workspace: Workspace, connection: str, place: str) -> None:
         self._channel, theirs = _context.Pipe()
+        # It comes from a server that has the environment of the first test that used it.
+        settings = {name: v for name, v in os.environ.items() if name.startswith("MEMBRANE_")}
         self._process = _context.Process(
-            target=_sync_to, args=(workspace.root, connection, theirs, place)
+            target=_sync_to, args=(workspace.root, connection, theirs, place, settings)
         )
         self._process.start()
         theirs.close()
@@ -156,7 +158,10 @@ class FencedProcess:
         self._channel.close()
 
 
-def _sync_to(root: Path, connection: str, channel: Connection, place: str) -> None:
+def _sync_to(
+    root: Path, connection: str, channel: Connection, place: str, settings: dict[str, str]
+) -> None:
+    os.environ.update(settings)
     store_verb.FLUSH_ROWS, map_verb.BATCH, push_verb.BATCH = 1_000, 1_000, 500
     there: list[bool] = []
 
