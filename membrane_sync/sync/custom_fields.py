@@ -13,6 +13,7 @@ from typing import Any
 
 from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
+from membrane_sync.elements.request import as_call
 from membrane_sync.errors import MembraneError, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.formulas.locators import steps_of
@@ -22,7 +23,7 @@ from membrane_sync.project.schemas import TYPES, checked
 from membrane_sync.records import Report
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import Page, read_page
-from membrane_sync.sync.rendering import Functions, Scope, as_call
+from membrane_sync.sync.rendering import Functions, Scope
 from membrane_sync.sync.resume import fingerprint
 from membrane_sync.sync.source import Source
 
@@ -135,7 +136,7 @@ def _by_function(spec: CustomFields, api: Api, scope: Scope, functions: Function
     answer = None
     while True:
         try:
-            answer = api.send(as_call(made.send(answer), spec))
+            answer = api.send(as_call(made.send(answer), str(spec.function), spec.errors))
         except StopIteration as end:
             return end.value if end.value is not None else {}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from membrane_sync.elements.request import Request, expand_path
+from membrane_sync.elements.request import Request, as_call, expand_path
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.records import Answer, Call
@@ -52,27 +52,9 @@ def by_function(request: Request, scope: Scope, functions: Functions) -> Call | 
             hint="write it in the connector's hooks.py",
         )
     made = function(dict(scope))
-    return made if isinstance(made, Generator) else as_call(made, request)
-
-
-def as_call(made: Any, request: Request) -> Call:
-    """A call out of what a function gave; raises Fatal where that's none."""
-    if isinstance(made, Call):
+    if isinstance(made, Generator):
         return made
-    keys = {"method", "path", "query", "headers", "body"}
-    if not isinstance(made, Mapping) or not isinstance(made.get("path"), str) or set(made) - keys:
-        raise Fatal(
-            f"function {request.function!r} gave {type(made).__name__}, not a call",
-            hint=f"return a mapping with path, and any of {', '.join(sorted(keys))}",
-        )
-    return Call(
-        method=made.get("method", "GET"),
-        url=made["path"],
-        query=dict(made.get("query") or {}),
-        headers=dict(made.get("headers") or {}),
-        body=made.get("body"),
-        errors=request.errors,
-    )
+    return as_call(made, str(request.function), request.errors)
 
 
 def turned(base: Call, turn: Turn) -> Call:

@@ -10,6 +10,7 @@ from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.pagination import TURNED_BY_THE_APP, TieBreak
+from membrane_sync.elements.request import as_call
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.records import Answer, Call
@@ -18,7 +19,6 @@ from membrane_sync.sync.rendering import (
     Functions,
     Scope,
     answer_scope,
-    as_call,
     by_function,
     render,
 )
@@ -161,7 +161,7 @@ class Source:
 
     def as_call(self, made: Any) -> Call:
         """A call that a function's generator gave."""
-        return as_call(made, self.method)
+        return as_call(made, str(self.method.function), self.method.errors)
 
 
 def with_rule(call: Call, rule: Any) -> Call:

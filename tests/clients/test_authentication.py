@@ -7,11 +7,10 @@ import hashlib
 import hmac
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from membrane_sync.ports import Authenticator, ConnectionRecord
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.rendering import render
 from tests.clients.oauth1_app import KEY, METHODS, SECRET, Consumer, OAuth1App
+from tests.loopback import serving
 
 LIST = Call("GET", "/contacts", {"b": "2", "a": "1 x"})
 
@@ -426,16 +426,8 @@ def tls_server(authority: Authority, folder: Path) -> Iterator[str]:
     context.load_cert_chain(chain)
     context.load_verify_locations(cadata=authority.pem)
     context.verify_mode = ssl.CERT_REQUIRED
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Names)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=10)
+    with serving(_Names, tls=context) as address:
+        yield address
 
 
 CERTIFICATE = {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from membrane_sync.apps.process import HOST, free_port
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.project.project import Project
 from membrane_sync.server.app import create_app
+from tests.loopback import serving as serving_pages
 from tests.project.projects import write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -208,15 +209,5 @@ def product_pages(port: int, server: str) -> Iterator[None]:
         def log_message(self, *_: object) -> None:
             pass
 
-    site = ThreadingHTTPServer((HOST, port), Site)
-    site.daemon_threads = True
-    thread = threading.Thread(
-        target=site.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-    )
-    thread.start()
-    try:
+    with serving_pages(Site, port):
         yield
-    finally:
-        site.shutdown()
-        site.server_close()
-        thread.join(timeout=10)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, quote_plus, urlsplit
+
+from tests.loopback import Quiet, serving
 
 RECORDS = [{"id": f"c{n}", "email": f"c{n}@example.org"} for n in range(3)]
 
@@ -35,14 +35,14 @@ def leaky_app(secrets: list[str]) -> Iterator[LeakyApp]:
     """Serve on a free port until the block ends."""
     app = LeakyApp(secrets=secrets, told=list(secrets))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Quiet):
+        def do_GET(self) -> None:  # noqa: N802
             self.note()
             if app.failure:
                 return self.say(app.failure, self.leak())
             return self.say(200, {"items": RECORDS})
 
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802
             """The token endpoint, and the one that revokes."""
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
             self.note()
@@ -86,19 +86,8 @@ def leaky_app(secrets: list[str]) -> Iterator[LeakyApp]:
             self.wfile.write(content[: len(content) // 2] if status == 1 else content)
             self.close_connection = True
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    app.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as app.url:
         yield app
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _basic(header: str) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.loopback import Quiet, serving
 
 
 @dataclass
@@ -26,7 +26,7 @@ def secret_server() -> Iterator[SecretServer]:
     """Serve on a free port until the block ends."""
     state = SecretServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             state.asked.append(f"{self.command} {self.path}")
@@ -52,16 +52,6 @@ def secret_server() -> Iterator[SecretServer]:
 
         do_GET = do_PUT = do_DELETE = answer  # noqa: N815
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/secrets"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as address:
+        state.url = f"{address}/secrets"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

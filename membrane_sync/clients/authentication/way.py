@@ -21,7 +21,7 @@ from membrane_sync.clients.authentication.values import (
 from membrane_sync.clients.words import Words
 from membrane_sync.elements.authentication import AuthenticationFunctions, AuthenticationOption
 from membrane_sync.elements.connector import Connector
-from membrane_sync.elements.request import ErrorRule, Request
+from membrane_sync.elements.request import ErrorRule, Request, as_call
 from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import Fatal
 from membrane_sync.ports import Issued
@@ -98,7 +98,7 @@ class Way:
                 wanted = safely(name, partial(made.send, answer))
             except StopIteration as end:
                 return end.value
-            answer = self.ask(_as_call(wanted, name), credentials, signed)
+            answer = self.ask(as_call(wanted, name), credentials, signed)
         raise Fatal(
             f"function {name!r} of hooks.py made {_MOST_CALLS} calls without coming to an end",
             hint="end the loop in it",
@@ -160,24 +160,6 @@ class Way:
 
 
 _MOST_CALLS = 20
-
-
-def _as_call(made: Any, function: str) -> Call:
-    keys = {"method", "path", "query", "headers", "body"}
-    if isinstance(made, Call):
-        return made
-    if not isinstance(made, Mapping) or not isinstance(made.get("path"), str) or set(made) - keys:
-        raise Fatal(
-            f"function {function!r} gave {type(made).__name__}, not a call",
-            hint=f"yield a mapping with path, and any of {', '.join(sorted(keys))}",
-        )
-    return Call(
-        method=made.get("method", "GET"),
-        url=made["path"],
-        query=dict(made.get("query") or {}),
-        headers=dict(made.get("headers") or {}),
-        body=made.get("body"),
-    )
 
 
 def _seconds(value: Any) -> float | None:
