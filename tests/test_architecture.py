@@ -10,12 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "membrane_sync"
 
-CORE = {"errors", "records", "content", "arrow", "masking"}
+CORE = {"errors", "records", "calls", "content", "arrow", "masking"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "content": set(),
     "arrow": {"records"},
+    "calls": {"errors", "records"},
     "masking": set(),
     "formulas": CORE,
     "elements": CORE | {"formulas"},

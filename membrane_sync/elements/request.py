@@ -7,15 +7,13 @@ about one record `$.id` and `$.fields`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
 from membrane_sync.elements.base import Formula, Spec, Template, Unfit
-from membrane_sync.errors import Fatal
-from membrane_sync.records import Call
 
 HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "REPORT", "PROPFIND"]
 
@@ -73,26 +71,6 @@ class Request(Spec):
             shown = " and ".join(f"{{{name}}}" for name in missing)
             raise Unfit((("path",), f"path uses {shown}, which path_parameters doesn't give"))
         return self
-
-
-def as_call(made: Any, function: str, errors: Sequence[ErrorRule] = ()) -> Call:
-    """A call out of what a function of hooks.py gave; raises Fatal where that's none."""
-    if isinstance(made, Call):
-        return made
-    keys = {"method", "path", "query", "headers", "body"}
-    if not isinstance(made, Mapping) or not isinstance(made.get("path"), str) or set(made) - keys:
-        raise Fatal(
-            f"function {function!r} gave {type(made).__name__}, not a call",
-            hint=f"a call is a mapping with path, and any of {', '.join(sorted(keys))}",
-        )
-    return Call(
-        method=made.get("method", "GET"),
-        url=made["path"],
-        query=dict(made.get("query") or {}),
-        headers=dict(made.get("headers") or {}),
-        body=made.get("body"),
-        errors=errors,
-    )
 
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")

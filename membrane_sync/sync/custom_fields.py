@@ -11,9 +11,9 @@ from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from membrane_sync.calls import as_call
 from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
-from membrane_sync.elements.request import as_call
 from membrane_sync.errors import MembraneError, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.formulas.locators import steps_of

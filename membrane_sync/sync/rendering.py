@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from membrane_sync.elements.request import Request, as_call, expand_path
+from membrane_sync.calls import as_call
+from membrane_sync.elements.request import Request, expand_path
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.records import Answer, Call

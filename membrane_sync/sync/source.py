@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from membrane_sync.calls import as_call
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.pagination import TURNED_BY_THE_APP, TieBreak
-from membrane_sync.elements.request import as_call
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.records import Answer, Call

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from membrane_sync.calls import as_call
 from membrane_sync.clients.authentication.values import (
     Functions,
     called,
@@ -21,7 +22,7 @@ from membrane_sync.clients.authentication.values import (
 from membrane_sync.clients.words import Words
 from membrane_sync.elements.authentication import AuthenticationFunctions, AuthenticationOption
 from membrane_sync.elements.connector import Connector
-from membrane_sync.elements.request import ErrorRule, Request, as_call
+from membrane_sync.elements.request import ErrorRule, Request
 from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import Fatal
 from membrane_sync.ports import Issued
