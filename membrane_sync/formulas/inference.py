@@ -327,6 +327,12 @@ def _record(args: Value, _: Schema) -> Schema:
     return _literal(_option(args, "id"))
 
 
+def _template(args: Value, _: Schema) -> Schema:
+    """A text; what is none is given as it is."""
+    template = _option(args, "template")
+    return {"type": "string"} if isinstance(template, str) else _literal(template)
+
+
 def _plain(args: Value, _: Schema) -> Schema:
     return _literal(args)
 
@@ -339,6 +345,7 @@ _RULES: Final[dict[str, Rule]] = {
     "$copy": _copy,
     "$plain": _plain,
     "$record": _record,
+    "$tpl": _template,
     "$map": _pairs,
     "$case": _cases,
     "$firstNotEmpty": _of_all,
@@ -353,7 +360,7 @@ _RULES: Final[dict[str, Rule]] = {
     "$split": _always({"type": "array", "items": {"type": "string"}}),
     "$dataSchemaRef": _always({"type": "object"}),
     **dict.fromkeys(("$eval", "$and", "$or", "$boolean"), _BOOLEAN),
-    **dict.fromkeys(("$tpl", "$concat", "$join", "$regex"), _STRING),
+    **dict.fromkeys(("$concat", "$join", "$regex"), _STRING),
     **dict.fromkeys(("$lower", "$upper", "$trim"), _STRING),
     **dict.fromkeys(("$firstName", "$lastName", "$domainFromEmail"), _STRING),
     **dict.fromkeys(("$lookup", "$findExternalRecordId", "$findAppRecordId"), _STRING),

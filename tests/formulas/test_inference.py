@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from membrane_sync.formulas import MISSING, OPERATORS, FormulaError, evaluate_fields, variables
 from membrane_sync.formulas.inference import _RULES, infer_schema, lineage, merged
@@ -160,6 +160,9 @@ def fits(value: Any, schema: Any) -> bool:
 
 
 @settings(max_examples=500, deadline=None)
+@example({"$tpl": {"template": None}})
+@example({"$tpl": {"template": 3}})
+@example({"$tpl": {"template": "x"}})
 @given(FORMULAS)
 def test_what_is_inferred_holds(template: Any) -> None:
     if any(name in repr(template) for name in ("$copy", "$mergeObjects", "$record", "length")):
