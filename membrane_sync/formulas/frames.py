@@ -47,8 +47,11 @@ MACROS: Final = {
         x NOT IN ('null', 'false', '""', '0', '0.0', '-0.0', 'NaN'), false)""",
     "inside(x)": "substr(x, 2, length(x) - 2)",
     # A value as another type, where that's plain to see; else as it is.
-    "as_text(x)": """CASE WHEN ord(x) = 34 OR strlen(x) > 99 THEN x
-        WHEN is_finite(x) OR x IN ('true', 'false') THEN '"' || x || '"' ELSE x END""",
+    # DuckDB writes 1e-05 as 0.00001: numbers that Python writes with an exponent are left to it.
+    "as_text(x)": r"""CASE WHEN ord(x) = 34 OR strlen(x) > 99 THEN x
+        WHEN x IN ('true', 'false') THEN '"' || x || '"'
+        WHEN is_finite(x) AND NOT regexp_matches(x, '[eE]|^-?0\.0000|[0-9]{16}\.')
+            THEN '"' || x || '"' ELSE x END""",
     "as_whole(x)": """CASE WHEN ord(x) = 34 AND regexp_full_match(x, '"(0|-?[1-9][0-9]{0,17})"')
         THEN inside(x) ELSE x END""",
     "as_number(x)": r"""CASE WHEN ord(x) <> 34 THEN x

@@ -261,3 +261,10 @@ def test_many_values_stay_in_their_order() -> None:
     texts = [dumped({"id": i, "kind": f"kind {i % 60}"}) for i in range(30_000)]
     expected = [text if i % 60 < 40 else None for i, text in enumerate(texts)]
     assert fitted(compile_fit({"properties": known}), texts) == expected
+
+
+@pytest.mark.parametrize("number", [1e-05, -1.5e-05, 1e-07, 1e16, 1.5e300, 0.0001, 0.5, 10, -3])
+def test_a_number_becomes_the_text_that_python_writes(number: float) -> None:
+    fitting = check_sound({"properties": {"x": {"type": "string"}}}, [{"x": number}])
+    is_plain = abs(number) >= 0.0001 and number < 1e16
+    assert (fitting == [f'{{"x":"{number}"}}']) == is_plain
