@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,30 @@ import sqlalchemy as sa
 from membrane_sync.apps.kinto import Account, Kinto, records_path
 from membrane_sync.apps.pocketbase import PocketBase
 from membrane_sync.bootstrap import Runtime, open_runtime
-from membrane_sync.ports import ConnectionRecord
-from membrane_sync.records import Report
+from membrane_sync.ports import Api, ConnectionRecord
+from membrane_sync.records import Answer, Call, Report
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import run_sync, silent
 from membrane_sync.sync.store import Progress
 from tests.fixtures import REPOSITORY
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TellingApi:
+    """An app's API that tells of each call that was answered."""
+
+    api: Api
+    tell: Callable[[Call], None]
+
+    def send(self, call: Call) -> Answer:
+        answer = self.api.send(call)
+        self.tell(call)
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.api, name)
 
 
 def new_workspace(root: Path, *, database: str = "", ledger: str = "") -> Workspace:
@@ -76,13 +92,19 @@ class Workspace:
         *,
         mode: Mode = "incremental",
         progress: Progress = silent,
+        answered: Callable[[Call], None] | None = None,
     ) -> Report:
-        """One recorded run, held against all others of the connection."""
+        """One recorded run, held against all others of the connection.
+
+        `answered` is told of each call of the app when its answer is there, before it is read.
+        """
         resolved = self.runtime.sync(sync, self.runtime.ledger.connection(connection))
         with (
             self.runtime.recorded(token_hex(8), sync, connection) as report,
             self.runtime.connect(connection, resolved) as parties,
         ):
+            if answered:
+                parties = replace(parties, api=TellingApi(parties.api, answered))
             vars(report).update(vars(run_sync(resolved, parties, mode=mode, progress=progress)))
         return report
 
