@@ -27,15 +27,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": CORE | {"formulas", "elements", "ports"},
     "testing": CORE | {"formulas", "elements", "ports"},
     "connections": CORE | {"formulas", "elements", "ports", "project"},
+    "events": CORE | {"formulas", "elements", "ports", "project", "sync"},
     "bootstrap": CORE
-    | {"connections", "formulas", "elements", "ports", "project", "sync", "clients", "stores"},
+    | {
+        "connections",
+        "events",
+        "formulas",
+        "elements",
+        "ports",
+        "project",
+        "sync",
+        "clients",
+        "stores",
+    },
     "udm": {"elements"},
     "apps": set(),
-    "orchestration": CORE | {"elements", "ports", "project", "sync", "bootstrap"},
-    "server": CORE | {"elements", "ports", "project", "connections", "bootstrap"},
+    "orchestration": CORE | {"elements", "ports", "project", "sync", "events", "bootstrap"},
+    "server": CORE | {"elements", "ports", "project", "connections", "events", "bootstrap"},
     "kit": CORE | {"formulas", "elements", "ports", "project", "sync", "clients", "testing"},
     "cli": CORE
-    | {"elements", "ports", "project", "sync", "stores", "connections", "bootstrap"}
+    | {"elements", "ports", "project", "sync", "stores", "connections", "events", "bootstrap"}
     | {"server", "demo", "kit", "testing"},
     "demo": CORE | {"ports", "bootstrap", "apps", "cli"},
     "__init__": set(),

@@ -24,6 +24,7 @@ from membrane_sync.elements.cursor import Cursor
 from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.pagination import Pagination
 from membrane_sync.elements.request import Request
+from membrane_sync.elements.webhook import Receiving
 
 __all__ = ["Cursor", "DataCollection", "Deletes", "ListMethod", "Pagination"]
 
@@ -177,18 +178,26 @@ class WriteMethod(Request):
     idempotency_key: Formula = None
 
 
-class CollectionEvent(Spec):
+class CollectionEvent(Receiving):
     """How changes of this collection reach us without asking for all of it."""
 
     type: Literal["webhook", "connector_event", "pull_latest", "delta_pull", "full_scan"]
     event: Annotated[str, RefersTo("external_event")] | None = Field(
         default=None, description="connector_event: key of external event"
     )
-    subscribe: Request | None = None
-    unsubscribe: Request | None = None
+    subscribe: Request | None = Field(
+        default=None, description="Formulas see $.webhook_url and $.secret"
+    )
+    unsubscribe: Request | None = Field(default=None, description="Formulas see $.state")
     refresh: Request | None = None
-    handle: Formula = None
-    id_only: bool = False
+    refresh_before_seconds: float = Field(default=3600, gt=0)
+    state: Formula = Field(default=None, description="What to keep, over subscribe's $.body")
+    expires_at: Formula = Field(default=None, description="When it must be renewed, over $.body")
+    handle: Formula = Field(
+        default=None,
+        description="A list of {type, record} or {type, id}; type is created, updated or deleted",
+    )
+    id_only: bool = Field(default=False, description="The record has to be fetched")
 
 
 class CollectionEvents(Spec):

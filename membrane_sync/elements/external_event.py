@@ -1,6 +1,6 @@
 """External event: something changed over there, and how to hear of it.
 
-Its behaviour comes with the events verbs; until then it's declared and checked.
+Taken in by `events/receive.py`, subscribed to by `events/subscribing.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pydantic import Field
 
 from membrane_sync.elements.base import Element, Formula, RefersTo, Schema
 from membrane_sync.elements.request import Request
+from membrane_sync.elements.webhook import Receiving
 
 
-class ExternalEvent(Element):
+class ExternalEvent(Element, Receiving):
     """An event of the connector itself, not of one collection."""
 
     type: Literal["webhook", "global_webhook"] = "webhook"

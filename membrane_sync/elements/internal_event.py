@@ -1,6 +1,6 @@
 """Internal event: something changed in the product.
 
-Its behaviour comes with the events verbs; until then it's declared and checked.
+Taken in by `events/internal.py`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from membrane_sync.elements.base import Element, RefersTo, Spec
 from membrane_sync.elements.schedule import Schedule
@@ -20,6 +20,19 @@ class Conflicts(Spec):
 
     policy: ConflictPolicy = "newest_wins"
     fields: dict[str, ConflictPolicy] = Field(default_factory=dict)
+
+
+class Trigger(Spec):
+    """An event that makes the sync run at once, for the connections of whom it's about."""
+
+    internal_event: Annotated[str, RefersTo("internal_event")] | None = None
+    external_event: Annotated[str, RefersTo("external_event")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Trigger:
+        if (self.internal_event is None) == (self.external_event is None):
+            raise ValueError("a trigger is one internal_event or one external_event")
+        return self
 
 
 class Sync(Element):
@@ -35,6 +48,9 @@ class Sync(Element):
         default=None, description="By default each whose connector offers the collection"
     )
     schedule: Schedule | None = None
+    triggers: list[Trigger] = Field(
+        default_factory=list, description="Other events than those of the collection's records"
+    )
     match: list[str] = Field(
         default_factory=list,
         description="Fields by which a new external record finds a row the product already has",

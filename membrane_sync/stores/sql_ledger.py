@@ -28,8 +28,10 @@ from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
+from membrane_sync.stores.sql_inbox import SqlInbox
 from membrane_sync.stores.sql_leases import SqlLeases
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
+from membrane_sync.stores.sql_subscriptions import SqlSubscriptions
 from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
 
 _connections = sa.Table(
@@ -101,6 +103,8 @@ class SqlLedger:
         self.tenants = SqlTenants(self._database)
         self.credentials = SqlCredentials(self._database, _connections, vault)
         self.secrets = SqlSecrets(self._database, vault)
+        self.inbox = SqlInbox(self._database, _connections)
+        self.subscriptions = SqlSubscriptions(self._database, vault)
 
     def close(self) -> None:
         """Give back the database connections."""

@@ -1,0 +1,1 @@
+"""Events: what came in, whose it is, and what it does to the lake."""

@@ -1,0 +1,216 @@
+"""What events need from outside: the inbox they wait in, and the subscriptions that bring them.
+
+An event is one thing that happened, there or here. A webhook is one request that told of it, kept
+as it came. Events wait in a queue for each connection, oldest first, until someone claims the queue
+and applies them; a queue is claimed by one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+EventSource = Literal["webhook", "global_webhook", "internal", "outbox"]
+"""By which way an event came."""
+
+EventKind = Literal["record", "external", "internal"]
+"""`record`: a record of a data collection changed, there. `external`, `internal`: another event of
+the app's, or of the product's, by the key of its element."""
+
+EventChange = Literal["", "created", "updated", "deleted"]
+
+EventStatus = Literal["pending", "done", "dead", "ignored"]
+"""`dead` after as many attempts as are declared; `ignored` if nothing here asks for it."""
+
+WebhookStatus = Literal["routed", "unmatched", "failed"]
+"""`unmatched` if no subscription is meant, `failed` if the declaration can't make sense of it."""
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A request as it came in, whose sender has proved to be who it says.
+
+    `name` is the subscription's key, or `app/key` of a global webhook; headers, in lower case, are
+    without those that prove the sender. `id` and `received_at` are given by the inbox.
+    """
+
+    source: EventSource
+    name: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    status: WebhookStatus = "routed"
+    error: str = ""
+    id: int = 0
+    received_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened.
+
+    `name` is the stream of the collection for a `record`, else the element's key. `connection` is
+    empty where only the tenant is known and nothing of theirs asks for it. `payload` is JSON text:
+    the record as the app sent it, or what the event carries; empty for a record of which only the
+    id is told. `occurred_at` is when it happened by the sender's word, in seconds since 1970, None
+    if it doesn't say. `dedupe_key` is the same for the same event, however often it comes; empty
+    for an event that can't be told from others. The inbox gives what comes after it.
+    """
+
+    source: EventSource
+    kind: EventKind
+    name: str
+    tenant: str
+    connection: str = ""
+    subscription: str = ""
+    change: EventChange = ""
+    external_id: str = ""
+    payload: str = ""
+    occurred_at: float | None = None
+    dedupe_key: str = ""
+    dedupe_seconds: float = 0.0
+    id: int = 0
+    webhook: int | None = None
+    status: EventStatus = "pending"
+    attempts: int = 0
+    runs: Sequence[str] = ()
+    error: str = ""
+    received_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What is put into the inbox together: a webhook, if that's how it came, and its events."""
+
+    webhook: Webhook | None = None
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True)
+class Put:
+    """What became of an arrival: ids of its new events, and how many were there already."""
+
+    webhook: int | None
+    events: Sequence[int]
+    duplicates: int = 0
+
+
+@dataclass(frozen=True)
+class EventQueue:
+    """A connection whose events are claimed; `attempts` counts the failures since the last good."""
+
+    connection: str
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An event that couldn't be applied: when to try again, None for never, and why it failed."""
+
+    event: int
+    error: str
+    again_at: float | None
+
+
+class Inbox(Protocol):
+    """Where events wait, durably, until they took effect."""
+
+    def put(self, arrivals: Sequence[Arrival]) -> Sequence[Put]:
+        """Keep them, in one transaction, and wake their connections' queues.
+
+        An event whose `dedupe_key` came within its `dedupe_seconds`, under the same name and
+        connection, isn't kept again; nor is a webhook of which no event is new, unless it's
+        unmatched or failed.
+        """
+        ...
+
+    def waiting(self) -> int:
+        """How many events wait, about."""
+        ...
+
+    def claim(self, most: int, batch_size: int, seconds: float) -> Sequence[str]:
+        """Claim at most so many queues with events that are due; gives the names of batches.
+
+        Nobody else gets a claimed queue until it's released, or `seconds` are over. It costs the
+        same however many events wait or were there.
+        """
+        ...
+
+    def queues(self, batch: str) -> Sequence[EventQueue]:
+        """The queues of a batch that are still claimed."""
+        ...
+
+    def renew(self, batch: str, seconds: float) -> None:
+        """Keep the claim for so long from now on."""
+        ...
+
+    def pending(self, connection: str, limit: int) -> Sequence[Event]:
+        """The connection's next events that are due: as they came, and those to be tried again."""
+        ...
+
+    def settle(self, done: Sequence[int], failures: Sequence[Failure], run: str) -> None:
+        """Say of events that they took effect, or failed; `run` is the one that applied them."""
+        ...
+
+    def release(self, batch: str, connection: str, *, again_at: float | None = None) -> None:
+        """Let go of a queue.
+
+        With `again_at`, in seconds since 1970, it failed as a whole and rests until then; else it's
+        due whenever one of its events is.
+        """
+        ...
+
+
+SubscriptionStatus = Literal["subscribed", "unsubscribed", "error"]
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """Whom an app tells of events: one for each distinct configuration of a connection.
+
+    `config` says what for: the kind of event, its collection or key, and parameters. `state` is
+    what the app gave when it was subscribed to, and may be secret; so is `secret`, which signs its
+    webhooks. `selector` is by which a global webhook finds it.
+    """
+
+    key: str
+    connection: str
+    tenant: str
+    config: Mapping[str, Any]
+    status: SubscriptionStatus = "unsubscribed"
+    global_webhook: str = ""
+    selector: str = ""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    secret: str = ""
+    refresh_at: float | None = None
+    attempts: int = 0
+    error: str = ""
+
+
+class Subscriptions(Protocol):
+    """All subscriptions of the ledger; what is secret in them is sealed."""
+
+    def get(self, key: str) -> Subscription | None:
+        """One by its key, which nobody can guess."""
+        ...
+
+    def matching(
+        self, global_webhook: str, selectors: Sequence[str]
+    ) -> Mapping[str, Sequence[Subscription]]:
+        """The subscriptions of every tenant that a global webhook's selectors mean, by selector."""
+        ...
+
+    def of_connection(self, connection: str) -> Sequence[Subscription]:
+        """All that a connection has."""
+        ...
+
+    def keep(self, subscription: Subscription) -> None:
+        """Keep it in the place of the one with its key."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Forget it."""
+        ...

@@ -1,0 +1,104 @@
+"""The ledger's tables of webhooks, events, their queues and subscriptions."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from membrane_sync.stores.sql_database import metadata
+from membrane_sync.stores.sql_secrets import sealed_column
+
+_Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""SQLite counts up by itself only what is called INTEGER."""
+
+webhooks = sa.Table(
+    "membrane_webhooks",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("source", sa.String(20), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("received_at", sa.Double, nullable=False, index=True),
+    sa.Column("headers", sa.JSON, nullable=False),
+    sa.Column("query", sa.JSON, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+events = sa.Table(
+    "membrane_events",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("webhook", sa.BigInteger),
+    sa.Column("source", sa.String(20), nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("tenant", sa.String(255), nullable=False),
+    sa.Column("connection", sa.String(100), nullable=False),
+    sa.Column("subscription", sa.String(100), nullable=False),
+    sa.Column("change", sa.String(20), nullable=False),
+    sa.Column("external_id", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("occurred_at", sa.Double),
+    sa.Column("received_at", sa.Double, nullable=False),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    # Ids with a space before each.
+    sa.Column("runs", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("finished_at", sa.Double),
+    sqlite_autoincrement=True,
+)
+_pending = events.c.status == "pending"
+sa.Index(
+    "membrane_events_pending",
+    events.c.connection,
+    events.c.due_at,
+    events.c.id,
+    sqlite_where=_pending,
+    postgresql_where=_pending,
+)
+sa.Index("membrane_events_finished", events.c.finished_at)
+sa.Index("membrane_events_tenant", events.c.tenant, events.c.id)
+
+seen_events = sa.Table(
+    "membrane_seen_events",
+    metadata,
+    # Stands for the name, the connection and the event's own key, which may be too long.
+    sa.Column("key", sa.LargeBinary(20), primary_key=True),
+    sa.Column("until", sa.Double, nullable=False, index=True),
+)
+
+event_queues = sa.Table(
+    "membrane_event_queues",
+    metadata,
+    sa.Column("connection", sa.String(100), primary_key=True),
+    # When the first of its events is due; null while none waits.
+    sa.Column("due_at", sa.Double, index=True),
+    sa.Column("batch", sa.String(32), nullable=False, index=True),
+    sa.Column("claimed_until", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+)
+
+subscriptions = sa.Table(
+    "membrane_subscriptions",
+    metadata,
+    sa.Column("key", sa.String(100), primary_key=True),
+    sa.Column("connection", sa.String(100), nullable=False, index=True),
+    sa.Column("tenant", sa.String(255), nullable=False),
+    sa.Column("config", sa.JSON, nullable=False),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("global_webhook", sa.String(255), nullable=False),
+    sa.Column("selector", sa.String(255), nullable=False),
+    sealed_column("state", "{connection}/subscription"),
+    sealed_column("secret", "{connection}/subscription"),
+    sa.Column("refresh_at", sa.Double, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+)
+sa.Index(
+    "membrane_subscriptions_selected",
+    subscriptions.c.global_webhook,
+    subscriptions.c.selector,
+)
