@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.authentication.access import authenticator
@@ -45,7 +44,7 @@ from membrane_sync.errors import (
     NotReady,
     ProjectError,
 )
-from membrane_sync.masking import Mask, hidden, mask_logs
+from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -187,7 +186,7 @@ def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionReco
 def _secrets_of(settings: Settings) -> list[str | None]:
     """What no output of this process may show, whatever it's about."""
     urls = (settings.ledger_url, *settings.databases.values())
-    passwords = [unquote(urlsplit(url).password or "") for url in urls]
+    passwords = [password_of(url) for url in urls]
     return [settings.secret_key, *settings.secret_keys_old, settings.vault_token, *passwords]
 
 
