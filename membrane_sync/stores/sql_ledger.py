@@ -28,6 +28,7 @@ from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
+from membrane_sync.stores.sql_input import SqlInput
 from membrane_sync.stores.sql_leases import SqlLeases
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
 from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
@@ -101,6 +102,7 @@ class SqlLedger:
         self.tenants = SqlTenants(self._database)
         self.credentials = SqlCredentials(self._database, _connections, vault)
         self.secrets = SqlSecrets(self._database, vault)
+        self.input = SqlInput(self._database, _connections, vault)
 
     def close(self) -> None:
         """Give back the database connections."""
