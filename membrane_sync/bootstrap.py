@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.authentication.access import authenticator
@@ -45,7 +44,7 @@ from membrane_sync.errors import (
     NotReady,
     ProjectError,
 )
-from membrane_sync.masking import Mask, hidden, mask_logs
+from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -167,13 +166,20 @@ def _without_syncs(connection: ConnectionRecord, why: str) -> Standing:
     return Standing(*names, sync="", records=0, links=0, dead_letters=0, last_sync=None, result=why)
 
 
-def _tenant(connection: ConnectionRecord) -> dict[str, Any]:
+def _secret_input(project: Project, integration: str) -> tuple[str, ...]:
+    if integration not in project.integrations:
+        return ()
+    return sensitive_fields(project.connector(integration).input_schema)
+
+
+def _tenant(project: Project, connection: ConnectionRecord) -> dict[str, Any]:
     """What a function of the project's hooks is told of whom it works for; no credentials."""
+    secret = _secret_input(project, connection.integration)
     return {
         "tenant": connection.tenant,
         "connection": connection.key,
         "integration": connection.integration,
-        "input": connection.plain_input,
+        "input": {n: v for n, v in connection.plain_input.items() if n not in secret},
     }
 
 
@@ -181,13 +187,15 @@ def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionReco
     if sync.schema is None or sync.schema.function is None:
         return sync
     names = (connection.integration, connection.key)
-    return replace(sync, schema=project.schema_of(sync.schema, *names, _tenant(connection)))
+    return replace(
+        sync, schema=project.schema_of(sync.schema, *names, _tenant(project, connection))
+    )
 
 
 def _secrets_of(settings: Settings) -> list[str | None]:
     """What no output of this process may show, whatever it's about."""
     urls = (settings.ledger_url, *settings.databases.values())
-    passwords = [unquote(urlsplit(url).password or "") for url in urls]
+    passwords = [password_of(url) for url in urls]
     return [settings.secret_key, *settings.secret_keys_old, settings.vault_token, *passwords]
 
 
@@ -509,7 +517,7 @@ class Runtime:
     def schema_of(self, project: Project, schema: DataSchema, connection: str) -> DataSchema:
         """The schema as its function, if it has one, gives it for a connection's tenant."""
         record = self.ledger.connection(connection)
-        return project.schema_of(schema, record.integration, connection, _tenant(record))
+        return project.schema_of(schema, record.integration, connection, _tenant(project, record))
 
     @contextmanager
     def connect(
@@ -640,6 +648,10 @@ class Runtime:
 
         return authenticator(_way(way, given, ask, hosts))
 
+    def secret_input(self, integration: str) -> tuple[str, ...]:
+        """Fields of a connection's input that are secrets; none of an integration that's gone."""
+        return _secret_input(self.project, integration)
+
     def checked_input(
         self, integration: str, option: str, input: Mapping[str, Any], typed: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -661,8 +673,8 @@ class Runtime:
         address. Raises Fatal, and for a key that can't be a file's name too.
         """
         _check_key(connection)
-        asked = self.project.connector(connection.integration).input_schema
-        connection = replace(connection, secret_fields=sensitive_fields(asked))
+        self.project.connector(connection.integration)  # There must be one.
+        connection = replace(connection, secret_fields=self.secret_input(connection.integration))
         others = [
             other
             for other in self.ledger.connections()

@@ -1,20 +1,20 @@
-"""Secrets hidden in texts: as they are, and as URLs, JSON, HTML and base64 spell them.
+"""Secrets hidden in texts and in bytes, however they are spelt.
 
 Whoever holds a `Mask` has its secrets hidden in the process's logs, too, from `mask_logs` on.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import logging
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
+
+from membrane_sync.spelling import Spellings
 
 HIDDEN = "***"
 SHORTEST_SECRET = 4
@@ -22,10 +22,16 @@ SHORTEST_SECRET = 4
 SHORTEST_IN_LOGS = 8
 """In texts of others only what can't be an everyday word is looked for."""
 
+_OWNERS = "user|account|team|tenant|org|organi[sz]ation|company|workspace|bot|app|client|hub|portal"
 _PUBLIC = re.compile(
-    r"user(_?name)?|e?mail|scopes?|token_type|expires?(_?(in|at))?|url|host|account", re.IGNORECASE
+    rf"(({_OWNERS})_?)*(id|name)|{_OWNERS}|(\w+_)?e?mail|scopes?|token_type|iat|exp|nbf"
+    r"|((created|issued|expires?)(_?(in|at))?)|(\w+_)?(url|uri|host|domain)",
+    re.IGNORECASE,
 )
-"""Names in credentials of what is no secret by itself, and may be part of other words."""
+"""Names in credentials of what is no secret by itself, and may be part of other words.
+
+Providers tell them together with a token; an app's answers are full of them.
+"""
 
 
 class Mask:
@@ -35,23 +41,52 @@ class Mask:
     """
 
     def __init__(self, secrets: Any) -> None:
-        self._pattern = _pattern([text for _, text in _texts("", secrets)])
-        self._in_logs = _pattern(
-            [
-                text
-                for name, text in _texts("", secrets)
-                if len(text) >= SHORTEST_IN_LOGS and not _PUBLIC.fullmatch(name)
-            ]
+        found = list(_texts("", secrets))
+        self._all = Spellings(text for _, text in found)
+        self._in_others = Spellings(
+            text
+            for name, text in found
+            if len(text) >= SHORTEST_IN_LOGS and not _PUBLIC.fullmatch(name)
         )
         _masks.add(self)
 
     def text(self, text: str) -> str:
         """The text with `***` in the place of each secret."""
-        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+        return self._all.hide(text, HIDDEN)
 
     def foreign(self, text: str) -> str:
         """The same for a text that isn't about this mask's own business."""
-        return self._in_logs.sub(HIDDEN, text) if self._in_logs else text
+        return self._in_others.hide(text, HIDDEN)
+
+    def pieces(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same for what comes in pieces; as long as it was, since its length may be told.
+
+        Each byte of a secret is a `*`. What may be the beginning of one is kept until it's known
+        to be none: at the latest at the end of its line.
+        """
+        held = b""
+        for piece in pieces:
+            held += piece
+            sure = max(self._lines_of(held), len(held) - self._in_others.longest)
+            if sure > 0:
+                clean, end = self._without_secrets(held, sure)
+                held = held[end:]
+                yield clean
+        yield self._without_secrets(held, len(held))[0]
+
+    def _lines_of(self, content: bytes) -> int:
+        """Where the last whole line ends, if no secret goes on beyond its line."""
+        return 0 if self._in_others.have_lines else content.rfind(b"\n") + 1
+
+    def _without_secrets(self, content: bytes, sure: int) -> tuple[bytes, int]:
+        """The bytes up to `sure`, or to the end of the secret there; and where that is."""
+        clean, end = bytearray(content), sure
+        for start, stop in self._in_others.find(content):
+            if start >= sure:
+                break
+            clean[start:stop] = b"*" * (stop - start)
+            end = max(end, stop)
+        return bytes(clean[:end]), end
 
 
 _masks: WeakSet[Mask] = WeakSet()
@@ -62,28 +97,6 @@ def hidden(text: str) -> str:
     for mask in list(_masks):
         text = mask.foreign(text)
     return text
-
-
-def spellings(secret: str) -> set[str]:
-    """How texts may spell a secret."""
-    content = secret.encode("utf-8", "surrogatepass")
-    quoted = {quote(content, safe=""), quote(content), quote_plus(content)}
-    lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text) for text in quoted}
-    escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    escaped |= {html.escape(secret), repr(secret)[1:-1], repr(content)[2:-1]}
-    return {secret, *quoted, *lower, *escaped, *_in_base64(content)}
-
-
-def _in_base64(content: bytes) -> Iterator[str]:
-    """What base64 makes of it wherever it stands in a longer text, as in `user:password`."""
-    for before in range(3):
-        encoded = base64.b64encode(b"\0" * before + content).decode()
-        start = 0 if before == 0 else before + 1
-        end = len(content) + before
-        inner = encoded[start : end // 3 * 4 + (end % 3)]
-        if len(inner) > SHORTEST_SECRET:
-            yield inner
-            yield inner.replace("+", "-").replace("/", "_")
 
 
 def mask_logs() -> None:
@@ -116,13 +129,6 @@ def _mask(record: logging.LogRecord) -> None:
             record.exc_text, record.exc_info = clean, None
 
 
-def _pattern(secrets: Sequence[str]) -> re.Pattern[str] | None:
-    forms = {form for secret in secrets for form in spellings(secret)}
-    # The longest first: what is left of a longer one would tell the rest of it.
-    ordered = sorted(forms, key=lambda form: (-len(form), form))
-    return re.compile("|".join(map(re.escape, ordered))) if ordered else None
-
-
 def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
     """All texts and numbers that are long enough to be hidden, with the names they're under."""
     if isinstance(value, Mapping):
@@ -135,3 +141,30 @@ def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
         text = str(value)
         if len(text) >= SHORTEST_SECRET:
             yield name, text
+        yield from _inside(name, text)
+
+
+def _inside(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """What a text has of secrets: a URL its password, a file of credentials its fields."""
+    if "://" in text and (password := password_of(text)):
+        yield from _texts("password", password)
+    if text.lstrip().startswith("{"):
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        yield from _texts(name, fields)
+
+
+def password_of(url: str) -> str:
+    """The password in `scheme://user:password@host`, decoded; "" if there's none."""
+    try:
+        return unquote(urlsplit(url.strip()).password or "")
+    except ValueError:
+        return ""
+
+
+def passwords(value: Any) -> list[str]:
+    """Those in the URLs of a value, however deep."""
+    found = (password_of(text) for _, text in _texts("", value) if "://" in text)
+    return [password for password in found if password]

@@ -10,14 +10,15 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "membrane_sync"
 
-CORE = {"errors", "records", "calls", "content", "arrow", "masking"}
+CORE = {"errors", "records", "calls", "content", "arrow", "masking", "spelling"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "content": set(),
     "arrow": {"records"},
     "calls": {"errors", "records"},
-    "masking": set(),
+    "spelling": set(),
+    "masking": {"spelling"},
     "formulas": CORE,
     "elements": CORE | {"formulas"},
     "ports": CORE | {"elements"},

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from membrane_sync.bootstrap import find_root, open_runtime
+from membrane_sync.bootstrap import Runtime, find_root, open_runtime
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures, print_json, print_records, print_table
 from membrane_sync.errors import Fatal
@@ -45,7 +45,7 @@ def list_connections(
     with failures(as_json):
         runtime = open_runtime(find_root(project))
         found = [
-            _described(record)
+            _described(runtime, record)
             for record in runtime.ledger.connections(integration)
             if tenant in ("", record.tenant)
         ]
@@ -67,7 +67,7 @@ def show(
     with failures(as_json):
         runtime = open_runtime(find_root(project))
         record = runtime.ledger.known(connection)
-        found = _described(record) | {"lake": str(runtime.lake_path(connection))}
+        found = _described(runtime, record) | {"lake": str(runtime.lake_path(connection))}
     if as_json:
         print_json(found)
         return
@@ -99,7 +99,7 @@ def refresh(
     with failures(as_json):
         runtime = open_runtime(find_root(project))
         record = runtime.refresh(connection)
-    _say(f"{connection}: its credentials are new", _described(record), as_json)
+    _say(f"{connection}: its credentials are new", _described(runtime, record), as_json)
 
 
 def pause(
@@ -113,7 +113,7 @@ def pause(
         runtime = open_runtime(find_root(project))
         runtime.pause(connection, reason)
         record = runtime.ledger.known(connection)
-    _say(f"paused {connection}", _described(record), as_json)
+    _say(f"paused {connection}", _described(runtime, record), as_json)
 
 
 def resume(
@@ -124,7 +124,7 @@ def resume(
         runtime = open_runtime(find_root(project))
         runtime.resume(connection)
         record = runtime.ledger.known(connection)
-    _say(f"resumed {connection}", _described(record), as_json)
+    _say(f"resumed {connection}", _described(runtime, record), as_json)
 
 
 def archive(
@@ -142,7 +142,7 @@ def archive(
         done = runtime.archive(connection)
         record = runtime.ledger.known(connection)
         lake = str(runtime.lake_path(connection))
-    said = _described(record) | {"lake": lake, "warning": done.warning}
+    said = _described(runtime, record) | {"lake": lake, "warning": done.warning}
     _say(f"archived {connection}; its credentials are wiped", said, as_json)
     if not as_json:
         if done.warning:
@@ -159,9 +159,9 @@ def _confirm(connection: str) -> None:
     typer.confirm(f"Wipe the credentials of {connection}? It then has to be connected", abort=True)
 
 
-def _described(record: ConnectionRecord) -> dict[str, Any]:
+def _described(runtime: Runtime, record: ConnectionRecord) -> dict[str, Any]:
     """What may be shown to anybody who works with the project."""
-    ends = record.expires_at
+    ends, secret = record.expires_at, runtime.secret_input(record.integration)
     return {
         "key": record.key,
         "tenant": record.tenant,
@@ -172,7 +172,7 @@ def _described(record: ConnectionRecord) -> dict[str, Any]:
         "expires_at": None if ends is None else datetime.fromtimestamp(ends, UTC),
         "connected_at": record.connected_at,
         "option": record.option,
-        "input": record.plain_input,
+        "input": {n: value for n, value in record.plain_input.items() if n not in secret},
     }
 
 

@@ -14,6 +14,9 @@ from membrane_sync.cli.output import Exit, console, failures, print_json, print_
 from membrane_sync.errors import Fatal
 from membrane_sync.stores.vault import UNKNOWN, key_id
 
+PLAIN = "none"
+"""Stands for the key of what no key has sealed."""
+
 vault_app = typer.Typer(help="Look after the keys of stored secrets.", no_args_is_help=True)
 
 
@@ -26,7 +29,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def status(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
-    """Show how many stored secrets each key has sealed, by the keys' names."""
+    """Show how many stored secrets each key has sealed, by the keys' names, and any in plain."""
     with failures(as_json):
         rows = _standing(open_runtime(find_root(project)))
     if as_json:
@@ -39,13 +42,19 @@ def status(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
             "[yellow]Secrets of a lost key can't be read:[/] put it into MEMBRANE_SECRET_KEYS_OLD, "
             "or connect again."
         )
+    if any(row["key"] == PLAIN for row in rows):
+        console.print(
+            "[yellow]Secret input of these connections is stored as it was typed:[/] seal it with "
+            "membrane vault rotate; copies in older backups stay as they are."
+        )
 
 
 def rotate(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
     """Seal all stored secrets with a new key; syncs may go on meanwhile.
 
     The new key is made in the key file, or is MEMBRANE_SECRET_KEY where that's set: then the former
-    one belongs in MEMBRANE_SECRET_KEYS_OLD. A rotation that was cut off is finished first.
+    one belongs in MEMBRANE_SECRET_KEYS_OLD. A rotation that was cut off is finished first. Secret
+    input that was stored as it was typed is sealed, too.
     """
     with failures(as_json):
         runtime = open_runtime(find_root(project))
@@ -55,7 +64,7 @@ def rotate(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
         made = not (unfinished or runtime.settings.vault or runtime.secret_keys.from_environment)
         if made:
             runtime.secret_keys.add()
-        done = secrets.reseal()
+        done = secrets.reseal() + runtime.ledger.input.seal(runtime.secret_input)
         newest = vault.newest
     if as_json:
         said = {"key": newest, "made": made, "sealed": done.sealed, "unread": done.unread}
@@ -97,7 +106,8 @@ def _standing(runtime: Runtime) -> Sequence[dict[str, Any]]:
     counts, vault = runtime.ledger.secrets.count(), runtime.vault
     names = dict.fromkeys([*vault.known, *sorted(counts)])
     uses = dict.fromkeys(vault.known, "opens") | {vault.newest: "seals and opens"}
-    return [
+    plain = len(runtime.ledger.input.plain(runtime.secret_input))
+    sealed = [
         {
             "key": "damaged" if name == UNKNOWN else name,
             "use": uses.get(name, "lost"),
@@ -105,3 +115,4 @@ def _standing(runtime: Runtime) -> Sequence[dict[str, Any]]:
         }
         for name in names
     ]
+    return [*sealed, *([{"key": PLAIN, "use": "not sealed", "secrets": plain}] if plain else [])]

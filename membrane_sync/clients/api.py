@@ -48,6 +48,7 @@ from membrane_sync.errors import (
     Unauthenticated,
     UnexpectedAnswer,
 )
+from membrane_sync.masking import passwords
 from membrane_sync.ports import ConnectionRecord, LiveCredentials, Party, Priority, Quotas
 from membrane_sync.records import Answer, Call, RawAnswer, RawRequest
 
@@ -169,8 +170,8 @@ class HttpApi:
             request,
             url,
             auth=signed.auth,
+            words=signed.words,
             kept=self._connector.headers,
-            masked=signed.words.masked,
         )
         headers = {name.lower(): value for name, value in answer.headers}
         status = rate_status(headers, self._connector.rate_limit_headers)
@@ -351,6 +352,7 @@ def _secrets_of(
     way = connector.authentication
     return {
         "input": sensitive_values(connector.input_schema, input),
+        "addresses": passwords(input),
         "parameters": [
             sensitive_values(schema, parameters)
             for schema in (connector.parameters_schema, way.parameters_schema)

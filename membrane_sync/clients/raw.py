@@ -7,16 +7,21 @@ only with the connector's credentials, and they get none of these to see.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
 import httpx
 
-from membrane_sync.errors import AppUnavailable, Rejected
+from membrane_sync.clients.words import Words
+from membrane_sync.errors import AppUnavailable, MembraneError, Rejected, UnexpectedAnswer
 from membrane_sync.masking import Mask
 from membrane_sync.records import RawAnswer, RawRequest
 
 LONGEST_PATH = 4_000
+LARGEST_PIECE = 65_536
+_ANY_HEADER = 47
+"""Tells zlib to take gzip and zlib alike."""
 
 _ALLOWED = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[/\\]")
@@ -67,18 +72,18 @@ def send_raw(
     url: httpx.URL,
     *,
     auth: httpx.Auth | None = None,
+    words: Words,
     kept: Iterable[str] = (),
-    masked: Callable[[str], str] = str,
 ) -> RawAnswer:
     """Send it, and give the answer once its headers are there; raises AppUnavailable.
 
-    Headers named in `kept` stay those of the client. Headers come back `masked`, and without what
-    the authentication put in.
+    Headers named in `kept` stay those of the client. Headers and body come back without the
+    secrets that `words` knows, and without what the authentication put in. For that, the body is
+    asked for as it is, uncompressed; raises UnexpectedAnswer for one that can't be looked into.
     """
-    own = {name.lower() for name in kept}
+    own = {"accept-encoding", *(name.lower() for name in kept)}
     headers = [(name, value) for name, value in request.headers if name.lower() not in own]
-    if not any(name.lower() == "accept-encoding" for name, _ in headers):
-        headers.append(("Accept-Encoding", "identity"))
+    headers.append(("Accept-Encoding", "identity"))
     written = client.build_request(
         request.method, url, headers=headers, content=request.content or None
     )
@@ -91,8 +96,48 @@ def send_raw(
             hint="is the address right, and the app running?",
         ) from None
     added = Mask(list(_added(before, response.request.headers)))
-    shown = [(n, masked(added.text(value))) for n, value in response.headers.multi_items()]
-    return RawAnswer(response.status_code, shown, _pieces(response), response.close)
+    try:
+        pieces, given = _plain(response)
+    except MembraneError:
+        response.close()
+        raise
+    shown = [(name, words.masked(added.text(value))) for name, value in given]
+    clean = words.pieces(added.pieces(pieces))
+    return RawAnswer(response.status_code, shown, clean, response.close)
+
+
+def _plain(response: httpx.Response) -> tuple[Iterator[bytes], list[tuple[str, str]]]:
+    """The body uncompressed, and the headers that go with it."""
+    headers = response.headers.multi_items()
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("", "identity") or response.status_code in (204, 304):
+        return _pieces(response), headers
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise UnexpectedAnswer(
+            f"the app's answer is compressed ({coding[:40]!r}), though it was asked not to be",
+            hint="it can't be looked through for credentials, and isn't given on",
+        )
+    left = [(n, v) for n, v in headers if n.lower() not in ("content-encoding", "content-length")]
+    return _inflated(_pieces(response)), left
+
+
+def _inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """What was compressed, in pieces of bounded size, however small it had become."""
+    unpack: zlib._Decompress | None = None
+    try:
+        for piece in pieces:
+            while piece:
+                unpack = unpack or zlib.decompressobj(wbits=_ANY_HEADER)
+                yield unpack.decompress(piece, LARGEST_PIECE)
+                piece = unpack.unconsumed_tail
+                if unpack.eof:
+                    piece, unpack = unpack.unused_data, None
+        if unpack is not None:
+            yield unpack.flush()
+            if not unpack.eof:
+                raise AppUnavailable("the app's answer broke off")
+    except zlib.error:
+        raise AppUnavailable("the app's answer is compressed, and damaged") from None
 
 
 def _pieces(response: httpx.Response) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from membrane_sync.masking import Mask
@@ -19,6 +19,10 @@ class Words:
     def masked(self, text: str) -> str:
         """A text of the app's without the connection's secrets."""
         return self._mask.text(text)
+
+    def pieces(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """A body of the app's without them, as long as it was."""
+        return self._mask.pieces(pieces)
 
     def about(self, call: Call, what: str) -> str:
         """A message about a call: its path, never its query, which may hold secrets or values."""

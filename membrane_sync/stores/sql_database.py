@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -47,6 +48,22 @@ class LedgerDatabase:
                 if not self._ready:
                     self._lay_out()
         return self._transaction()
+
+    def scrub(self) -> None:
+        """Let nothing that was overwritten stay in SQLite's files, as far as nobody reads them now.
+
+        Other databases look after that themselves.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        connection = self._engine.raw_connection()
+        try:
+            for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                connection.cursor().execute(statement).close()
+        except sqlite3.OperationalError:
+            pass  # Someone else is at it: what they write takes its place.
+        finally:
+            connection.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

@@ -29,6 +29,7 @@ from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_inbox import SqlInbox
+from membrane_sync.stores.sql_input import SqlInput
 from membrane_sync.stores.sql_leases import SqlLeases
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
 from membrane_sync.stores.sql_subscriptions import SqlSubscriptions
@@ -105,6 +106,7 @@ class SqlLedger:
         self.secrets = SqlSecrets(self._database, vault)
         self.inbox = SqlInbox(self._database, _connections)
         self.subscriptions = SqlSubscriptions(self._database, vault)
+        self.input = SqlInput(self._database, _connections, vault)
 
     def close(self) -> None:
         """Give back the database connections."""

@@ -39,6 +39,9 @@ class Resealed:
     sealed: int = 0
     unread: dict[str, str] = field(default_factory=dict)
 
+    def __add__(self, other: Resealed) -> Resealed:
+        return Resealed(self.sealed + other.sealed, {**self.unread, **other.unread})
+
 
 class SqlSecrets:
     """The sealed texts in the ledger's tables."""

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from membrane_sync.errors import Fatal
-from membrane_sync.masking import spellings
+from membrane_sync.spelling import Spellings
 
 REDACTED = "REDACTED"
 VERSION = 1
@@ -48,7 +48,7 @@ class Redaction:
     def __init__(self, secrets: Iterable[str] = (), names: Iterable[str] = ()) -> None:
         self._names = {name.lower() for name in names}
         self._values: set[str] = set()
-        self._forms: list[str] = []
+        self._spellings = Spellings(())
         for secret in secrets:
             self.learn(secret)
 
@@ -57,13 +57,11 @@ class Redaction:
         if len(secret) < SHORTEST or secret == REDACTED or secret in self._values:
             return
         self._values.add(secret)
-        self._forms = sorted({*self._forms, *spellings(secret)}, key=len, reverse=True)
+        self._spellings = Spellings(self._values)
 
     def text(self, text: str) -> str:
         """The text without any secret's value."""
-        for form in self._forms:
-            text = text.replace(form, REDACTED)
-        return text
+        return self._spellings.hide(text, REDACTED)
 
     def named(self, name: str, value: str) -> str:
         """A value under a name: gone if the name is a secret's."""
@@ -82,9 +80,7 @@ class Redaction:
         try:
             text = content.decode()
         except UnicodeDecodeError:
-            for form in self._forms:
-                content = content.replace(form.encode(), REDACTED.encode())
-            return "base64:" + base64.b64encode(content).decode()
+            return "base64:" + base64.b64encode(self._without(content)).decode()
         try:
             value = json.loads(text)
         except ValueError:
@@ -93,6 +89,13 @@ class Redaction:
         # A second time, for secrets that were learnt further below.
         clean = self._value(clean)
         return text if clean == value else json.dumps(clean, ensure_ascii=False)
+
+    def _without(self, content: bytes) -> bytes:
+        """The bytes as long as they were, with a `*` for each byte of a secret."""
+        clean = bytearray(content)
+        for start, stop in self._spellings.find(content):
+            clean[start:stop] = b"*" * (stop - start)
+        return bytes(clean)
 
     def _form(self, text: str) -> str:
         """A form's fields by their names, any other text by its values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from membrane_sync.bootstrap import open_runtime
 from membrane_sync.cli.output import Exit
@@ -101,3 +102,27 @@ def test_secrets_move_to_an_external_store(cli: Cli, monkeypatch: pytest.MonkeyP
         result = cli("connections", "archive", "acme_kinto", "--yes")
         assert result.exit_code == Exit.DONE
         assert len(server.entries) == 1
+
+
+def test_secret_input_that_an_older_ledger_has_in_plain_is_shown_nowhere_and_sealed(
+    cli: Cli,
+) -> None:
+    connector = cli.root / "connectors/kinto/connector.yaml"
+    declared = yaml.safe_load(connector.read_text())
+    pin = {"type": "string", "isSensitive": True}
+    runtime = open_runtime(cli.root)
+    ledger = runtime.ledger
+    typed = {"url": "http://x/v1", "pin": "planted"}
+    ledger.connect(ConnectionRecord("acme_kinto", "kinto", "acme", input=typed))
+    assert "none" not in {row["key"] for row in cli.json("vault", "status")}
+    declared["input_schema"]["properties"]["pin"] = pin
+    connector.write_text(yaml.safe_dump(declared))
+    for shown in (("show", "acme_kinto"), ("list",)):
+        assert "planted" not in cli("connections", *shown, "--json").stdout
+    row = {"key": "none", "use": "not sealed", "secrets": 1}
+    assert cli.json("vault", "status")[-1] == row
+    assert "membrane vault rotate" in cli("vault", "status").stdout
+    assert cli.json("vault", "rotate")["sealed"] == 3
+    assert row not in cli.json("vault", "status")
+    assert ledger.known("acme_kinto").input == {"url": "http://x/v1"}
+    assert ledger.connection("acme_kinto").input == typed

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
+import random
+import zlib
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
-from membrane_sync.errors import AppUnavailable, RateLimited
+from membrane_sync.errors import AppUnavailable, RateLimited, UnexpectedAnswer
 from membrane_sync.ports import ConnectionRecord, Kept
 from membrane_sync.records import RawAnswer, RawRequest
 
@@ -81,14 +87,82 @@ def test_what_the_authentication_sends_cannot_be_given_otherwise() -> None:
     assert seen[0].url.path == "/api/things"
 
 
-def test_the_body_is_given_as_it_came_over_the_wire() -> None:
-    def compressed(request: httpx.Request) -> httpx.Response:
-        assert request.headers["Accept-Encoding"] == "identity"
-        pieces = httpx.ByteStream(b"\x1f\x8b not really gzip")
-        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=pieces)
+def say(content: bytes, *, size: int = 7, **headers: str) -> Any:
+    """An app that answers so, a few bytes at a time."""
+    pieces = [content[at : at + size] for at in range(0, len(content), size)]
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
 
-    answer = exchange(BEARER, compressed)
-    assert b"".join(answer.pieces) == b"\x1f\x8b not really gzip"
+    class Stream(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(pieces)
+
+    return lambda _: httpx.Response(200, headers=named, stream=Stream())
+
+
+def test_no_credential_comes_back_in_a_body() -> None:
+    encoded = base64.b64encode(f"ada.l:{SECRET}".encode()).decode()
+    sent = {"Authorization": f"Basic {encoded}", "password": SECRET, "user": "ada.l"}
+    content = json.dumps({"you": sent, "debug": json.dumps(sent), "url": quote(SECRET)}).encode()
+    answer = exchange(BASIC, say(content, Content_Length=str(len(content))))
+    body = b"".join(answer.pieces)
+    assert len(body) == len(content) and ("content-length", str(len(content))) in answer.headers
+    assert json.loads(body)["you"] == {
+        "Authorization": "*" * len(f"Basic {encoded}"),
+        "password": "*" * len(SECRET),
+        "user": "ada.l",
+    }
+    assert "planted" not in body.decode() and encoded[16:-4] not in body.decode()
+
+
+def test_what_the_authentication_made_of_credentials_does_not_come_back_either() -> None:
+    """Signatures and tokens that are made for one request."""
+
+    def repeat(request: httpx.Request) -> httpx.Response:
+        said = json.dumps({"token": request.headers["Authorization"]}).encode()
+        answered: httpx.Response = say(said)(request)
+        return answered
+
+    made = {"$concat": [{"$var": "$.credentials.username"}, "-made-for-this"]}
+    answer = exchange({**BEARER, "token": made}, repeat)
+    assert json.loads(b"".join(answer.pieces)) == {"token": "*" * len("Bearer ada.l-made-for-this")}
+
+
+def test_a_body_that_is_no_text_is_given_as_it_came() -> None:
+    content = random.Random(4711).randbytes(300_000)
+    answer = exchange(BEARER, say(content, size=4096))
+    assert b"".join(answer.pieces) == content
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
+def test_a_body_that_is_compressed_unasked_is_looked_into(coding: str) -> None:
+    content = json.dumps({"you": SECRET, "and": "x" * 500_000}).encode()
+    pack = zlib.compress if coding == "deflate" else gzip.compress
+    parts = [pack(content)] if coding == "deflate" else [pack(content[:9]), pack(content[9:])]
+    answer = exchange(BEARER, say(b"".join(parts), size=100, Content_Encoding=coding))
+    pieces = list(answer.pieces)
+    assert b"".join(pieces) == content.replace(SECRET.encode(), b"*" * len(SECRET))
+    assert max(map(len, pieces)) < 200_000, "however small it had become"
+    assert "content-encoding" not in dict(answer.headers)
+
+
+def test_compressed_bodies_are_not_asked_for() -> None:
+    seen: list[str] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Accept-Encoding"])
+        return httpx.Response(200)
+
+    exchange(BEARER, note, RawRequest("GET", "things", headers=[("accept-encoding", "br, gzip")]))
+    assert seen == ["identity"]
+
+
+def test_what_cannot_be_looked_into_is_not_given_on() -> None:
+    with pytest.raises(UnexpectedAnswer, match="compressed"):
+        exchange(BEARER, say(b"...", Content_Encoding="br"))
+    cut = gzip.compress(b"x" * 1000)[:-9]
+    for damaged, said in ((cut, "broke off"), (b"no gzip", "damaged")):
+        with pytest.raises(AppUnavailable, match=said):
+            list(exchange(BEARER, say(damaged, Content_Encoding="gzip")).pieces)
 
 
 def test_an_answer_that_breaks_off_says_so() -> None:

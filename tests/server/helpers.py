@@ -114,6 +114,8 @@ class EchoApp:
             return JSONResponse({"me": good}, 200 if good else 401)
         if path == "/redirect":
             return RedirectResponse(request.query_params["to"] + f"?access_token={self.token}", 302)
+        if path == "/debug":
+            return JSONResponse({"headers": dict(request.headers), "pin": PIN})
         if path.startswith("/status/"):
             return JSONResponse({"error": "as you wish"}, int(path.rpartition("/")[2]))
         if path.startswith("/bytes/"):

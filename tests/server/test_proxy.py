@@ -17,7 +17,7 @@ from membrane_sync.apps.pocketbase import PocketBase
 from membrane_sync.clients.raw import checked_path
 from membrane_sync.errors import Rejected
 from tests.server.conftest import Api, open_api
-from tests.server.helpers import TOKEN, Caller, EchoApp, echo_app, token
+from tests.server.helpers import PIN, TOKEN, Caller, EchoApp, echo_app, token
 
 FROM_APP = "X-Membrane-Answered-By"
 
@@ -88,6 +88,16 @@ def test_no_credential_and_no_cookie_comes_back(api: Api) -> None:
     assert TOKEN not in str(answer.headers)
     assert "set-cookie" not in answer.headers
     assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+def test_an_app_that_repeats_what_it_was_sent_tells_no_credential(api: Api) -> None:
+    key = api.connect()
+    answer = api.tenant()("GET", f"/connections/{key}/proxy/debug")
+    said = answer.json()
+    assert said["headers"]["authorization"] == "*" * len(f"Bearer {TOKEN}")
+    assert said["headers"]["x-version"] == "7", "the rest is there"
+    assert TOKEN not in answer.text and PIN not in answer.text
+    assert int(answer.headers["Content-Length"]) == len(answer.content)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])

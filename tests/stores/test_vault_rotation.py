@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.ports import ConnectionRecord, ConnectionRequest
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_secrets import BATCH
 from membrane_sync.stores.vault import AesVault, key_id
@@ -56,6 +57,48 @@ def test_everything_is_sealed_with_the_new_key(url: str) -> None:
     assert last.input == {"pin": MANY - 1}
     assert last.version == 1, "the credentials are the same"
     only_new.close()
+
+
+def test_connection_requests_and_who_is_away_at_the_app_are_sealed_with_it_too(url: str) -> None:
+    ledger = SqlLedger(url, AesVault(OLD))
+    ledger.connect(connection(1, input={"pin": 1, "url": "http://x"}, secret_fields=("pin",)))
+    for id in ("cr_1", "cr_2"):
+        ledger.requests.add(
+            ConnectionRequest(
+                id=id,
+                tenant="acme",
+                integration="crm",
+                connection="acme_crm",
+                token_hash=id,
+                created_at=1.0,
+                expires_at=9e9,
+                input={"pin": id},
+            )
+        )
+        assert ledger.requests.claim(id, f"browser of {id}", 2.0, 60.0)
+        ledger.requests.send_off(id, f"state of {id}", 9e9, {"verifier": f"for {id}"})
+    ledger.close()
+    ledger = SqlLedger(url, BOTH)
+    assert ledger.secrets.reseal().sealed == 2 + 2 * 2
+    ledger.close()
+    assert f":{key_id(OLD)}:" not in everything(url), "nothing is left that the old key has sealed"
+    ledger = SqlLedger(url, AesVault(NEW))
+    for id in ("cr_1", "cr_2"):
+        back = ledger.requests.take_back(f"state of {id}", f"browser of {id}", 3.0, 60.0)
+        assert back is not None
+        assert (back[0].input, back[1]) == ({"pin": id}, {"verifier": f"for {id}"})
+    assert ledger.connection("c0001").input == {"pin": 1, "url": "http://x"}
+    ledger.close()
+
+
+def everything(url: str) -> str:
+    """All rows of all tables as a text."""
+    engine, tables = sa.create_engine(url), sa.MetaData()
+    tables.reflect(engine)
+    with engine.connect() as reading:
+        rows = [tuple(row) for t in tables.tables.values() for row in reading.execute(sa.select(t))]
+    engine.dispose()
+    return repr(rows)
 
 
 def test_a_rotation_that_was_cut_off_goes_on(url: str) -> None:
