@@ -239,14 +239,16 @@ INTERACTIVE_SECONDS = 30.0
 
 
 def _reached(way: Access, connection: ConnectionRecord) -> Connector:
-    """The connector at the address that its `client` gives for these credentials."""
+    """The connector as its `client` makes it for these credentials: the address, error rules."""
     scope = {
         "input": dict(connection.input),
         "parameters": dict(way.parameters),
         "credentials": dict(connection.credentials),
     }
-    address = client_config(way.authentication, scope, way.functions)["base_url"]
-    return way.connector.model_copy(update={"base_url": address}) if address else way.connector
+    config = client_config(way.authentication, scope, way.functions)
+    changed = {"errors": [*config["errors"], *way.connector.errors]} if config["errors"] else {}
+    changed |= {"base_url": config["base_url"]} if config["base_url"] else {}
+    return way.connector.model_copy(update=changed) if changed else way.connector
 
 
 def _way(access: Access, input: Mapping[str, Any], ask: Ask, hosts: Hosts | None = None) -> Way:

@@ -157,6 +157,11 @@ class ClientConfig(Spec):
     base_url: Formula = Field(default=None, alias="baseUri")
     headers: Template = Field(default_factory=dict)
     query: Template = Field(default_factory=dict)
+    errors: list[ErrorRule] = Field(
+        default_factory=list,
+        alias="responseHandlers",
+        description="What answers mean; tried before those of authentication and connector",
+    )
 
 
 class AuthenticationFunctions(Spec):
