@@ -633,16 +633,27 @@ class Ledger(Protocol):
         ...
 
     def connect(self, record: ConnectionRecord) -> None:
-        """Create the connection, or replace its credentials and input."""
+        """Create the connection, or replace its credentials and input; a paused one stays so."""
         ...
 
-    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
-        """Note how the connection stands; raises NotConnected where there's none."""
+    def set_status(
+        self,
+        key: str,
+        status: ConnectionStatus,
+        reason: str = "",
+        *,
+        among: Collection[ConnectionStatus] | None = None,
+    ) -> bool:
+        """Note how the connection stands; False where it stands otherwise than `among` these.
+
+        Looks and writes in one step. Raises NotConnected where there's none.
+        """
         ...
 
-    def archive(self, key: str, reason: str = "") -> None:
+    def archive(self, key: str, reason: str = "", *, version: int | None = None) -> bool:
         """Wipe its credentials, and note that it's archived; raises NotConnected.
 
+        False where its credentials are others by now than those of the `version`, if one is given.
         Whoever has got new credentials meanwhile can't store them any more: the version rises.
         """
         ...

@@ -190,14 +190,13 @@ def existing_connection(host: Host, request: ConnectionRequest) -> ConnectionRec
 
 
 def with_credentials(record: ConnectionRecord, issued: Issued, now: float) -> ConnectionRecord:
-    """The connection with what an app has just issued; one that a person paused stays so."""
-    paused = record.status == "paused"
+    """The connection with what an app has just issued."""
     return replace(
         record,
         credentials=dict(issued.credentials),
         connected_at=datetime.fromtimestamp(now, UTC),
-        status="paused" if paused else "ready",
-        reason=record.reason if paused else "",
+        status="ready",
+        reason="",
         expires_at=now + issued.expires_in if issued.expires_in is not None else None,
     )
 
