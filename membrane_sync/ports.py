@@ -1057,6 +1057,10 @@ class ConnectionRequests(Protocol):
         """
         ...
 
+    def revoke(self, id: str, now: float) -> bool:
+        """End the request for good, unless it has ended or an attempt is under way."""
+        ...
+
     def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
         """End the request; False if it was ended before."""
         ...

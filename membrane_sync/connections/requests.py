@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from membrane_sync.elements.sensitive import sensitive_fields
-from membrane_sync.errors import Fatal, InvalidInput, NotConnected, NotFound, SecretError
+from membrane_sync.errors import (
+    Fatal,
+    InvalidInput,
+    LockTimeout,
+    NotConnected,
+    NotFound,
+    SecretError,
+)
 from membrane_sync.ports import (
     Authenticator,
     ConnectionRecord,
@@ -160,6 +167,24 @@ def find_request(
     if request is None or tenant not in (None, request.tenant):
         raise NotFound(f"there is no connection request {id!r}")
     return as_of(request, now())
+
+
+def revoke_request(
+    host: Host, id: str, tenant: str | None, *, now: Callable[[], float] = time.time
+) -> ConnectionRequest:
+    """Take a link back, so that nobody can answer it any more; gives the request as it then stands.
+
+    One that has ended stays as it ended. Raises NotFound, and LockTimeout while it's answered.
+    """
+    if find_request(host, id, tenant, now=now).status == "pending":
+        host.requests.revoke(id, now())
+    request = find_request(host, id, tenant, now=now)
+    if request.status == "pending":
+        raise LockTimeout(
+            f"connection request {id!r} is being answered just now",
+            hint="look how it went in a moment: GET /connection-requests/{request}",
+        )
+    return request
 
 
 def request_of_link(

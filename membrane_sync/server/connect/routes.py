@@ -214,8 +214,8 @@ class _Visits:
 
     def _ended(self, request: ConnectionRequest, browser: str) -> Response:
         """The end, for the browser that brought it about; for others, the link is used up."""
-        if request.error == "expired":
-            return self._pages.gone(request, "expired")
+        if request.error in ("expired", "revoked"):
+            return self._pages.gone(request, request.error)
         if browser and request.browser == hashed(browser):
             return self._pages.ended(request)
         return self._pages.gone(request, "used")

@@ -71,6 +71,10 @@ ENDED: Mapping[str, Words] = {
     "success": Words("{app} is connected", "You can close this window and go back to {product}."),
     "cancelled": Words("Nothing was connected", "You can close this window."),
     "expired": Words("This link has expired", "Go back to {product} and ask for a new one."),
+    "revoked": Words(
+        "This link was taken back",
+        "{product} has withdrawn it. Go back there and ask for a new one.",
+    ),
     "used": Words(
         "This link was used already", "Each link works once. Ask {product} for a new one."
     ),
