@@ -330,7 +330,8 @@ class ConnectionRecord:
     one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
     the credentials, `expires_at` is when they end, in seconds since 1970. `refusals` is how often
     in a row the app has refused these credentials, as far as the connection was tried. The
-    `secret_fields` of the input are kept like credentials, and only given with them.
+    `secret_fields` of the input are kept like credentials, and only given with them. `account` is
+    what the app calls the account, where the connector can tell.
     """
 
     key: str
@@ -347,6 +348,7 @@ class ConnectionRecord:
     expires_at: float | None = None
     refusals: int = 0
     secret_fields: Sequence[str] = ()
+    account: str = ""
 
     @property
     def plain_input(self) -> dict[str, Any]:

@@ -172,6 +172,7 @@ def _described(record: ConnectionRecord) -> dict[str, Any]:
         "expires_at": None if ends is None else datetime.fromtimestamp(ends, UTC),
         "connected_at": record.connected_at,
         "option": record.option,
+        "account": record.account,
         "input": record.plain_input,
     }
 

@@ -80,8 +80,8 @@ class Host(Protocol):
         """One way to authenticate, to get credentials by it."""
         ...
 
-    def prove(self, connection: ConnectionRecord) -> None:
-        """Call the app with the connection's credentials."""
+    def prove(self, connection: ConnectionRecord) -> str:
+        """Call the app with the connection's credentials; gives which account it is, if known."""
         ...
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:

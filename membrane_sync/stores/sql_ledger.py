@@ -52,6 +52,8 @@ _connections = sa.Table(
     sa.Column("refused_at", sa.Double),
     # Since version 5.
     sealed_column("secret_input", "{key}/input", server_default=""),
+    # Since version 6.
+    sa.Column("account", sa.String(255), nullable=False, server_default=""),
 )
 
 _overrides = sa.Table(
@@ -198,6 +200,7 @@ class SqlLedger:
             "reason": record.reason,
             "expires_at": record.expires_at,
             "refusals": 0,
+            "account": record.account,
             "secret_input": self._vault.seal(secret, f"{record.key}/input") if secret else "",
         }
 
@@ -400,6 +403,7 @@ def _connection_record(row: Any) -> ConnectionRecord:
         version=row.version,
         expires_at=row.expires_at,
         refusals=row.refusals,
+        account=row.account,
     )
 
 

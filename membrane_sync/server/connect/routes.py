@@ -37,7 +37,8 @@ from membrane_sync.server.connect.pages import HEADERS, SOURCE, Form, Pages, ans
 from membrane_sync.server.connect.words import FOREIGN, OTHERWISE, PROBLEMS
 
 MOST_FIELDS = 200
-_STATUS = {"not_authorized": 422, "access_denied": 422, "rate_limited": 429, "csrf": 403}
+_STATUS = {"not_authorized": 422, "access_denied": 422, "another_account": 422}
+_STATUS |= {"rate_limited": 429, "csrf": 403}
 _log = logging.getLogger(__name__)
 
 

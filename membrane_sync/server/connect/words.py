@@ -31,6 +31,11 @@ PROBLEMS: Mapping[str, Words] = {
     "not_authorized_there": Words(
         "{app} did not accept the sign-in", "Try again, with another account if you have one."
     ),
+    "another_account": Words(
+        "This is another {app} account",
+        "{product} has this connection with an account that it was made with. Sign in with that "
+        "one; or cancel, and add another connection in {product}.",
+    ),
     "defunct": Words(
         "{app} says that this account can't be used",
         "Sign in with another account, or ask {app}'s support what is wrong with it.",
