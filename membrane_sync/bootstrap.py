@@ -19,6 +19,7 @@ from typing import Any
 
 from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.authentication.access import authenticator
+from membrane_sync.clients.authentication.account import account_of
 from membrane_sync.clients.authentication.flow import client_config
 from membrane_sync.clients.authentication.way import Ask, Way
 from membrane_sync.clients.fetch import fetch_json
@@ -36,6 +37,7 @@ from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.sensitive import sensitive_fields
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import (
+    AnotherAccount,
     Fatal,
     LockTimeout,
     MembraneError,
@@ -228,6 +230,13 @@ def _refuse_another_account(
             f"connection {given.key!r} is tenant {stored.tenant!r}'s in {stored.integration!r}",
             hint="give the new connection another --key",
         )
+    if stored.account and given.account not in ("", stored.account) and not same_account:
+        raise AnotherAccount(
+            f"connection {given.key!r} is with the app's account {stored.account!r}, and these "
+            f"credentials are for {given.account!r}; its lake holds the records of the first",
+            hint="sign in with that one, or connect the other one under another --key; if the app "
+            "only calls it by another name now, --same-account",
+        )
     changed = sorted(
         name
         for name in {*stored.input, *given.input} - {*given.secret_fields}
@@ -247,14 +256,16 @@ INTERACTIVE_SECONDS = 30.0
 
 
 def _reached(way: Access, connection: ConnectionRecord) -> Connector:
-    """The connector at the address that its `client` gives for these credentials."""
+    """The connector as its `client` makes it for these credentials: the address, error rules."""
     scope = {
         "input": dict(connection.input),
         "parameters": dict(way.parameters),
         "credentials": dict(connection.credentials),
     }
-    address = client_config(way.authentication, scope, way.functions)["base_url"]
-    return way.connector.model_copy(update={"base_url": address}) if address else way.connector
+    config = client_config(way.authentication, scope, way.functions)
+    changed = {"errors": [*config["errors"], *way.connector.errors]} if config["errors"] else {}
+    changed |= {"base_url": config["base_url"]} if config["base_url"] else {}
+    return way.connector.model_copy(update=changed) if changed else way.connector
 
 
 def _way(access: Access, input: Mapping[str, Any], ask: Ask, hosts: Hosts | None = None) -> Way:
@@ -669,8 +680,8 @@ class Runtime:
         """Store a connection; of one that's there already, new credentials for the same account.
 
         Its lake holds the records of that account. So a key that's another tenant's or another
-        app's is refused, and so is other input, unless it's said to be the `same_account` at a new
-        address. Raises Fatal, and for a key that can't be a file's name too.
+        app's is refused, and so is other input, or another `account`, unless it's said to be the
+        `same_account`. Raises Fatal, and for a key that can't be a file's name too.
         """
         _check_key(connection)
         self.project.connector(connection.integration)  # There must be one.
@@ -682,6 +693,8 @@ class Runtime:
         ]
         for other in others:
             _refuse_another_account(other, connection, same_account)
+            # One that nobody looked at is the one it was.
+            connection = replace(connection, account=connection.account or other.account)
         lake = self.lake_path(connection.key)
         if not others and not same_account and lake.exists():
             raise Fatal(
@@ -691,31 +704,36 @@ class Runtime:
             )
         self.ledger.connect(connection)
 
-    def prove(self, connection: ConnectionRecord, *, stored: bool = False) -> None:
+    def prove(self, connection: ConnectionRecord, *, stored: bool = False) -> str:
         """Call the app's `test`, a request or a function, with the credentials, if it declares one.
 
-        Those of a `stored` connection are refreshed where that's needed. Raises NotAuthorized, or
-        whatever else the app has against it.
+        Gives which account they are for, by the connector's `account_id`. Those of a `stored`
+        connection are refreshed where that's needed. Raises NotAuthorized, or whatever else the app
+        has against it.
         """
         way = self.access(connection.integration, self.option(connection))
         function = way.authentication.functions.test if way.authentication.functions else None
         scope = {"input": dict(connection.input), "parameters": dict(way.parameters)}
         live = self._tokens(connection) if stored else None
-        wait = INTERACTIVE_SECONDS
+        wait, answer = INTERACTIVE_SECONDS, {}
         api = self._api(connection, live=live, priority="interactive", longest_wait=wait)
         try:
             if function:
                 asked = _way(way, connection.input, lambda call, *_: api.send(call))
                 seen = {**scope, "credentials": dict(connection.credentials)}
-                if not asked.run(function, seen, connection.credentials):
+                answer = {"body": asked.run(function, seen, connection.credentials)}
+                if not answer["body"]:
                     raise NotAuthorized(
                         f"{way.connector.key}: function {function!r} finds the credentials wrong",
                         hint="connect again: membrane connect",
                     )
             elif way.connector.test is not None:
-                api.send(render(way.connector.test, scope))
+                found = api.send(render(way.connector.test, scope))
+                answer = {"body": found.body, "headers": found.headers, "status": found.status}
         finally:
             api.close()
+        credentials = dict(connection.credentials)
+        return account_of(way.connector, {**scope, "credentials": credentials, **answer})
 
     def pause(self, key: str, reason: str = "") -> None:
         """Let none of a connection's syncs run until it's resumed (`lifecycle.pause`)."""

@@ -18,6 +18,7 @@ MembraneError
     ├── InvalidInput      what was typed in doesn't fit: each field with what's wrong with it
     ├── NotFound          no such connection, element or table
     ├── NotConnected      the connection is declared but has no credentials
+    ├── AnotherAccount    the connection belongs to another account of the app
     ├── NotReady          the connection is paused or archived, or has to be connected again
     ├── SecretError       a credential can't be read with the key at hand
     └── DestinationError  the product's database is missing, unreachable or of another shape
@@ -171,6 +172,12 @@ class NotConnected(Fatal):
     """The connection has no stored credentials."""
 
     code = "not_connected"
+
+
+class AnotherAccount(Fatal):
+    """The connection, with the records it has, belongs to another account of the app."""
+
+    code = "another_account"
 
 
 class NotReady(Fatal):

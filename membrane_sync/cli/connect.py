@@ -92,7 +92,7 @@ def connect(
         issued = _issued(authenticator, typed, Manner(device, port, browser))
         record = with_credentials(known, issued, time.time())
         if test:
-            runtime.prove(record)
+            record = replace(record, account=runtime.prove(record))
         runtime.register(record, same_account=same_account)
     if as_json:
         print_json({"connection": record.key, "integration": integration, "tenant": tenant})

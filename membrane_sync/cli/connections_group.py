@@ -172,6 +172,7 @@ def _described(runtime: Runtime, record: ConnectionRecord) -> dict[str, Any]:
         "expires_at": None if ends is None else datetime.fromtimestamp(ends, UTC),
         "connected_at": record.connected_at,
         "option": record.option,
+        "account": record.account,
         "input": {n: value for n, value in record.plain_input.items() if n not in secret},
     }
 

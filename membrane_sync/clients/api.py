@@ -28,7 +28,7 @@ from membrane_sync.clients.authentication import auth_flow
 from membrane_sync.clients.authentication.certificate import tls_of
 from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
-from membrane_sync.clients.error_rules import is_good, rule_for
+from membrane_sync.clients.error_rules import is_good, replaced_body, rule_for
 from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.json_text import is_plain, read_json
 from membrane_sync.clients.live import Signed, Signer
@@ -290,7 +290,7 @@ class HttpApi:
 
     def _by_rule(self, rule: ErrorRule, call: Call, answer: Answer, status: RateStatus) -> Answer:
         if rule.action == "ignore":
-            return answer
+            return replaced_body(rule, answer)
         if rule.action == "skip":
             with self._counting:
                 self.skipped += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.formulas import MISSING, evaluate
@@ -30,6 +31,20 @@ def _matches(rule: ErrorRule, answer: Answer) -> bool:
         return False
     if rule.when is None:
         return True
-    scope = {"status": answer.status, "headers": answer.headers, "body": answer.body}
-    value = evaluate(rule.when, scope, strict=False)
+    value = evaluate(rule.when, _scope(answer), strict=False)
     return value is not MISSING and bool(value)
+
+
+def replaced_body(rule: ErrorRule, answer: Answer) -> Answer:
+    """The answer with the body that the rule gives it; as it is, if it gives none."""
+    if rule.body is None:
+        return answer
+    value = evaluate(rule.body, _scope(answer), strict=False)
+    body = None if value is MISSING else value
+    return Answer(answer.status, answer.headers, body, answer.url)
+
+
+def _scope(answer: Answer) -> dict[str, Any]:
+    """What formulas see of an answer; `data` is Membrane's word for its body."""
+    body = answer.body
+    return {"status": answer.status, "headers": answer.headers, "body": body, "data": body}

@@ -204,8 +204,7 @@ class Answering:
             input=kept["input"],
             option=kept["option"],
         )
-        self.host.prove(record)
-        self.host.register(record)
+        self.host.register(replace(record, account=self.host.prove(record)))
         self.host.requests.settle(request.id, "success")
         return Answered()
 

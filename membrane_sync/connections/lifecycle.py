@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from membrane_sync.errors import Fatal, MembraneError
-from membrane_sync.ports import ConnectionRecord, Ledger
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError
+from membrane_sync.ports import ConnectionRecord, ConnectionStatus, Ledger
 
 PAUSED = "paused by a person"
+_ALIVE: Sequence[ConnectionStatus] = ("ready", "paused")
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,12 @@ def pause(ledger: Ledger, key: str, reason: str = "") -> None:
 
     Raises NotConnected, and Fatal for one that isn't connected any more.
     """
-    connection = _living(ledger, key)
-    if connection.status == "reconnect_needed":
+    if not ledger.set_status(key, "paused", reason or PAUSED, among=_ALIVE):
+        connection = _resting(ledger, key)
         raise Fatal(
             f"connection {key!r} doesn't sync already: {connection.reason}",
             hint=f"connect it again, or: membrane connections archive {key}",
         )
-    ledger.set_status(key, "paused", reason or PAUSED)
 
 
 def resume(ledger: Ledger, key: str) -> None:
@@ -38,36 +39,38 @@ def resume(ledger: Ledger, key: str) -> None:
 
     Raises NotConnected, and Fatal for one that has to be connected again.
     """
-    connection = _living(ledger, key)
-    if connection.status == "reconnect_needed":
+    if not ledger.set_status(key, "ready", among=_ALIVE):
+        connection = _resting(ledger, key)
         raise Fatal(
             f"connection {key!r} has to be connected again: {connection.reason}",
             hint=f"membrane connect {connection.integration} --tenant {connection.tenant} "
             f"--key {key}",
         )
-    ledger.set_status(key, "ready")
 
 
 def archive(ledger: Ledger, key: str, tell: Callable[[ConnectionRecord], None]) -> Archived:
     """Wipe its credentials, and let `tell` say so to the app before.
 
     An app that can't be told keeps nothing alive here. Of the connection, its key, its overrides
-    and its lake stay; connecting it again goes on with them. Raises NotConnected.
+    and its lake stay; connecting it again goes on with them. Credentials that it gets meanwhile are
+    ended, too. Raises NotConnected.
     """
-    warning = ""
-    try:
-        connection = ledger.connection(key)
-        if connection.status != "archived":
-            tell(connection)
-    except MembraneError as error:
-        # Where there's none of this key, this says so.
-        if ledger.known(key).status != "archived":
-            warning = f"the app wasn't told: {error.message}"
-    ledger.archive(key)
-    return Archived(key, warning)
+    for _ in range(_TRIES):
+        connection, warning = ledger.known(key), ""
+        try:
+            connection = ledger.connection(key)
+            if connection.status != "archived":
+                tell(connection)
+        except MembraneError as error:
+            if connection.status != "archived":
+                warning = f"the app wasn't told: {error.message}"
+        if ledger.archive(key, version=connection.version):
+            return Archived(key, warning)
+    raise LockTimeout(f"the credentials of {key!r} keep changing", hint="try again")
 
 
-def _living(ledger: Ledger, key: str) -> ConnectionRecord:
+def _resting(ledger: Ledger, key: str) -> ConnectionRecord:
+    """One that could be neither paused nor resumed; raises Fatal if it's archived."""
     connection = ledger.known(key)
     if connection.status == "archived":
         raise Fatal(
@@ -75,4 +78,6 @@ def _living(ledger: Ledger, key: str) -> ConnectionRecord:
             hint=f"membrane connect {connection.integration} --tenant {connection.tenant} "
             f"--key {key}",
         )
+    if connection.status in _ALIVE:
+        raise LockTimeout(f"connection {key!r} was changed just now", hint="try again")
     return connection

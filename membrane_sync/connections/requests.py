@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from membrane_sync.elements.sensitive import sensitive_fields
-from membrane_sync.errors import Fatal, InvalidInput, NotConnected, NotFound, SecretError
+from membrane_sync.errors import (
+    Fatal,
+    InvalidInput,
+    LockTimeout,
+    NotConnected,
+    NotFound,
+    SecretError,
+)
 from membrane_sync.ports import (
     Authenticator,
     ConnectionRecord,
@@ -73,8 +80,8 @@ class Host(Protocol):
         """One way to authenticate, to get credentials by it."""
         ...
 
-    def prove(self, connection: ConnectionRecord) -> None:
-        """Call the app with the connection's credentials."""
+    def prove(self, connection: ConnectionRecord) -> str:
+        """Call the app with the connection's credentials; gives which account it is, if known."""
         ...
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
@@ -162,6 +169,24 @@ def find_request(
     return as_of(request, now())
 
 
+def revoke_request(
+    host: Host, id: str, tenant: str | None, *, now: Callable[[], float] = time.time
+) -> ConnectionRequest:
+    """Take a link back, so that nobody can answer it any more; gives the request as it then stands.
+
+    One that has ended stays as it ended. Raises NotFound, and LockTimeout while it's answered.
+    """
+    if find_request(host, id, tenant, now=now).status == "pending":
+        host.requests.revoke(id, now())
+    request = find_request(host, id, tenant, now=now)
+    if request.status == "pending":
+        raise LockTimeout(
+            f"connection request {id!r} is being answered just now",
+            hint="look how it went in a moment: GET /connection-requests/{request}",
+        )
+    return request
+
+
 def request_of_link(
     host: Host, token: str, *, now: Callable[[], float] = time.time
 ) -> ConnectionRequest:
@@ -190,14 +215,13 @@ def existing_connection(host: Host, request: ConnectionRequest) -> ConnectionRec
 
 
 def with_credentials(record: ConnectionRecord, issued: Issued, now: float) -> ConnectionRecord:
-    """The connection with what an app has just issued; one that a person paused stays so."""
-    paused = record.status == "paused"
+    """The connection with what an app has just issued."""
     return replace(
         record,
         credentials=dict(issued.credentials),
         connected_at=datetime.fromtimestamp(now, UTC),
-        status="paused" if paused else "ready",
-        reason=record.reason if paused else "",
+        status="ready",
+        reason="",
         expires_at=now + issued.expires_in if issued.expires_in is not None else None,
     )
 

@@ -157,6 +157,11 @@ class ClientConfig(Spec):
     base_url: Formula = Field(default=None, alias="baseUri")
     headers: Template = Field(default_factory=dict)
     query: Template = Field(default_factory=dict)
+    errors: list[ErrorRule] = Field(
+        default_factory=list,
+        alias="responseHandlers",
+        description="What answers mean; tried before those of authentication and connector",
+    )
 
 
 class AuthenticationFunctions(Spec):
@@ -221,6 +226,10 @@ class AuthenticationOption(Spec):
     )
     client: ClientConfig | None = Field(default=None, alias="makeApiClient")
     test: Request | None = Field(default=None, description="Instead of the connector's")
+    account_id: Formula = Field(
+        default=None,
+        description="Which account it is, over $.credentials and the test's answer: $.body and all",
+    )
     disconnect: Request | None = Field(default=None, description="A call that ends the access")
     errors: list[ErrorRule] = Field(
         default_factory=list, description="Tried before the connector's"

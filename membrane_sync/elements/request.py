@@ -25,16 +25,43 @@ class ErrorRule(Spec):
     header: dict[str, str] = Field(default_factory=dict)
     when: Formula = Field(default=None, description="Over $.status, $.headers and $.body")
     action: Literal["retry", "refresh", "skip", "fail", "defunct", "ignore"]
+    body: Formula = Field(default=None, description="`ignore`: goes on with this as the body")
     after_seconds: float | None = Field(
         default=None, ge=0, description="How long `retry` waits, where the app doesn't say"
     )
     message: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_membranes_words(cls, value: Any) -> Any:
+        return _rule_words(value) if isinstance(value, Mapping) and "match" in value else value
+
     @model_validator(mode="after")
-    def _waits_only_to_retry(self) -> ErrorRule:
-        if self.after_seconds is not None and self.action != "retry":
-            raise Unfit((("after_seconds",), f"after_seconds is for retry, not {self.action}"))
+    def _says_what_its_action_can_do(self) -> ErrorRule:
+        for key, action in (("after_seconds", "retry"), ("body", "ignore")):
+            if getattr(self, key) is not None and self.action != action:
+                raise Unfit(((key,), f"{key} is for {action}, not {self.action}"))
         return self
+
+
+_ACTIONS = {
+    "access_token_expired": "refresh",
+    "connection_is_defunct": "defunct",
+    "rate_limit_exceeded": "retry",
+}
+"""What is done at the key of a Membrane error; at any other it's to stop."""
+
+
+def _rule_words(handler: Mapping[str, Any]) -> dict[str, Any]:
+    """One of Membrane's `responseHandlers` in our words; a key that it doesn't know stays."""
+    ours = dict(handler)
+    ours["when"], error = ours.pop("match"), ours.pop("error", None)
+    data = ours.pop("data", None)
+    if ours.pop("isSuccess", error is None):
+        return {**ours, "action": "ignore", "body": data}
+    error = error if isinstance(error, Mapping) else {}
+    action = _ACTIONS.get(str(error.get("key", "")).lower(), "fail")
+    return {**ours, "action": action, "message": error.get("message")}
 
 
 class Request(Spec):

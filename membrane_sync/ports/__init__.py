@@ -330,7 +330,8 @@ class ConnectionRecord:
     one; `reason` says in words why the status isn't `ready`. `version` rises with each change of
     the credentials, `expires_at` is when they end, in seconds since 1970. `refusals` is how often
     in a row the app has refused these credentials, as far as the connection was tried. The
-    `secret_fields` of the input are kept like credentials, and only given with them.
+    `secret_fields` of the input are kept like credentials, and only given with them. `account` is
+    what the app calls the account, where the connector can tell.
     """
 
     key: str
@@ -347,6 +348,7 @@ class ConnectionRecord:
     expires_at: float | None = None
     refusals: int = 0
     secret_fields: Sequence[str] = ()
+    account: str = ""
 
     @property
     def plain_input(self) -> dict[str, Any]:
@@ -633,16 +635,27 @@ class Ledger(Protocol):
         ...
 
     def connect(self, record: ConnectionRecord) -> None:
-        """Create the connection, or replace its credentials and input."""
+        """Create the connection, or replace its credentials and input; a paused one stays so."""
         ...
 
-    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
-        """Note how the connection stands; raises NotConnected where there's none."""
+    def set_status(
+        self,
+        key: str,
+        status: ConnectionStatus,
+        reason: str = "",
+        *,
+        among: Collection[ConnectionStatus] | None = None,
+    ) -> bool:
+        """Note how the connection stands; False where it stands otherwise than `among` these.
+
+        Looks and writes in one step. Raises NotConnected where there's none.
+        """
         ...
 
-    def archive(self, key: str, reason: str = "") -> None:
+    def archive(self, key: str, reason: str = "", *, version: int | None = None) -> bool:
         """Wipe its credentials, and note that it's archived; raises NotConnected.
 
+        False where its credentials are others by now than those of the `version`, if one is given.
         Whoever has got new credentials meanwhile can't store them any more: the version rises.
         """
         ...
@@ -1044,6 +1057,10 @@ class ConnectionRequests(Protocol):
         Each state is given out once, to the browser that was sent off with it; none that's
         overdue, or of a request that has ended.
         """
+        ...
+
+    def revoke(self, id: str, now: float) -> bool:
+        """End the request for good, unless it has ended or an attempt is under way."""
         ...
 
     def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:

@@ -32,6 +32,7 @@ class ServerSettings:
     jwks_url: str = ""
     longest_token: float = 86_400.0
     leeway: float = 30.0
+    wrong_keys_per_minute: int = 60
     largest_request: int = 10_000_000
     largest_answer: int = 30_000_000
     cors_origins: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class ServerTable(BaseModel):
     jwks_url: str = ""
     longest_token_seconds: float = Field(default=86_400.0, gt=0)
     leeway_seconds: float = Field(default=30.0, ge=0, le=300)
+    wrong_keys_per_minute: int = Field(default=60, ge=1)
     largest_request_bytes: int = Field(default=10_000_000, ge=1_000)
     largest_answer_bytes: int = Field(default=30_000_000, ge=1_000)
     cors_origins: list[str] = Field(default_factory=list)
@@ -72,6 +74,7 @@ def server_settings(root: Path, table: ServerTable, environ: Mapping[str, str]) 
         jwks_url=environ.get("MEMBRANE_JWKS_URL") or table.jwks_url,
         longest_token=table.longest_token_seconds,
         leeway=table.leeway_seconds,
+        wrong_keys_per_minute=table.wrong_keys_per_minute,
         largest_request=table.largest_request_bytes,
         largest_answer=table.largest_answer_bytes,
         cors_origins=tuple(origins),

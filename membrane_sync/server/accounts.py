@@ -137,7 +137,7 @@ class Accounts:
                 expires_at=None if issued.expires_in is None else time.time() + issued.expires_in,
             )
             if typed.test:
-                runtime.prove(record)
+                record = replace(record, account=runtime.prove(record))
         except UnexpectedAnswer as error:
             # Whoever answered may not be the app at all: the address was typed in.
             raise Rejected(error.message, hint=error.hint) from None

@@ -23,7 +23,8 @@ from membrane_sync.errors import Fatal, NotAuthorized
 from membrane_sync.ports import Tenant, TenantLedger, Tenants
 from membrane_sync.project.project import Project
 from membrane_sync.server.accounts import Accounts
-from membrane_sync.server.tokens import Door, Identity, is_tenant_key
+from membrane_sync.server.guesses import Guesses
+from membrane_sync.server.tokens import Door, Identity, Unknown, is_tenant_key
 
 TENANT_HEADER = "X-Membrane-Tenant"
 
@@ -74,11 +75,19 @@ class Reception:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._door = Door(runtime.settings.server, runtime.fetch_json)
+        self._guesses = Guesses(runtime.settings.server.wrong_keys_per_minute)
 
-    def scope(self, headers: Mapping[str, str]) -> Scope:
-        """Raises NotAuthenticated, or Forbidden where a tenant names another one."""
+    def scope(self, headers: Mapping[str, str], address: str) -> Scope:
+        """Raises NotAuthenticated, or Forbidden where a tenant names another one.
+
+        Where wrong credentials come too often from one address, RateLimited.
+        """
         runtime = self._runtime
-        identity = self._door.identity(headers.get("authorization", ""))
+        try:
+            identity = self._door.identity(headers.get("authorization", ""))
+        except Unknown:
+            self._guesses.count(address)
+            raise
         named = _utf8(headers.get(TENANT_HEADER.lower(), ""))
         tenant = self._named(named, identity) if named else identity.tenant
         ledger = runtime.ledger.for_tenant(tenant)
@@ -117,7 +126,8 @@ class _ScopedRoute(APIRoute):
 
         async def scoped(request: Request) -> Response:
             reception: Reception = request.app.state.reception
-            request.state.scope = await run_in_threadpool(reception.scope, request.headers)
+            address = request.client.host if request.client else ""
+            request.state.scope = await run_in_threadpool(reception.scope, request.headers, address)
             return await handle(request)
 
         return scoped

@@ -41,6 +41,10 @@ class NotAuthenticated(NotAuthorized):
     code = "not_authenticated"
 
 
+class Unknown(NotAuthenticated):
+    """The request has a key or token that nobody gave out: it may be a guess."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who asks: a tenant, or the workspace where `tenant` is None.
@@ -70,12 +74,14 @@ class Door:
     def identity(self, authorization: str) -> Identity:
         """Who asks, by the Authorization header; raises NotAuthenticated, and nothing tells why.
 
-        Only where the signature is good does it say what is wrong with the token: then it's the
-        product that hears it.
+        It's Unknown where the credential is none of ours. Only where its signature is good is it
+        said what is wrong with a token: then it's the product that hears it.
         """
         scheme, _, secret = authorization.strip().partition(" ")
         secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret or len(secret) > LONGEST:
+        if scheme.lower() != "bearer" or not secret:
+            raise _nobody(NotAuthenticated)
+        if len(secret) > LONGEST:
             raise _nobody()
         if self._is_api_key(secret):
             return Identity(tenant=None)
@@ -206,8 +212,8 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def _nobody() -> NotAuthenticated:
-    return NotAuthenticated(
+def _nobody(kind: type[NotAuthenticated] = Unknown) -> NotAuthenticated:
+    return kind(
         "the request has no API key or token that is good here",
         hint="send one as `Authorization: Bearer …`",
     )

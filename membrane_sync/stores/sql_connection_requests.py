@@ -55,6 +55,8 @@ _attempts = sa.Table(
 
 _AWAY = {"state_hash": None, "state_until": 0.0, "kept": ""}
 """The values by which nobody is at the app."""
+_OVER = {"busy_until": 0.0, "input": "", **_AWAY}
+"""What is left of a request that has ended."""
 
 
 class SqlConnectionRequests:
@@ -111,9 +113,12 @@ class SqlConnectionRequests:
         self._forget([row], ["kept"])
         return self._request(row), kept
 
+    def revoke(self, id: str, now: float) -> bool:
+        idle = sa.and_(_pending(id), _requests.c.busy_until < now)
+        return self._update(idle, status="cancelled", error="revoked", **_OVER)
+
     def settle(self, id: str, status: RequestStatus, error: str = "") -> bool:
-        over = {"status": status, "error": error, "busy_until": 0.0, "input": "", **_AWAY}
-        return self._update(_pending(id), **over)
+        return self._update(_pending(id), status=status, error=error, **_OVER)
 
     def attempts(self, subject: str, period: int) -> int:
         with self._database.begin() as transaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -55,6 +55,8 @@ _connections = sa.Table(
     sa.Column("refused_at", sa.Double),
     # Since version 5.
     sealed_column("secret_input", "{key}/input", server_default=""),
+    # Since version 6.
+    sa.Column("account", sa.String(255), nullable=False, server_default=""),
 )
 
 _overrides = sa.Table(
@@ -173,6 +175,8 @@ class SqlLedger:
         with self._begin() as transaction:
             mention(transaction, record.tenant)
             former = transaction.execute(_sealed(here)).one_or_none()
+            if former is not None and former.status == "paused":
+                values |= {"status": "paused", "reason": former.reason}
             # The version always rises: credentials that are in use somewhere are told by it.
             newer = sa.update(_connections).where(here)
             newer = newer.values(values | {"version": _connections.c.version + 1})
@@ -202,6 +206,7 @@ class SqlLedger:
             "reason": record.reason,
             "expires_at": record.expires_at,
             "refusals": 0,
+            "account": record.account,
             "secret_input": self._vault.seal(secret, f"{record.key}/input") if secret else "",
         }
 
@@ -210,14 +215,24 @@ class SqlLedger:
         self._vault.forget(sealed.credentials, key)
         self._vault.forget(sealed.secret_input, f"{key}/input")
 
-    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
+    def set_status(
+        self,
+        key: str,
+        status: ConnectionStatus,
+        reason: str = "",
+        *,
+        among: Collection[ConnectionStatus] | None = None,
+    ) -> bool:
         here = _connections.c.key == key
-        noted = sa.update(_connections).where(here).values(status=status, reason=reason)
+        fitting = here if among is None else sa.and_(here, _connections.c.status.in_(among))
+        noted = sa.update(_connections).where(fitting).values(status=status, reason=reason)
         with self._begin() as transaction:
-            if not transaction.execute(noted).rowcount:
-                raise _not_connected(key)
+            if transaction.execute(noted).rowcount:
+                return True
+        self._row(key)
+        return False
 
-    def archive(self, key: str, reason: str = "") -> None:
+    def archive(self, key: str, reason: str = "", *, version: int | None = None) -> bool:
         values = {
             "credentials": self._vault.seal({}, key),
             "secret_input": "",
@@ -228,18 +243,28 @@ class SqlLedger:
         }
 
         # Once it's connected again, it's planned anew.
-        self._end(key, sa.update(_connections).values(values), (due, planned, refreshes))
+        change = sa.update(_connections).values(values)
+        return self._end(key, change, (due, planned, refreshes), version)
 
     def disconnect(self, key: str) -> None:
         self._end(key, sa.delete(_connections), (_overrides, due, planned, refreshes))
 
-    def _end(self, key: str, change: sa.Update | sa.Delete, tables: Sequence[sa.Table]) -> None:
+    def _end(
+        self,
+        key: str,
+        change: sa.Update | sa.Delete,
+        tables: Sequence[sa.Table],
+        version: int | None = None,
+    ) -> bool:
         """Forget the credentials, then change the row, unless it has got others in between.
 
-        In this order: an external store that can't be reached leaves the row as it is.
+        In this order: an external store that can't be reached leaves the row as it is. False where
+        it's of another version than asked for.
         """
         for _ in range(_TRIES):
             row = self._row(key)
+            if version not in (None, row.version):
+                return False
             self._forget(key, row)
             same = sa.and_(
                 _connections.c.key == key,
@@ -250,7 +275,7 @@ class SqlLedger:
                 if transaction.execute(change.where(same)).rowcount:
                     for table in tables:
                         transaction.execute(sa.delete(table).where(table.c.connection == key))
-                    return
+                    return True
         raise LockTimeout(f"the credentials of {key!r} keep changing", hint="try again")
 
     def overrides(self, connection: str) -> Sequence[Override]:
@@ -338,9 +363,12 @@ def _insert(transaction: sa.Connection, values: dict[str, Any]) -> None:
 
 def _sealed(here: sa.ColumnElement[bool]) -> sa.Select[Any]:
     query = sa.select(
-        _connections.c.status, _connections.c.credentials, _connections.c.secret_input
+        _connections.c.status,
+        _connections.c.reason,
+        _connections.c.credentials,
+        _connections.c.secret_input,
     )
-    return query.where(here)
+    return query.where(here).with_for_update()
 
 
 def _newest_runs() -> sa.Subquery:
@@ -381,6 +409,7 @@ def _connection_record(row: Any) -> ConnectionRecord:
         version=row.version,
         expires_at=row.expires_at,
         refusals=row.refusals,
+        account=row.account,
     )
 
 

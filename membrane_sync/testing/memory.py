@@ -490,8 +490,10 @@ class MemoryLedger:
     def known(self, key: str) -> ConnectionRecord:
         return _shown(self.connection(key))
 
-    def archive(self, key: str, reason: str = "") -> None:
+    def archive(self, key: str, reason: str = "", *, version: int | None = None) -> bool:
         record = self.connection(key)
+        if version not in (None, record.version):
+            return False
         self._connections[key] = replace(
             _shown(record),
             status="archived",
@@ -499,15 +501,29 @@ class MemoryLedger:
             version=record.version + 1,
             expires_at=None,
         )
+        return True
 
     def connect(self, record: ConnectionRecord) -> None:
         moment = record.connected_at or datetime.now(UTC)
         known = self._connections.get(record.key)
         version = known.version + 1 if known else 1
+        if known and known.status == "paused":
+            record = replace(record, status="paused", reason=known.reason)
         self._connections[record.key] = replace(record, connected_at=moment, version=version)
 
-    def set_status(self, key: str, status: ConnectionStatus, reason: str = "") -> None:
-        self._connections[key] = replace(self.connection(key), status=status, reason=reason)
+    def set_status(
+        self,
+        key: str,
+        status: ConnectionStatus,
+        reason: str = "",
+        *,
+        among: Collection[ConnectionStatus] | None = None,
+    ) -> bool:
+        known = self.connection(key)
+        if among is not None and known.status not in among:
+            return False
+        self._connections[key] = replace(known, status=status, reason=reason)
+        return True
 
     def disconnect(self, key: str) -> None:
         self.connection(key)

@@ -115,6 +115,20 @@ def test_a_refusal_is_an_error(project: Path, provider: OidcProvider) -> None:
     assert code == 1 and "did not give the permission: access_denied" in terminal.said
 
 
+def test_another_account_than_before_is_refused(project: Path, provider: OidcProvider) -> None:
+    runtime = open_runtime(project)
+    known = ConnectionRecord("acme_ledgerly", "ledgerly", "acme", account="ann")
+    runtime.register(known)
+    terminal = Terminal(project, "ledgerly", "--tenant", "acme")
+    url = terminal.wait_for(r"(http\S+/auth\?\S+)\s")
+    redirect = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+    httpx.get(redirect, params=provider.allow(url, "bob"))
+    assert terminal.end()[0] == 1
+    assert "account 'ann', and these credentials are for 'bob'" in " ".join(terminal.said.split())
+    assert runtime.ledger.connection("acme_ledgerly").credentials == {}
+    runtime.close()
+
+
 def test_by_a_device_code(project: Path, provider: OidcProvider) -> None:
     terminal = Terminal(project, "ledgerly", "--tenant", "acme", "--device", "--key", "by_device")
     provider.allow(terminal.wait_for(r"or open (http\S+)"), "ann")

@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from membrane_sync.clients.authentication.access import authenticator
+from membrane_sync.clients.authentication.flow import client_config
 from membrane_sync.clients.authentication.way import Way
+from membrane_sync.elements.authentication import AuthenticationOption
 from membrane_sync.elements.connector import Connector
 from membrane_sync.errors import AppUnavailable, Defunct, Fatal, NotAuthorized
 from membrane_sync.ports import Authenticator, DeviceCode, Issued
@@ -252,3 +254,10 @@ def test_a_device_endpoint_that_gives_no_code(answer: httpx.Response) -> None:
     ours, _ = device(answer)
     with pytest.raises((Fatal, AppUnavailable), match="the device endpoint"):
         ours.begin_device()
+
+
+@pytest.mark.parametrize("given", ["refresh", [{"when": True, "action": "dance"}], [7], 7])
+def test_errors_of_a_client_that_are_none_are_told(given: Any) -> None:
+    declared = AuthenticationOption.model_validate({**KEY, "functions": {"client": "made"}})
+    with pytest.raises(Fatal, match="'made' of hooks.py gave `errors` that are no list"):
+        client_config(declared, {"credentials": {}}, {"made": lambda _: {"errors": given}})

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import httpx
 
+LEAVING = re.compile(r'<a class="primary" href="([^"]+)"')
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
 
@@ -33,6 +34,12 @@ class Visitor:
     @property
     def text(self) -> str:
         return unescape(self.page.text)
+
+    @property
+    def target(self) -> str:
+        """Where at the app the last page takes the user to."""
+        [target] = set(LEAVING.findall(self.text))
+        return str(target)
 
     def open(self, url: str) -> httpx.Response:
         self.page = self._client.get(url)

@@ -39,6 +39,7 @@ authentication:
     client_secret: {{$var: $.parameters.client_secret}}
     scopes: [openid, offline_access, api:read]
     extra: {{prompt: consent}}
+  account_id: {{$var: $.body.sub}}
 test: {{path: /api/me}}
 """
 

@@ -91,6 +91,7 @@ def api(
         open_api(
             root,
             echo,
+            server="wrong_keys_per_minute = 1000000\n",
             MEMBRANE_JWKS_URL=f"{url}/keys",
             MEMBRANE_PUBLIC_KEYS="public.pem",
         ) as opened,

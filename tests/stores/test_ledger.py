@@ -316,7 +316,7 @@ def test_many_may_open_a_new_ledger_at_once(
 def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     SqlLedger(url, VAULT).connect(ACME)
-    newer = ("option", "status", "reason", "version", "expires_at", "secret_input")
+    newer = ("option", "status", "reason", "version", "expires_at", "secret_input", "account")
     run(
         url,
         "DROP TABLE membrane_overrides",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 from membrane_sync.clients.authentication.signing import hmac_signer, self_signed
 from membrane_sync.clients.authentication.values import (
@@ -19,7 +20,8 @@ from membrane_sync.clients.authentication.values import (
     texts,
 )
 from membrane_sync.elements.authentication import AuthenticationOption
-from membrane_sync.errors import NotAuthorized
+from membrane_sync.elements.request import ErrorRule
+from membrane_sync.errors import Fatal, NotAuthorized
 
 Step = Callable[[httpx.Request], None]
 """Changes a request in place, just before it's sent."""
@@ -53,27 +55,41 @@ def auth_flow(
 def client_config(
     authentication: AuthenticationOption, scope: Scope, functions: Functions
 ) -> dict[str, Any]:
-    """What `client`, and the function of this name, add to requests: base_url, headers, query.
+    """What `client`, and the function of this name, say: base_url, headers, query, and `errors`.
 
-    Membrane's names `baseUri` and `auth` are understood.
+    Membrane's names `baseUri`, `auth` and `responseHandlers` are understood.
     """
     declared, named = authentication.client, authentication.functions
-    config: dict[str, Any] = {"base_url": "", "headers": {}, "query": {}}
+    config: dict[str, Any] = {"base_url": "", "headers": {}, "query": {}, "errors": []}
     if declared is not None:
         config["base_url"] = text(declared.base_url, scope, "client.base_url")
         config["headers"] = texts(declared.headers, scope, "client.headers")
         config["query"] = texts(declared.query, scope, "client.query")
+        config["errors"] = declared.errors
     if named is not None and named.client:
         made = given_mapping(named.client, called(functions, named.client, scope))
         config["base_url"] = str(made.get("base_url") or made.get("baseUri") or config["base_url"])
         config["headers"] |= {k: str(v) for k, v in (made.get("headers") or {}).items()}
         config["query"] |= {k: str(v) for k, v in (made.get("query") or {}).items()}
+        config["errors"] = [*_rules(named.client, made), *config["errors"]]
         if isinstance(made.get("auth"), Mapping):
             user, password = made["auth"].get("username", ""), made["auth"].get("password", "")
             config["headers"]["Authorization"] = _basic(str(user), str(password))
     for value in config["headers"].values():
         _refuse_unsendable(value, "header")
     return config
+
+
+def _rules(function: str, made: Mapping[str, Any]) -> list[ErrorRule]:
+    """The error rules that the function gave."""
+    given = made.get("errors") or made.get("responseHandlers") or []
+    try:
+        return [ErrorRule.model_validate(rule) for rule in given]
+    except (ValidationError, TypeError):
+        raise Fatal(
+            f"function {function!r} of hooks.py gave `errors` that are no list of error rules",
+            hint="their keys are those that connector.yaml has for `errors`",
+        ) from None
 
 
 def _proofs(authentication: AuthenticationOption, scope: Scope) -> list[Step]:

@@ -16,6 +16,7 @@ from membrane_sync.connections.requests import (
     Wanted,
     create_request,
     find_request,
+    revoke_request,
 )
 from membrane_sync.elements.base import KEY_PATTERN
 from membrane_sync.ports import ConnectionRequest, RequestStatus
@@ -96,6 +97,11 @@ def api_router(host: Host) -> APIRouter:
     def read_connection_request(scope: CurrentScope, request: RequestId) -> RequestOut:
         """How a request stands."""
         return _shown(find_request(host, request, scope.tenant))
+
+    @router.delete("/connection-requests/{request}")
+    def revoke_connection_request(scope: CurrentScope, request: RequestId) -> RequestOut:
+        """Take the link back, if it wasn't answered yet; says how the request ended."""
+        return _shown(revoke_request(host, request, scope.tenant))
 
     return router
 

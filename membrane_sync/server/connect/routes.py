@@ -37,7 +37,8 @@ from membrane_sync.server.connect.pages import HEADERS, SOURCE, Form, Pages, ans
 from membrane_sync.server.connect.words import FOREIGN, OTHERWISE, PROBLEMS
 
 MOST_FIELDS = 200
-_STATUS = {"not_authorized": 422, "access_denied": 422, "rate_limited": 429, "csrf": 403}
+_STATUS = {"not_authorized": 422, "access_denied": 422, "another_account": 422}
+_STATUS |= {"rate_limited": 429, "csrf": 403}
 _log = logging.getLogger(__name__)
 
 
@@ -214,8 +215,8 @@ class _Visits:
 
     def _ended(self, request: ConnectionRequest, browser: str) -> Response:
         """The end, for the browser that brought it about; for others, the link is used up."""
-        if request.error == "expired":
-            return self._pages.gone(request, "expired")
+        if request.error in ("expired", "revoked"):
+            return self._pages.gone(request, request.error)
         if browser and request.browser == hashed(browser):
             return self._pages.ended(request)
         return self._pages.gone(request, "used")

@@ -31,6 +31,11 @@ PROBLEMS: Mapping[str, Words] = {
     "not_authorized_there": Words(
         "{app} did not accept the sign-in", "Try again, with another account if you have one."
     ),
+    "another_account": Words(
+        "This is another {app} account",
+        "{product} has this connection with an account that it was made with. Sign in with that "
+        "one; or cancel, and add another connection in {product}.",
+    ),
     "defunct": Words(
         "{app} says that this account can't be used",
         "Sign in with another account, or ask {app}'s support what is wrong with it.",
@@ -71,6 +76,10 @@ ENDED: Mapping[str, Words] = {
     "success": Words("{app} is connected", "You can close this window and go back to {product}."),
     "cancelled": Words("Nothing was connected", "You can close this window."),
     "expired": Words("This link has expired", "Go back to {product} and ask for a new one."),
+    "revoked": Words(
+        "This link was taken back",
+        "{product} has withdrawn it. Go back there and ask for a new one.",
+    ),
     "used": Words(
         "This link was used already", "Each link works once. Ask {product} for a new one."
     ),

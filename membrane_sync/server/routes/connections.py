@@ -36,6 +36,7 @@ class ConnectionOut(BaseModel):
     reason: str = Field(description="Why it isn't `ready`")
     option: str
     input: dict[str, Any]
+    account: str = Field(description="What the app calls the account, if its connector can tell")
     connected_at: datetime | None
     expires_at: datetime | None = Field(description="When its credentials end, if that's known")
 
@@ -178,7 +179,7 @@ def _shower(scope: Scope) -> Callable[[ConnectionRecord], ConnectionOut]:
     """Shows connections of the scope's project."""
 
     def shown(record: ConnectionRecord) -> ConnectionOut:
-        names = ("key", "name", "integration", "tenant", "status", "reason", "option")
+        names = ("key", "name", "integration", "tenant", "status", "reason", "option", "account")
         ends = record.expires_at
         return ConnectionOut(
             **{name: getattr(record, name) for name in names},

@@ -4,8 +4,8 @@
 //     const { connection } = await MembraneSync.connect(url);
 //   };
 //
-// Rejects with an Error whose `code` is `popup_blocked`, `closed`, `cancelled`, `expired` or
-// another word for what went wrong. `MembraneSync.connect(url, { signal })` stops by an AbortSignal.
+// Rejects with an Error whose `code` is `popup_blocked`, `closed`, `cancelled`, `expired`, `revoked`
+// or another word for what went wrong. `MembraneSync.connect(url, { signal })` stops by an AbortSignal.
 (() => {
   "use strict";
 
