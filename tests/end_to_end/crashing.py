@@ -17,15 +17,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.ports import ConnectionRecord
+from membrane_sync.stores import record_writer
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.page_log import FilePageLog
+from membrane_sync.stores.record_writer import RecordWriter
 from membrane_sync.sync import read as read_verb
 from membrane_sync.sync import store as store_verb
 from membrane_sync.sync.run import Parties, new_report, pull_and_store
@@ -37,12 +40,12 @@ PATIENCE = 60.0
 Place = tuple[str, str, int]
 """A boundary: what is done, `before` or `after` it, and the how many'th time."""
 
-BOUNDARIES: dict[str, tuple[type, str]] = {
+BOUNDARIES: dict[str, tuple[type | ModuleType, str]] = {
     "send": (HttpApi, "send"),
     "begin": (FilePageLog, "begin"),
     "keep": (FilePageLog, "keep"),
-    "write": (DuckDbLake, "_write_records"),
-    "seen": (DuckDbLake, "_mark_seen"),
+    "write": (RecordWriter, "_write_records"),
+    "seen": (record_writer, "mark_seen"),
     "finish": (DuckDbLake, "finish_scan"),
     "note": (DuckDbLake, "note_scan"),
     "clear": (FilePageLog, "clear"),
@@ -151,7 +154,9 @@ def read_into_lake(work: Work) -> None:
         api.close()
 
 
-def _around(kind: type, method: str, name: str, at: Callable[[str, str], None]) -> None:
+def _around(
+    kind: type | ModuleType, method: str, name: str, at: Callable[[str, str], None]
+) -> None:
     original = getattr(kind, method)
 
     def wrapped(*args: Any, **named: Any) -> Any:
