@@ -24,7 +24,7 @@ from membrane_sync.elements.cursor import Cursor
 from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.pagination import Pagination
 from membrane_sync.elements.request import Request
-from membrane_sync.elements.webhook import Receiving
+from membrane_sync.elements.webhook import Subscribing
 
 __all__ = ["Cursor", "DataCollection", "Deletes", "ListMethod", "Pagination"]
 
@@ -178,24 +178,19 @@ class WriteMethod(Request):
     idempotency_key: Formula = None
 
 
-class CollectionEvent(Receiving):
-    """How changes of this collection reach us without asking for all of it."""
+class CollectionEvent(Subscribing):
+    """How changes of this collection reach us without asking for all of it.
+
+    `handle` gives one or a list of `{type, record}` or `{type, id}`, where type is `created`,
+    `updated` or `deleted`. `pull_latest`, `delta_pull` and `full_scan` say how `list` finds them.
+    """
 
     type: Literal["webhook", "connector_event", "pull_latest", "delta_pull", "full_scan"]
     event: Annotated[str, RefersTo("external_event")] | None = Field(
         default=None, description="connector_event: key of external event"
     )
-    subscribe: Request | None = Field(
-        default=None, description="Formulas see $.webhook_url and $.secret"
-    )
-    unsubscribe: Request | None = Field(default=None, description="Formulas see $.state")
-    refresh: Request | None = None
-    refresh_before_seconds: float = Field(default=3600, gt=0)
-    state: Formula = Field(default=None, description="What to keep, over subscribe's $.body")
-    expires_at: Formula = Field(default=None, description="When it must be renewed, over $.body")
-    handle: Formula = Field(
-        default=None,
-        description="A list of {type, record} or {type, id}; type is created, updated or deleted",
+    event_parameters: Template = Field(
+        default_factory=dict, description="connector_event: its parameters, over $.parameters"
     )
     id_only: bool = Field(default=False, description="The record has to be fetched")
 

@@ -1,12 +1,13 @@
-"""What a declaration says of webhooks that come in, whichever kind of event they bring."""
+"""What a declaration says of webhooks: how they're taken in, and how the app comes to send them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from membrane_sync.elements.base import Formula, Spec, Template
+from membrane_sync.elements.base import Formula, Locator, RefersTo, Spec, Template
+from membrane_sync.elements.request import Request
 
 DAY = 86_400.0
 
@@ -77,3 +78,44 @@ class Receiving(Spec):
         default=3 * DAY, ge=0, description="For how long an event that comes again is the same"
     )
     max_body_bytes: int = Field(default=2**20, gt=0)
+
+
+class Existing(Request):
+    """A list of the subscriptions that the app has, to find those that send to one of our URLs."""
+
+    subscriptions: Locator = Field(default="$.body", description="Where the list is")
+    url: Locator = Field(default="$.url", description="Where one of them says its URL")
+
+
+class Subscribing(Receiving):
+    """How the app comes to send webhooks, for how long, and what they hold.
+
+    Formulas of requests see `$.webhook_url`, `$.secret`, `$.input` and `$.parameters`; `$.state`
+    once the app was subscribed to; `$.expires_at` where `lifetime_seconds` says for how long.
+    """
+
+    subscribe: Request | None = None
+    unsubscribe: Request | None = None
+    refresh: Request | None = Field(
+        default=None, description="Puts off the end; without one it's subscribed to anew"
+    )
+    existing: Existing | None = Field(
+        default=None, description="Finds what was subscribed to and never noted, after a crash"
+    )
+    state: Formula = Field(default=None, description="What to keep, over the answer's $.body")
+    expires_at: Formula = Field(
+        default=None, description="When it ends by itself, over the answer's $.body"
+    )
+    lifetime_seconds: float | None = Field(
+        default=None, gt=0, description="For how long to ask, where the app wants to be told"
+    )
+    refresh_before_seconds: float = Field(
+        default=3600, gt=0, description="How long before its end it's renewed"
+    )
+    handle: Formula = None
+    global_webhook: Annotated[str, RefersTo("global_webhook")] | None = Field(
+        default=None, description="The product's URL by which events come, instead of an own one"
+    )
+    selector: Formula = Field(
+        default=None, description="What a global webhook finds it by; sees $.credentials too"
+    )

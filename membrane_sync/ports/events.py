@@ -171,9 +171,13 @@ SubscriptionStatus = Literal["subscribed", "unsubscribed", "error"]
 class Subscription:
     """Whom an app tells of events: one for each distinct configuration of a connection.
 
-    `config` says what for: the kind of event, its collection or key, and parameters. `state` is
-    what the app gave when it was subscribed to, and may be secret; so is `secret`, which signs its
-    webhooks. `selector` is by which a global webhook finds it.
+    `config` says what for. Of kind `record` it has `collection`, `parameters`, `stream` and
+    `change`: a key of the collection's `events`. Of kind `external`, `event` and `parameters`;
+    `serves` are the collections whose records it tells of, each as a config of kind `record`, and
+    `triggers` is true if syncs want the event itself. `identity` is the same for what one
+    subscription serves; a connection has one of each. `state` is what the app gave when it was
+    subscribed to, and may be secret; so is `secret`, which signs its webhooks. `selector` is by
+    which a global webhook finds it. `refresh_at` is when something is to be done about it.
     """
 
     key: str
@@ -188,6 +192,7 @@ class Subscription:
     refresh_at: float | None = None
     attempts: int = 0
     error: str = ""
+    identity: str = ""
 
 
 class Subscriptions(Protocol):
@@ -207,10 +212,41 @@ class Subscriptions(Protocol):
         """All that a connection has."""
         ...
 
+    def add(self, subscription: Subscription) -> Subscription:
+        """Keep a new one, unless the connection has one of its identity; gives what is there."""
+        ...
+
     def keep(self, subscription: Subscription) -> None:
         """Keep it in the place of the one with its key."""
         ...
 
     def drop(self, key: str) -> None:
         """Forget it."""
+        ...
+
+
+class Checkups(Protocol):
+    """Whose subscriptions are to be looked at; each connection by one process at a time."""
+
+    def expect(self, version: str) -> None:
+        """Have all connections looked at that weren't under this version of the project."""
+        ...
+
+    def claim(self, most: int, seconds: float) -> Mapping[str, str]:
+        """Claim connections that are due: their keys, each with the name of its claim.
+
+        It costs the same however many aren't due.
+        """
+        ...
+
+    def claim_one(self, connection: str, seconds: float) -> str | None:
+        """Claim this one, due or not; None while someone else has it."""
+        ...
+
+    def renew(self, connection: str, claim: str, seconds: float) -> bool:
+        """Keep the claim for so long from now on; False if it isn't ours any more."""
+        ...
+
+    def settle(self, connection: str, claim: str, version: str, due_at: float | None) -> None:
+        """Let go; it's due again then, or at once if something about it changed meanwhile."""
         ...

@@ -96,9 +96,27 @@ subscriptions = sa.Table(
     sa.Column("refresh_at", sa.Double, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("error", sa.Text, nullable=False),
+    sa.Column("identity", sa.String(100), nullable=False),
 )
 sa.Index(
     "membrane_subscriptions_selected",
     subscriptions.c.global_webhook,
     subscriptions.c.selector,
+)
+sa.Index(
+    "membrane_subscriptions_single",
+    subscriptions.c.connection,
+    subscriptions.c.identity,
+    unique=True,
+)
+
+checkups = sa.Table(
+    "membrane_subscription_checkups",
+    metadata,
+    sa.Column("connection", sa.String(100), primary_key=True),
+    sa.Column("version", sa.String(64), nullable=False),
+    # When its subscriptions are to be looked at; null while nothing is to be done about them.
+    sa.Column("due_at", sa.Double, index=True),
+    # Empty while nobody has claimed it.
+    sa.Column("claim", sa.String(32), nullable=False),
 )

@@ -21,10 +21,9 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import AppUnavailable, Fenced, LockTimeout
-from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_database import LedgerDatabase, aware, inserting, metadata
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two looks at a lease that another process holds."""
@@ -168,16 +167,13 @@ def clock(transaction: sa.Connection) -> sa.ColumnElement[Any]:
     return sa.literal(time.time(), sa.Double)
 
 
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
 def _locked_row(transaction: sa.Connection, connection: str) -> Any:
     """The connection's row, which nobody else changes before the transaction's end."""
     query = sa.select(_leases).where(_leases.c.connection == connection).with_for_update()
     row = transaction.execute(query).one_or_none()
     if row is None:
         nobody = _signature("") | {"epoch": 0, "held": False, "expires_at": 0.0}
-        insert = _INSERTS[transaction.dialect.name](_leases).on_conflict_do_nothing()
+        insert = inserting(transaction)(_leases).on_conflict_do_nothing()
         transaction.execute(insert.values(connection=connection, **nobody))
         row = transaction.execute(query).one()
     return row

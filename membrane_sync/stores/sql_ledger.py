@@ -24,6 +24,8 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.event_tables import checkups, subscriptions
+from membrane_sync.stores.sql_checkups import SqlCheckups, check_up
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
@@ -109,6 +111,7 @@ class SqlLedger:
         self.inbox = SqlInbox(self._database, _connections)
         self.subscriptions = SqlSubscriptions(self._database, vault)
         self.input = SqlInput(self._database, _connections, vault)
+        self.checkups = SqlCheckups(self._database, _connections)
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -188,6 +191,7 @@ class SqlLedger:
                 make_due(transaction, record.key, due.c.attempts > 0)
             else:
                 make_due(transaction, record.key)
+            check_up(transaction, record.key, all_of_them=True)
         if former is not None:
             with suppress(MembraneError):  # At worst, an external store keeps an entry too many.
                 self._forget(record.key, former)
@@ -228,6 +232,7 @@ class SqlLedger:
         noted = sa.update(_connections).where(fitting).values(status=status, reason=reason)
         with self._begin() as transaction:
             if transaction.execute(noted).rowcount:
+                check_up(transaction, key)
                 return True
         self._row(key)
         return False
@@ -243,11 +248,12 @@ class SqlLedger:
         }
 
         # Once it's connected again, it's planned anew.
-        change = sa.update(_connections).values(values)
-        return self._end(key, change, (due, planned, refreshes), version)
+        tables = (due, planned, refreshes, subscriptions, checkups)
+        return self._end(key, sa.update(_connections).values(values), tables, version)
 
     def disconnect(self, key: str) -> None:
-        self._end(key, sa.delete(_connections), (_overrides, due, planned, refreshes))
+        tables = (_overrides, due, planned, refreshes, subscriptions, checkups)
+        self._end(key, sa.delete(_connections), tables)
 
     def _end(
         self,
@@ -295,6 +301,7 @@ class SqlLedger:
                 _reset(transaction, connection, (new.kind, new.key, new.instance_key), new.path)
                 transaction.execute(sa.insert(_overrides).values(_override_row(connection, new)))
             transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
+            check_up(transaction, connection)
 
     def reset_overrides(
         self,
@@ -306,6 +313,7 @@ class SqlLedger:
     ) -> int:
         with self._begin() as transaction:
             transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
+            check_up(transaction, connection)
             return _reset(transaction, connection, (kind, key, instance_key), path)
 
     def record_run(self, run: RunRecord) -> None:

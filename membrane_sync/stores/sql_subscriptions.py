@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 
+from membrane_sync.errors import MembraneError
 from membrane_sync.ports import Vault
 from membrane_sync.ports.events import Subscription
 from membrane_sync.stores.event_tables import subscriptions
-from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_database import LedgerDatabase, inserting
 
 _PLAIN = (
     *("key", "connection", "tenant", "config", "status", "global_webhook", "selector"),
-    *("refresh_at", "attempts", "error"),
+    *("refresh_at", "attempts", "error", "identity"),
 )
 
 
@@ -42,21 +44,59 @@ class SqlSubscriptions:
     def of_connection(self, connection: str) -> Sequence[Subscription]:
         return self._found(subscriptions.c.connection == connection)
 
-    def keep(self, subscription: Subscription) -> None:
-        values = {name: getattr(subscription, name) for name in _PLAIN}
-        owner = _owner(subscription.connection)
-        values["config"] = dict(subscription.config)
-        values["state"] = self._sealed(subscription.state, owner)
-        secret = {"secret": subscription.secret} if subscription.secret else {}
-        values["secret"] = self._sealed(secret, owner)
-        here = subscriptions.c.key == subscription.key
+    def add(self, subscription: Subscription) -> Subscription:
+        values = self._plain(subscription) | self._sealed(subscription)
+        same = sa.and_(
+            subscriptions.c.connection == subscription.connection,
+            subscriptions.c.identity == values["identity"],
+        )
         with self._database.begin() as transaction:
-            transaction.execute(sa.delete(subscriptions).where(here))
-            transaction.execute(sa.insert(subscriptions).values(values))
+            insert = inserting(transaction)(subscriptions).values(values)
+            transaction.execute(insert.on_conflict_do_nothing())
+        return self._found(same)[0]
+
+    def keep(self, subscription: Subscription) -> None:
+        former = self.get(subscription.key)
+        values = self._plain(subscription)
+        if former is None:
+            values |= self._sealed(subscription)
+            change: Any = sa.insert(subscriptions)
+        else:
+            if (former.state, former.secret) != (subscription.state, subscription.secret):
+                values |= self._sealed(subscription)
+            change = sa.update(subscriptions).where(subscriptions.c.key == subscription.key)
+        with self._database.begin() as transaction:
+            replaced = _sealed_texts(transaction, subscription.key)
+            transaction.execute(change.values(values))
+        if "state" in values:
+            self._forget(subscription.connection, replaced)
 
     def drop(self, key: str) -> None:
+        found = self._found(subscriptions.c.key == key)
         with self._database.begin() as transaction:
+            replaced = _sealed_texts(transaction, key)
             transaction.execute(sa.delete(subscriptions).where(subscriptions.c.key == key))
+        for one in found:
+            self._forget(one.connection, replaced)
+
+    def _forget(self, connection: str, sealed: Sequence[str]) -> None:
+        """Let an external store, if there is one, delete what it has kept for these texts."""
+        with suppress(MembraneError):  # At worst, it keeps an entry too many.
+            for text in filter(None, sealed):
+                self._vault.forget(text, _owner(connection))
+
+    @staticmethod
+    def _plain(subscription: Subscription) -> dict[str, Any]:
+        values = {name: getattr(subscription, name) for name in _PLAIN}
+        values["config"] = dict(subscription.config)
+        values["identity"] = subscription.identity or subscription.key
+        return values
+
+    def _sealed(self, subscription: Subscription) -> dict[str, Any]:
+        secret = {"secret": subscription.secret} if subscription.secret else {}
+        owner = _owner(subscription.connection)
+        both = {"state": subscription.state, "secret": secret}
+        return {n: self._vault.seal(value, owner) if value else "" for n, value in both.items()}
 
     def _found(self, *which: sa.ColumnElement[bool]) -> list[Subscription]:
         query = sa.select(subscriptions).where(*which).order_by(subscriptions.c.key)
@@ -67,12 +107,16 @@ class SqlSubscriptions:
     def _subscription(self, row: Any) -> Subscription:
         owner = _owner(row.connection)
         plain = {name: row._mapping[name] for name in _PLAIN}
+        plain["identity"] = "" if row.identity == row.key else row.identity
         state = self._vault.open(row.state, owner) if row.state else {}
         secret = self._vault.open(row.secret, owner)["secret"] if row.secret else ""
         return Subscription(**plain, state=state, secret=secret)
 
-    def _sealed(self, secrets: Mapping[str, Any], owner: str) -> str:
-        return self._vault.seal(secrets, owner) if secrets else ""
+
+def _sealed_texts(transaction: sa.Connection, key: str) -> Sequence[str]:
+    query = sa.select(subscriptions.c.state, subscriptions.c.secret)
+    row = transaction.execute(query.where(subscriptions.c.key == key)).one_or_none()
+    return tuple(row) if row is not None else ()
 
 
 def _owner(connection: str) -> str:

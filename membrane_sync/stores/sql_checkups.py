@@ -1,0 +1,86 @@
+"""Whose subscriptions are to be looked at, and when: a row for each connection, with an index."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from membrane_sync.stores.event_tables import checkups, subscriptions
+from membrane_sync.stores.sql_database import LedgerDatabase, inserting
+from membrane_sync.stores.sql_leases import now
+
+
+class SqlCheckups:
+    """Implements `ports.events.Checkups`; `connections` is the table of them."""
+
+    def __init__(self, database: LedgerDatabase, connections: sa.Table) -> None:
+        self._database = database
+        self._connections = connections
+
+    def expect(self, version: str) -> None:
+        mine = self._connections.c
+        known = sa.select(checkups.c.connection)
+        missing = sa.select(
+            mine.key, sa.literal("").label("version"), sa.literal(0.0), sa.literal("")
+        ).where(mine.status != "archived", mine.key.not_in(known))
+        outdated = sa.update(checkups).where(checkups.c.version != version)
+        with self._database.begin() as transaction:
+            insert = inserting(transaction)(checkups)
+            names = ["connection", "version", "due_at", "claim"]
+            transaction.execute(insert.from_select(names, missing).on_conflict_do_nothing())
+            # Also from one who has it claimed, and looks at it by an older project.
+            transaction.execute(outdated.values(due_at=0.0, claim=""))
+
+    def claim(self, most: int, seconds: float) -> Mapping[str, str]:
+        with self._database.begin() as transaction:
+            moment = now(transaction)
+            query = sa.select(checkups.c.connection).where(checkups.c.due_at <= moment)
+            query = query.order_by(checkups.c.due_at).limit(most).with_for_update(skip_locked=True)
+            keys = transaction.execute(query).scalars().all()
+            claim = uuid.uuid4().hex
+            if keys:
+                taken = sa.update(checkups).where(checkups.c.connection.in_(keys))
+                transaction.execute(taken.values(claim=claim, due_at=moment + seconds))
+        return dict.fromkeys(keys, claim)
+
+    def claim_one(self, connection: str, seconds: float) -> str | None:
+        claim = uuid.uuid4().hex
+        here = checkups.c.connection == connection
+        with self._database.begin() as transaction:
+            moment = now(transaction)
+            insert = inserting(transaction)(checkups).on_conflict_do_nothing()
+            row = {"connection": connection, "version": "", "due_at": 0.0, "claim": ""}
+            transaction.execute(insert.values(row))
+            free = sa.or_(checkups.c.claim == "", checkups.c.due_at <= moment)
+            taken = sa.update(checkups).where(here, free)
+            values = {"claim": claim, "due_at": moment + seconds}
+            return claim if transaction.execute(taken.values(values)).rowcount else None
+
+    def renew(self, connection: str, claim: str, seconds: float) -> bool:
+        here = sa.and_(checkups.c.connection == connection, checkups.c.claim == claim)
+        with self._database.begin() as transaction:
+            until = now(transaction) + seconds
+            kept = sa.update(checkups).where(here).values(due_at=until)
+            return bool(transaction.execute(kept).rowcount)
+
+    def settle(self, connection: str, claim: str, version: str, due_at: float | None) -> None:
+        here = sa.and_(checkups.c.connection == connection, checkups.c.claim == claim)
+        values = {"claim": "", "version": version, "due_at": due_at}
+        with self._database.begin() as transaction:
+            transaction.execute(sa.update(checkups).where(here).values(values))
+
+
+def check_up(transaction: sa.Connection, connection: str, *, all_of_them: bool = False) -> None:
+    """Have a connection's subscriptions looked at soon, whoever has them claimed.
+
+    With `all_of_them`, each is to be renewed: its app may not have kept it.
+    """
+    row = {"connection": connection, "version": "", "due_at": 0.0, "claim": ""}
+    insert = inserting(transaction)(checkups).values(row)
+    soon = {"due_at": 0.0, "claim": ""}
+    transaction.execute(insert.on_conflict_do_update(index_elements=["connection"], set_=soon))
+    if all_of_them:
+        here = subscriptions.c.connection == connection
+        transaction.execute(sa.update(subscriptions).where(here).values(refresh_at=0.0))
