@@ -108,6 +108,4 @@ def test_one_configuration_has_one_subscription(ledger: SqlLedger) -> None:
     assert ledger.subscriptions.add(replace(first, key="two", secret="s-2")) == first
     assert len(ledger.subscriptions.of_connection("acme")) == 1
     ledger.subscriptions.keep(replace(first, state={"id": "7"}, status="subscribed"))
-    assert ledger.subscriptions.get("one") == replace(
-        first, state={"id": "7"}, status="subscribed"
-    )
+    assert ledger.subscriptions.get("one") == replace(first, state={"id": "7"}, status="subscribed")
