@@ -91,6 +91,37 @@ def test_the_user_says_no_and_then_yes(page: Page, world: World, tenant: str) ->
     assert world.seen(request)["status"] == "success"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_code_is_shown_until_it_was_entered(
+    scheme: Any, page: Page, world: World, tenant: str
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    request = world.ask(tenant, "teller")
+    page.goto(request["url"])
+    shoot(page, f"code_before_{scheme}")
+    page.get_by_role("button", name="Get a code").press("Enter")
+    expect(page.get_by_role("heading", name="Enter this code at Teller")).to_be_visible()
+    status = page.get_by_role("status")
+    expect(status).to_contain_text("Waiting until you have entered it")
+    expect(status).to_have_attribute("aria-live", "polite")
+    shoot(page, f"code_{scheme}")
+    assert fits(page)
+    assert [said for said in page.evaluate(CONTRASTS) if said["ratio"] < 4.5] == []
+    if scheme == "dark":
+        return
+    # By the keyboard alone: the first stop is the app's page, which opens beside this one.
+    page.keyboard.press("Tab")
+    with page.expect_popup() as opening:
+        page.keyboard.press("Enter")
+    app = opening.value
+    app.get_by_role("button", name="Continue").click()
+    sign_in(app)
+    app.close()
+    # Nobody touches the page: it looks by itself.
+    expect(page.get_by_role("heading", name="Teller is connected")).to_be_visible(timeout=30_000)
+    assert world.seen(request)["status"] == "success"
+
+
 def test_cancelling_ends_the_link(page: Page, plain: World, tenant: str) -> None:
     request = plain.ask(tenant, "gallery")
     page.goto(request["url"])
