@@ -9,17 +9,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from membrane_sync.connections.forms import FormField, form_fields, read_form
+from membrane_sync.connections.choices import Choice, read_choice
 from membrane_sync.connections.requests import (
     Host,
     existing_connection,
     hashed,
     with_credentials,
 )
-from membrane_sync.elements.authentication import AuthenticationOption
 from membrane_sync.errors import (
     Fatal,
     LockTimeout,
@@ -28,31 +27,19 @@ from membrane_sync.errors import (
     RateLimited,
     Retryable,
 )
-from membrane_sync.ports import ConnectionRecord, ConnectionRequest, Issued
-from membrane_sync.project.authentication import Access
-from membrane_sync.project.inputs import fit
+from membrane_sync.ports import ConnectionRecord, ConnectionRequest, DeviceCode, Issued
 
 CALLBACK_PATH = "/oauth/callback"
 STATE_SECONDS = 600.0
 """How long a user may stay at the app's own page."""
+LONGEST_CODE_SECONDS = 1800.0
+"""How long a code to be entered is asked for at most, whatever the app says."""
 ATTEMPT_SECONDS = 300.0
 """How long others wait for an attempt whose process has died; a live one is done long before."""
 PERIOD_SECONDS = 600
 ATTEMPTS_PER_REQUEST = 10
 ATTEMPTS_PER_ADDRESS = 60
 """How many attempts a period allows at one request, and from one address."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A way to authenticate that the user may choose, with the fields to fill in for it."""
-
-    key: str
-    title: str
-    description: str
-    in_browser: bool
-    input: list[FormField]
-    credentials: list[FormField]
 
 
 @dataclass(frozen=True)
@@ -81,25 +68,19 @@ class CameBack:
     error: MembraneError | None = None
 
 
+@dataclass(frozen=True)
+class Looked:
+    """How it stands with a code: `code` while it's to be entered yet, or the `error` there was."""
+
+    code: DeviceCode | None = None
+    option: str = ""
+    error: MembraneError | None = None
+
+
 class Declined(NotAuthorized):
     """The user, or the app, did not give the permission."""
 
     code = "access_denied"
-
-
-def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
-    """The ways to answer a request, in the connector's order; of a product's choice, only that."""
-    connector = host.project.connector(request.integration)
-    given = form_fields(connector.input_schema)
-    existing = existing_connection(host, request)
-    missing = [one for one in given if one.name not in request.input]
-    # One that's reconnected stays as it is; what could not be kept of it has to be given again.
-    asked = [one for one in missing if one.required] if existing else missing
-    return [
-        _choice(access, asked)
-        for access in host.accesses(request.integration)
-        if request.option in ("", access.option) and not _by_device_alone(access.authentication)
-    ]
 
 
 @dataclass(frozen=True)
@@ -121,7 +102,7 @@ class Answering:
 
         Raises what the app has against it; the request is open for another attempt then.
         """
-        input, secret, wrong = _read(choice, typed)
+        input, secret, wrong = read_choice(choice, typed)
         if wrong:
             return Answered(wrong=wrong)
         self._count(request, visitor)
@@ -146,6 +127,25 @@ class Answering:
         except MembraneError as error:
             return CameBack(request, kept["token"], kept["option"], error)
         return CameBack(request, kept["token"], kept["option"])
+
+    def look(self, request: ConnectionRequest, visitor: Visitor) -> Looked:
+        """Ask the app whether the code was entered, unless it was asked just before.
+
+        Without a code and an error, there's nothing to be entered any more: the request says why.
+        """
+        now = self.now()
+        kept = self.host.requests.waiting(request.id, hashed(visitor.browser), now)
+        if kept is None:
+            return Looked()
+        code = DeviceCode(**kept["code"])
+        if now < kept["next_at"] or not self.host.requests.look(request.id, now, ATTEMPT_SECONDS):
+            return Looked(code)
+        try:
+            self._try(request, lambda: self._poll(request, kept, code))
+        except MembraneError as error:
+            return Looked(option=kept["option"], error=error)
+        waits = self.host.requests.waiting(request.id, hashed(visitor.browser), now) is not None
+        return Looked(code if waits else None)
 
     def cancel(self, request: ConnectionRequest, visitor: Visitor) -> None:
         """End the request without a connection; raises LockTimeout while an attempt goes on."""
@@ -172,16 +172,50 @@ class Answering:
 
     def _begin(self, request: ConnectionRequest, kept: Mapping[str, Any]) -> Answered:
         authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
+        if not authenticator.needs_browser and authenticator.offers_device:
+            return self._show_code(request, kept, authenticator.begin_device(kept["credentials"]))
         if not authenticator.needs_browser:
             return self._connect(request, kept, authenticator.issue(kept["credentials"]))
         state, back = secrets.token_urlsafe(32), callback_url(self.host, request.integration)
         authorization = authenticator.begin(back, state, kept["credentials"])
-        if not authorization.url.startswith(("https://", "http://")):
-            raise Fatal(f"integration {request.integration!r}: authorize_url is no web address")
+        _check_address(authorization.url, request, "authorize_url")
         until = self.now() + STATE_SECONDS
         away = {**kept, "kept": dict(authorization.kept)}
         self.host.requests.send_off(request.id, hashed(state), until, away)
         return Answered(url=authorization.url)
+
+    def _show_code(
+        self, request: ConnectionRequest, kept: Mapping[str, Any], code: DeviceCode
+    ) -> Answered:
+        _check_address(code.verification_url, request, "the address to enter the code at")
+        if code.complete_url:
+            _check_address(code.complete_url, request, "the address with the code in it")
+        until = self.now() + min(code.expires_in, LONGEST_CODE_SECONDS)
+        self._keep_code(request, {**kept, "until": until}, code, code.interval)
+        return Answered()
+
+    def _poll(
+        self, request: ConnectionRequest, kept: Mapping[str, Any], code: DeviceCode
+    ) -> Answered:
+        authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
+        try:
+            found = authenticator.poll_device(code)
+        except Retryable as error:
+            # The code is as good as before.
+            asked = error.retry_after if isinstance(error, RateLimited) else None
+            self._keep_code(request, kept, code, max(2 * code.interval, asked or 0.0))
+            return Answered()
+        if isinstance(found, Issued):
+            return self._connect(request, kept, found)
+        self._keep_code(request, kept, replace(code, interval=found), found)
+        return Answered()
+
+    def _keep_code(
+        self, request: ConnectionRequest, kept: Mapping[str, Any], code: DeviceCode, pause: float
+    ) -> None:
+        """Keep it for the next look, which is at the app in so many seconds."""
+        more = {"code": asdict(code), "next_at": self.now() + pause}
+        self.host.requests.show_code(request.id, kept["until"], {**kept, **more})
 
     def _finish(
         self, request: ConnectionRequest, kept: Mapping[str, Any], answer: Mapping[str, str]
@@ -221,58 +255,16 @@ class Answering:
                 raise RateLimited("there were too many attempts", retry_after=left)
 
 
+def _check_address(url: str, request: ConnectionRequest, what: str) -> None:
+    """A link of the page must lead to a web page, and run nothing."""
+    if not url.startswith(("https://", "http://")):
+        raise Fatal(f"integration {request.integration!r}: {what} is no web address")
+
+
 def callback_url(host: Host, integration: str) -> str:
     """Where the app sends users back to: the integration's own address, or this server's."""
     own = host.project.integration(integration).oauth_callback_url
     return own or host.settings.connect.public_url + CALLBACK_PATH
-
-
-def _choice(access: Access, asked: list[FormField]) -> Choice:
-    key, authentication, app = access.option, access.authentication, access.connector.title
-    in_browser = _in_browser(authentication)
-    title = authentication.title or (f"Sign in to {app}" if in_browser else "")
-    return Choice(
-        key=key,
-        title=title or key.replace("_", " ").capitalize() or f"Connect {app}",
-        description=authentication.description or "",
-        in_browser=in_browser,
-        input=asked,
-        credentials=form_fields(authentication.input_schema, secret=True),
-    )
-
-
-def _in_browser(authentication: AuthenticationOption) -> bool:
-    oauth2 = authentication.oauth2
-    by_code = oauth2 is not None and oauth2.grant == "authorization_code"
-    return authentication.type == "oauth1" or (authentication.type == "oauth2" and by_code)
-
-
-def _by_device_alone(authentication: AuthenticationOption) -> bool:
-    """Whether a code has to be typed in elsewhere: that takes a terminal."""
-    oauth2 = authentication.oauth2
-    return oauth2 is not None and oauth2.grant == "device_code"
-
-
-def _read(
-    choice: Choice, typed: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """What was typed in as input and as credentials, and what is wrong by the form's names."""
-    wrong: dict[str, str] = {}
-    parts: dict[str, dict[str, Any]] = {}
-    for part, fields in (("input", choice.input), ("credentials", choice.credentials)):
-        values, misread = read_form(fields, _below(part, typed))
-        schema = {"properties": {one.name: one.schema for one in fields}}
-        # The same rules as for what comes by the API or from a terminal.
-        parts[part], misfits = fit(schema, values)
-        said = {name: f"This {why}." for name, why in misfits.items()} | misread
-        wrong |= {f"{part}.{name}": why for name, why in said.items()}
-    return parts["input"], parts["credentials"], wrong
-
-
-def _below(prefix: str, typed: Mapping[str, str]) -> dict[str, str]:
-    """The fields of one part of the form, by the schema's names."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): t for name, t in typed.items() if name.startswith(start)}
 
 
 def _refusal(error: str) -> MembraneError:

@@ -1016,6 +1016,8 @@ class ConnectionRequest:
     origin: str = ""
     away_until: float = 0.0
     """The user was sent to the app's own page, and has until then to come back; 0 if not."""
+    enters_code: bool = False
+    """What the user is away for is to enter a code: nobody is sent back by the app."""
 
 
 class ConnectionRequests(Protocol):
@@ -1047,6 +1049,18 @@ class ConnectionRequests(Protocol):
 
     def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
         """The user goes to the app, to be back `until` then with the state; ends the attempt."""
+        ...
+
+    def show_code(self, id: str, until: float, kept: Mapping[str, Any]) -> None:
+        """The user has until then to enter a code at the app; ends the attempt."""
+        ...
+
+    def waiting(self, id: str, browser: str, now: float) -> Mapping[str, Any] | None:
+        """What was kept for a code that isn't overdue, and shown to this browser; it stays kept."""
+        ...
+
+    def look(self, id: str, now: float, seconds: float) -> bool:
+        """As `claim`, but what is kept for a code stays."""
         ...
 
     def take_back(

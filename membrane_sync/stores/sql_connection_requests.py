@@ -90,12 +90,28 @@ class SqlConnectionRequests:
         return self._update(free, browser=browser, busy_until=now + seconds, **_AWAY)
 
     def release(self, id: str, error: str = "") -> None:
-        self._update(_pending(id), busy_until=0.0, error=error)
+        self._update(_pending(id), busy_until=0.0, error=error, **_AWAY)
 
     def send_off(self, id: str, state_hash: str, until: float, kept: Mapping[str, Any]) -> None:
         sealed = self._sealed(kept, _owner(id, "kept"))
         away = {"state_hash": state_hash, "state_until": until, "kept": sealed}
         self._update(_pending(id), busy_until=0.0, error="", **away)
+
+    def show_code(self, id: str, until: float, kept: Mapping[str, Any]) -> None:
+        self.send_off(id, _code_state(id), until, kept)
+
+    def waiting(self, id: str, browser: str, now: float) -> Mapping[str, Any] | None:
+        mine = sa.and_(_pending(id), _requests.c.browser == browser)
+        code = sa.and_(_requests.c.state_hash == _code_state(id), _requests.c.state_until > now)
+        query = sa.select(_requests.c.kept).where(mine, code)
+        with self._database.begin() as transaction:
+            sealed = transaction.execute(query).scalar_one_or_none()
+        return None if sealed is None else self._opened(sealed, _owner(id, "kept"))
+
+    def look(self, id: str, now: float, seconds: float) -> bool:
+        idle = sa.and_(_pending(id), _requests.c.busy_until < now)
+        code = _requests.c.state_hash == _code_state(id)
+        return self._update(sa.and_(idle, code), busy_until=now + seconds)
 
     def take_back(
         self, state_hash: str, browser: str, now: float, seconds: float
@@ -138,7 +154,8 @@ class SqlConnectionRequests:
     def _request(self, row: Any) -> ConnectionRequest:
         values = {name: getattr(row, name) for name in _STORED}
         input = self._opened(row.input, _owner(row.id, "input"))
-        return ConnectionRequest(**values, input=input, away_until=row.state_until)
+        away = {"away_until": row.state_until, "enters_code": row.state_hash == _code_state(row.id)}
+        return ConnectionRequest(**values, input=input, **away)
 
     def _sealed(self, secrets: Mapping[str, Any], owner: str) -> str:
         return self._vault.seal(secrets, owner) if secrets else ""
@@ -180,6 +197,11 @@ _STORED = (
     "origin",
 )
 """Columns that are fields of a ConnectionRequest, as they are."""
+
+
+def _code_state(id: str) -> str:
+    """Stands for the state where a code is entered: no hash of a state has a colon."""
+    return f"code:{id}"
 
 
 def _pending(id: str) -> sa.ColumnElement[bool]:

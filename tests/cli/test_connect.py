@@ -23,9 +23,8 @@ from membrane_sync.apps.oidc_provider import OidcProvider, start_oidc_provider
 from membrane_sync.bootstrap import open_runtime
 from membrane_sync.cli.main import app
 from membrane_sync.ports import ConnectionRecord
+from tests.cli.terminal import SECONDS, Terminal
 from tests.connect.world import write_project
-
-SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -40,39 +39,6 @@ def provider(oidc_provider_dir: Path, apps_run: Path) -> Iterator[OidcProvider]:
 def project(tmp_path: Path, provider: OidcProvider) -> Path:
     write_project(tmp_path, provider)
     return tmp_path
-
-
-class Terminal:
-    """`membrane connect` as a process of its own; `said` is what it has printed for people."""
-
-    def __init__(self, project: Path, *arguments: str) -> None:
-        self._log = project / "connect.log"
-        environment = {**os.environ, "BROWSER": "true"}
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "membrane_sync.cli.main", "connect", *arguments],
-                cwd=project,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-
-    def wait_for(self, pattern: str) -> str:
-        deadline = time.monotonic() + SECONDS
-        while not (found := re.search(pattern, self._log.read_text())):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.said
-            time.sleep(0.05)
-        return found[1]
-
-    @property
-    def said(self) -> str:
-        return self._log.read_text()
-
-    def end(self) -> tuple[int, str]:
-        out, _ = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, out
 
 
 def record(project: Path, key: str) -> ConnectionRecord:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -17,6 +20,8 @@ from authlib.oauth1.rfc5849.models import TemporaryCredential, TokenCredentialMi
 from authlib.oauth1.rfc5849.resource_protector import ResourceProtector
 from authlib.oauth1.rfc5849.signature import generate_signature_base_string
 from authlib.oauth1.rfc5849.wrapper import OAuth1Request
+
+from tests.loopback import Quiet, serving
 
 KEY, SECRET = "consumer-key", "planted-consumer-secret"
 METHODS = ["HMAC-SHA1", "HMAC-SHA256", "RSA-SHA1", "PLAINTEXT"]
@@ -50,7 +55,10 @@ class Token(dict[str, str], TokenCredentialMixin):
 
 @dataclass
 class OAuth1App:
-    """The handler of a mock transport: `/request`, `/access`, and below `/api` the app itself."""
+    """`/request`, `/access`, the user at `/allow`, and below `/api` the app itself.
+
+    It's the handler of a mock transport, or answers at a real address of this machine by `served`.
+    """
 
     consumer: Consumer = field(default_factory=Consumer)
     temporary: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +74,8 @@ class OAuth1App:
             {"Authorization": request.headers.get("Authorization", "")},
         )
         server = _Server(self)
+        if request.url.path == "/allow":
+            return self._decided(str(request.url), says_no=request.url.params.get("say") == "no")
         if request.url.path == "/request":
             return server.create_temporary_credentials_response(seen)
         if request.url.path == "/access":
@@ -76,6 +86,41 @@ class OAuth1App:
             return httpx.Response(error.status_code, json={"message": error.error})
         self.bodies.append(request.content)
         return httpx.Response(200, json={"ok": True})
+
+    @contextmanager
+    def served(self, tls: ssl.SSLContext) -> Iterator[str]:
+        """The app at an address of this machine."""
+        app = self
+
+        class Handler(Quiet):
+            def do_GET(self) -> None:  # noqa: N802
+                self.answer()
+
+            def do_POST(self) -> None:  # noqa: N802
+                self.answer()
+
+            def answer(self) -> None:
+                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                address = f"https://{self.headers['Host']}{self.path}"
+                headers = dict(self.headers.items())
+                found = app(httpx.Request(self.command, address, headers=headers, content=content))
+                self.send_response(found.status_code)
+                for name in ("Content-Type", "Location"):
+                    if name in found.headers:
+                        self.send_header(name, found.headers[name])
+                self.send_header("Content-Length", str(len(found.content)))
+                self.end_headers()
+                self.wfile.write(found.content)
+
+        with serving(Handler, tls=tls) as address:
+            yield address
+
+    def _decided(self, url: str, *, says_no: bool) -> httpx.Response:
+        """Sends the user back, as one who has allowed it, or hasn't."""
+        token = dict(parse_qsl(urlsplit(url).query))["oauth_token"]
+        answer: dict[str, str] = {"denied": token} if says_no else self.allow(url)
+        back = httpx.URL(str(self.temporary[token].get_redirect_uri()))
+        return httpx.Response(302, headers={"Location": str(back.copy_merge_params(answer))})
 
     @staticmethod
     def learn_sha256() -> None:

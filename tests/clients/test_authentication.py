@@ -9,25 +9,18 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
 )
-from cryptography.x509.oid import NameOID
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
@@ -39,6 +32,7 @@ from membrane_sync.errors import Defunct, Fatal, MembraneError, NotAuthorized
 from membrane_sync.ports import Authenticator, ConnectionRecord
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.rendering import render
+from tests.certificates import Authority, pem, server_context
 from tests.clients.oauth1_app import KEY, METHODS, SECRET, Consumer, OAuth1App
 from tests.loopback import serving
 
@@ -277,7 +271,7 @@ def test_oauth1(method: str) -> None:
     public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     app = OAuth1App(Consumer(public.decode()))
     app.learn_sha256()
-    secret = _pem(private) if method == "RSA-SHA1" else SECRET
+    secret = pem(private) if method == "RSA-SHA1" else SECRET
     authentication = {"type": "oauth1", "oauth1": {**OAUTH1, "signature_method": method}}
     ours = oauth1(app, authentication, secret)
     begun = ours.begin("https://us.test/back?x=1", "state-1")
@@ -348,48 +342,6 @@ def test_oauth1_never_goes_without_tls() -> None:
 # --- mutual TLS ----------------------------------------------------------------------------------
 
 
-class Authority:
-    """Signs certificates for a server on loopback, and for its clients."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._signed("authority", self.key, authority=True)
-        self.pem = self.certificate.public_bytes(Encoding.PEM).decode()
-
-    def issue(self, name: str, key: Any) -> str:
-        return self._signed(name, key).public_bytes(Encoding.PEM).decode()
-
-    def _signed(self, name: str, key: Any, *, authority: bool = False) -> x509.Certificate:
-        now = datetime.now(UTC)
-        here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-        subject = _name(name)
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(_name("authority"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(authority, None), critical=True)
-            .add_extension(here, critical=False)
-            .add_extension(identifier, critical=False)
-            .add_extension(issuer, critical=False)
-        )
-        return builder.sign(self.key, hashes.SHA256())
-
-
-def _name(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _pem(key: Any, password: bytes = b"") -> str:
-    encryption = BestAvailableEncryption(password) if password else NoEncryption()
-    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode())
-
-
 class _Names(BaseHTTPRequestHandler):
     """Answers with the name in the client's certificate."""
 
@@ -419,11 +371,7 @@ class _Names(BaseHTTPRequestHandler):
 @contextmanager
 def tls_server(authority: Authority, folder: Path) -> Iterator[str]:
     """A server that takes no client without a certificate of this authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    chain = folder / "server.pem"
-    chain.write_text(authority.issue("server", key) + _pem(key))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
+    context = server_context(authority, folder)
     context.load_verify_locations(cadata=authority.pem)
     context.verify_mode = ssl.CERT_REQUIRED
     with serving(_Names, tls=context) as address:
@@ -457,7 +405,7 @@ def test_mutual_tls(passphrase: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     key = ec.generate_private_key(ec.SECP256R1())
     credentials = {
         "certificate": authority.issue("acme", key),
-        "key": _pem(key, passphrase.encode()),
+        "key": pem(key, passphrase.encode()),
         "passphrase": passphrase,
     }
     with tls_server(authority, tmp_path) as url:
@@ -477,22 +425,22 @@ def test_the_key_is_never_on_disk_as_it_is(tmp_path: Path, monkeypatch: pytest.M
         loading(context, chain, **options)
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", watched)
-    credentials = {"certificate": authority.issue("acme", key), "key": _pem(key)}
+    credentials = {"certificate": authority.issue("acme", key), "key": pem(key)}
     mutual("https://127.0.0.1:1", credentials, authority).close()
     assert "BEGIN ENCRYPTED PRIVATE KEY" in written[0]
-    assert _pem(key).splitlines()[1] not in written[0]
+    assert pem(key).splitlines()[1] not in written[0]
 
 
 def test_a_server_that_wants_another_certificate(tmp_path: Path) -> None:
     authority, stranger = Authority(), Authority()
     key = ec.generate_private_key(ec.SECP256R1())
-    credentials = {"certificate": stranger.issue("acme", key), "key": _pem(key)}
+    credentials = {"certificate": stranger.issue("acme", key), "key": pem(key)}
     with tls_server(authority, tmp_path) as url:
         api = mutual(url, credentials, authority)
         with pytest.raises(MembraneError) as caught:
             api.send(Call("GET", "/me"))
         api.close()
-    assert _pem(key).splitlines()[1] not in str(caught.value)
+    assert pem(key).splitlines()[1] not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -500,7 +448,7 @@ def test_a_server_that_wants_another_certificate(tmp_path: Path) -> None:
 )
 def test_certificates_that_cannot_be_used(name: str, value: str) -> None:
     authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
-    credentials = {"certificate": authority.issue("acme", key), "key": _pem(key), name: value}
+    credentials = {"certificate": authority.issue("acme", key), "key": pem(key), name: value}
     with pytest.raises(NotAuthorized, match="credentials give no|can't be used") as caught:
         mutual("https://127.0.0.1:1", credentials, authority)
     assert "planted" not in str(caught.value)
@@ -508,7 +456,7 @@ def test_certificates_that_cannot_be_used(name: str, value: str) -> None:
 
 def test_the_token_endpoint_sees_the_certificate_too(tmp_path: Path) -> None:
     authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
-    credentials = {"certificate": authority.issue("acme", key), "key": _pem(key)}
+    credentials = {"certificate": authority.issue("acme", key), "key": pem(key)}
     with tls_server(authority, tmp_path) as url:
         declared = {
             **CERTIFICATE,

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from membrane_sync.apps.oidc_provider import OidcProvider, start_oidc_provider
+from tests.connect.looks import DESKTOP
 from tests.connect.world import World, open_world
 
 
@@ -38,3 +40,20 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def tenant(request: pytest.FixtureRequest) -> str:
     """A customer of its own for each test."""
     return request.node.name[:100]
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page in a browser of its own; a script error or a broken policy fails the test."""
+    context = chromium.new_context(viewport=DESKTOP)  # type: ignore[arg-type]
+    opened = context.new_page()
+    opened.set_default_timeout(15_000)
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
+        "console",
+        lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None,
+    )
+    yield opened
+    context.close()
+    assert wrong == []

@@ -1,64 +1,18 @@
-"""The connect page in a real browser: as users see it, with a mouse or the keyboard alone.
-
-Screenshots are kept where `CONNECT_SCREENSHOTS` says.
-"""
+"""The connect page in a real browser: as users see it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from membrane_sync.apps.kinto import Kinto
+from tests.connect.looks import CONTRASTS, PHONE, fits, shoot, sign_in
 from tests.connect.world import World
-
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page in a browser of its own; a script error or a broken policy fails the test."""
-    context = chromium.new_context(viewport=DESKTOP)  # type: ignore[arg-type]
-    opened = context.new_page()
-    opened.set_default_timeout(15_000)
-    wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on(
-        "console",
-        lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    yield opened
-    context.close()
-    assert wrong == []
-
-
-def shoot(page: Page, name: str) -> None:
-    """A picture of the page at both widths, if somebody wants to look at them."""
-    folder = os.environ.get("CONNECT_SCREENSHOTS")
-    if folder:
-        for width, size in ((1280, DESKTOP), (390, PHONE)):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
-            page.screenshot(path=Path(folder) / f"{name}_{width}.png", full_page=True)
-        page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
-
-
-def sign_in(page: Page, name: str = "ann") -> None:
-    """What a user does at the provider."""
-    page.locator("[name=login]").fill(name)
-    page.locator("[name=password]").fill("any")
-    page.get_by_role("button", name="Sign-in").click()
-    page.get_by_role("button", name="Continue").click()
-
-
-def fits(page: Page) -> bool:
-    """Nothing sticks out of the screen."""
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
 def test_signing_in_at_the_app(page: Page, world: World, tenant: str) -> None:
@@ -141,41 +95,6 @@ def test_the_whole_form(page: Page, plain: World, tenant: str) -> None:
     expect(page.get_by_label("Your subdomain")).to_be_focused()
 
 
-def test_the_keyboard_is_enough(page: Page, plain: World, tenant: str) -> None:
-    request = plain.ask(tenant, "gallery")
-    page.goto(request["url"])
-    keys = page.keyboard
-
-    def tab_to(name: str) -> None:
-        for _ in range(20):
-            keys.press("Tab")
-            focused = page.evaluate(
-                "() => { const e = document.activeElement;"
-                " return (e.labels?.[0] ?? e).textContent.trim() }"
-            )
-            if focused.startswith(name):
-                return
-        raise AssertionError(f"Tab does not come to {name!r}")
-
-    tab_to("API key")
-    outline = "getComputedStyle(document.activeElement).outlineStyle"
-    assert page.evaluate(outline) == "solid"
-    keys.press("Enter")
-    page.wait_for_url(re.compile("option=key"))
-    tab_to("Your subdomain")
-    keys.type("acme")
-    tab_to("Region")
-    keys.press("ArrowDown")
-    tab_to("This is a sandbox account")
-    keys.press("Space")
-    tab_to("API key")
-    keys.type("a-long-api-key")
-    keys.press("Enter")
-    expect(page.get_by_role("heading", name="Gallery is connected")).to_be_visible()
-    record = plain.runtime.ledger.connection(plain.seen(request)["connection"])
-    assert record.input["region"] == "us" and record.input["sandbox"] is True
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_in_light_and_dark(
     scheme: Any, page: Page, plain: World, tenant: str
@@ -189,29 +108,6 @@ def test_it_fits_a_phone_in_light_and_dark(
         thin = page.evaluate(CONTRASTS)
         assert [said for said in thin if said["ratio"] < 4.5] == []
     shoot(page, f"{scheme}")
-
-
-CONTRASTS = """() => {
-  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = (c) => c.slice(0, 3).map((v) => v / 255)
-    .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (e) => {
-    for (let at = e; at; at = at.parentElement) {
-      const colour = rgb(getComputedStyle(at).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  return [...document.querySelectorAll("main *")]
-    .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()))
-    .map((e) => {
-      const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
-      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-      return { text: e.textContent.trim().slice(0, 40), ratio };
-    });
-}"""
-"""The contrast of each text with what is behind it, by WCAG's formula."""
 
 
 def test_links_that_are_of_no_use_say_so(page: Page, plain: World, tenant: str) -> None:

@@ -154,13 +154,21 @@ def write_project(root: Path, provider: OidcProvider | None) -> None:
         root,
         {
             "connectors/ledgerly/connector.yaml": PROVIDER.format(url=url),
+            "connectors/teller/connector.yaml": by_code(PROVIDER.format(url=url)),
             "connectors/gallery/connector.yaml": GALLERY,
             "connectors/kinto/connector.yaml": kinto,
             "mappings/integrations/ledgerly/integration.yaml": integration,
+            "mappings/integrations/teller/integration.yaml": integration,
             "mappings/integrations/gallery/integration.yaml": "name: Gallery\n",
             "mappings/integrations/kinto/integration.yaml": "name: Kinto\n",
         },
     )
+
+
+def by_code(connector: str) -> str:
+    """The provider as an app that has nothing but device codes."""
+    teller = connector.replace("name: Ledgerly", "name: Teller")
+    return teller.replace("  oauth2:\n", "  oauth2:\n    grant: device_code\n")
 
 
 @contextmanager

@@ -125,6 +125,37 @@ def test_a_new_attempt_makes_an_older_state_useless(requests: SqlConnectionReque
     assert requests.take_back("second", "browser", NOW + 2, 60) is None
 
 
+def test_a_code_is_kept_for_its_browser_until_it_ends(requests: SqlConnectionRequests) -> None:
+    assert requests.waiting("cr_1", "browser", NOW) is None
+    assert not requests.look("cr_1", NOW, 60), "there's no code to look after"
+    requests.claim("cr_1", "browser", NOW, 60)
+    requests.show_code("cr_1", NOW + 600, {"code": "c"})
+    found = requests.find("cr_1")
+    assert found and found.enters_code
+    assert requests.waiting("cr_1", "browser", NOW + 599) == {"code": "c"}
+    assert requests.waiting("cr_1", "another", NOW) is None
+    assert requests.waiting("cr_1", "browser", NOW + 600) is None
+    with ThreadPoolExecutor(8) as pool:
+        looks = list(pool.map(lambda _: requests.look("cr_1", NOW + 5, 60), range(16)))
+    assert looks.count(True) == 1
+    assert requests.waiting("cr_1", "browser", NOW + 6) == {"code": "c"}, "it's kept meanwhile"
+    requests.release("cr_1", "not_authorized")
+    assert requests.waiting("cr_1", "browser", NOW + 6) is None
+
+
+def test_one_is_revoked_unless_it_has_ended_or_is_answered(
+    requests: SqlConnectionRequests,
+) -> None:
+    requests.claim("cr_1", "browser", NOW, 60)
+    assert not requests.revoke("cr_1", NOW + 1)
+    requests.send_off("cr_1", "state", NOW + 600, {"verifier": "v"})
+    assert requests.revoke("cr_1", NOW + 1)
+    found = requests.find("cr_1")
+    assert found and (found.status, found.error, found.away_until) == ("cancelled", "revoked", 0)
+    assert requests.take_back("state", "browser", NOW + 2, 60) is None
+    assert not requests.revoke("cr_1", NOW + 2)
+
+
 def test_what_is_kept_is_sealed(requests: SqlConnectionRequests, url: str) -> None:
     requests.claim("cr_1", "browser", NOW, 60)
     requests.send_off("cr_1", "state", NOW + 600, {"verifier": "planted-secret"})

@@ -6,21 +6,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from membrane_sync.connections.answers import Choice
+from membrane_sync.connections.choices import Choice
 from membrane_sync.connections.requests import Host, existing_connection
-from membrane_sync.ports import ConnectionRequest
+from membrane_sync.ports import ConnectionRequest, DeviceCode
 from membrane_sync.project.addresses import with_answer
 from membrane_sync.server.connect.words import ENDED, UNKNOWN, Words, problem_of
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
-    "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
     "Cache-Control": "no-store",
     # The page that opened this one as a popup has to hear from it.
     "Cross-Origin-Opener-Policy": "unsafe-none",
@@ -86,6 +88,20 @@ class Pages:
         }
         return self._page("form.html", form.status, values)
 
+    def code(
+        self, request: ConnectionRequest, token: str, csrf: str, code: DeviceCode
+    ) -> HTMLResponse:
+        """The code to enter at the app, until it's entered; looks again by itself."""
+        values = {
+            "app": self.app(request.integration),
+            "here": f"{self.base}/connect/{token}",
+            "csrf": csrf,
+            "code": code,
+            "address": code.verification_url.removeprefix("https://"),
+            "seconds": ceil(code.interval),
+        }
+        return self._page("code.html", 200, values)
+
     def leaving(self, url: str, place: str) -> HTMLResponse:
         """Goes to another site, after a form: a redirect would be stopped by `form-action`."""
         return self._page("leaving.html", 200, {"app": "", "url": url, "place": place})
@@ -130,7 +146,7 @@ class Pages:
 
 def _problem(form: Form) -> str:
     """The code of the words; what was typed in is checked in another way than a sign-in."""
-    there = form.choice is not None and form.choice.in_browser
+    there = form.choice is not None and (form.choice.in_browser or form.choice.by_code)
     return "not_authorized_there" if there and form.problem == "not_authorized" else form.problem
 
 

@@ -18,10 +18,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from membrane_sync.connections.answers import (
     CALLBACK_PATH,
     Answering,
-    Choice,
     Visitor,
-    choices,
 )
+from membrane_sync.connections.choices import Choice, choices
 from membrane_sync.connections.requests import Host, hashed, request_of_link
 from membrane_sync.errors import LockTimeout, MembraneError, NotFound, RateLimited, Retryable
 from membrane_sync.ports import ConnectionRequest
@@ -90,6 +89,14 @@ class _Visits:
         except NotFound:
             return self._pages.unknown()
         browser = browser_of(http, secure=self._secure)
+        if request.enters_code and request.browser == hashed(browser):
+            looked = self._answering.look(request, self._visitor(http))
+            if looked.code is not None:
+                return self._pages.code(request, token, csrf_of(browser, request.id), looked.code)
+            if looked.error is not None:
+                _note(request, looked.error)
+                return self._to_page(token, looked.option, looked.error.code)
+            request = request_of_link(self._host, token)
         if request.status != "pending":
             return self._ended(request, browser)
         origin = http.query_params.get("origin", "")
@@ -104,7 +111,7 @@ class _Visits:
         form = Form(
             choice=_chosen(known, http.query_params.get("option", "")),
             csrf=csrf_of(browser := browser or new_browser(), request.id),
-            problem=http.query_params.get("problem", ""),
+            problem=http.query_params.get("problem", "overdue" if request.enters_code else ""),
         )
         response = self._pages.form(request, token, known, form)
         remember(response, browser, secure=self._secure)
@@ -130,7 +137,9 @@ class _Visits:
             request = request_of_link(self._host, token)
         except NotFound:
             return JSONResponse({"status": "error", "error": "not_found"}, 404, headers)
-        said = {"source": SOURCE, **answer_of(request), "at_app": request.away_until > time.time()}
+        # Nobody looks after a code once the page that shows it is closed.
+        at_app = request.away_until > time.time() and not request.enters_code
+        said = {"source": SOURCE, **answer_of(request), "at_app": at_app}
         return JSONResponse(said, 200, headers)
 
     def come_back(self, http: Request) -> Response:

@@ -55,6 +55,9 @@ PROBLEMS: Mapping[str, Words] = {
         "{app} answered something unexpected",
         "Check the address if you entered one. If it's right, ask {product}'s support.",
     ),
+    "overdue": Words(
+        "The code was not entered in time", "Get another one, and enter it while it's shown here."
+    ),
     "state": Words(
         "This sign-in can't be used",
         "It was begun in another browser, is finished already, or took longer than ten minutes. "

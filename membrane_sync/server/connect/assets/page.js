@@ -13,6 +13,23 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) window.location.reload();
 });
 
+// Looks again and again whether a code was entered at the app, and then goes on with what follows.
+const waiting = document.querySelector("[data-waiting]");
+const pause = () => setTimeout(look, waiting.dataset.waiting * 1000);
+
+async function look() {
+  try {
+    const answer = await fetch(window.location.href, { cache: "no-store" });
+    const waits = answer.status >= 500 || (await answer.text()).includes("data-waiting");
+    if (!waits) return window.location.replace(answer.url);
+  } catch {
+    // The network is away for a moment.
+  }
+  return pause();
+}
+
+if (waiting) pause();
+
 // In a popup, the page that opened it is told how it ended, and nobody else.
 const { outcome, origin } = document.body.dataset;
 if (outcome && origin && window.opener) {
