@@ -16,6 +16,7 @@ from membrane_sync.formulas.columns import (
     derived,
     escaped,
     given,
+    is_name,
     joined,
     js_text,
     literal,
@@ -162,13 +163,12 @@ def iterate(formula: Formula) -> Column:
     scope = Item(formula.scope, name, deepest)
     node = formula.option("item")
     item = formula.build(node, scope)
-    leaves = ", ".join(map(literal, scope.leaves)) or "'$'"
-    read = f"list_transform(items({source.sql}), lambda {name}_j: leaves({name}_j, [{leaves}]))"
-    rows = formula.scope.again(derived(read, source))
+    rows = formula.scope.again(derived(scope.rows(source.sql), source))
+    odd = scope.odd()
     doubts, slow = item.slow, ""
-    if rows.sql.isidentifier():  # then they are looked at all at once, which takes less
-        doubts = tuple(doubt for doubt in doubts if doubt not in scope.odd)
-        slow = f"len(list_filter(flatten({rows.sql}), lambda {name}_o: odd({name}_o))) > 0"
+    if odd and is_name(rows.sql):  # then they are looked at all at once, which takes less
+        doubts = tuple(doubt for doubt in doubts if doubt not in odd)
+        slow = f"len(list_filter({rows.sql}, lambda o: {' OR '.join(odd.values())})) > 0"
     value = item.sql
     if doubts:
         value = f"""CASE WHEN {" OR ".join(doubts)} THEN '"{_UNSURE}"' ELSE {value} END"""

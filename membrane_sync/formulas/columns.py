@@ -7,6 +7,7 @@ column's `slow` conditions holds, and the row is left to the scalar evaluator.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
@@ -14,6 +15,9 @@ from typing import Any, Final, Protocol, TypeAlias
 from membrane_sync.formulas.evaluator import operator_of
 from membrane_sync.formulas.javascript import to_string, truthy
 from membrane_sync.formulas.values import MISSING, Step, Value, is_absent, is_array
+
+_NAME: Final = re.compile(r'[A-Za-z]\w*(\."[^"]+")?', re.ASCII)
+"""A column, or a part of an item: what DuckDB looks up and doesn't compute again."""
 
 MAX_PARTS: Final = 300
 """Places that are read, and parts of anything; beyond, setting up the query takes too long."""
@@ -172,6 +176,11 @@ def property_of(name: Any, value: Column) -> Column:
     return replace(found, frame=frame and replace(frame, start=start + frame.start))
 
 
+def is_name(sql: str) -> bool:
+    """Whether the SQL only names something, so that to repeat it costs nothing."""
+    return _NAME.fullmatch(sql) is not None
+
+
 def within(count: int, most: int = MAX_PARTS) -> None:
     """Unplannable beyond so many as can be planned in little time."""
     if count > most:
@@ -207,7 +216,7 @@ def wrapped(column: Column, start: str, end: str, scope: Scope) -> Column:
         return replace(found, frame=Frame(start, column.sql, end))
     # DuckDB may compute what is named twice here two times, but a name it looks up.
     column = scope.again(column)
-    if not column.sql.isidentifier():
+    if not is_name(column.sql):
         return derived(f"'{start}' || nullif({column.sql}, '') || '{end}'", column)
     there = f"{column.sql} <> ''"
     sql = f"CASE WHEN {there} THEN concat('{start}', {column.sql}, '{end}') END"
@@ -230,7 +239,7 @@ def _frame_of(value: Column) -> Frame | None:
     if value.certain:
         return Frame("", value.sql)
     there = f"{value.sql} IS NOT NULL"
-    return Frame("", value.sql, there=there) if value.sql.isidentifier() else None
+    return Frame("", value.sql, there=there) if is_name(value.sql) else None
 
 
 def _pieces(part: Column, before: str = "", after: str = "") -> list[str]:

@@ -7,6 +7,7 @@ MISSING. Texts stay as they are escaped, so joining two of them needs no escapin
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -22,6 +23,12 @@ Texts: TypeAlias = pa.ChunkedArray
 CHUNK: Final = 4096
 """Rows that one thread takes at a time."""
 
+READY: Final = 32
+"""Queries that each thread keeps ready."""
+
+_SCHEMA: Final = pa.schema({"j": pa.string()})
+_READABLE: Final = "SELECT CASE WHEN json_valid(j) THEN j END FROM input"
+
 MACROS: Final = {
     # Numbers that Python writes in another way than DuckDB, and what is no JSON at all.
     "odd(x)": r"""CASE
@@ -31,16 +38,18 @@ MACROS: Final = {
         WHEN x >= '[' THEN
             regexp_matches(x, '[:\[,]-?(\d+(\.\d+)?[eE]|\d{17,}\.|0\.0000|NaN|Inf)')
         ELSE x IS NOT NULL END""",
-    "is_object(x)": "coalesce(ord(x) = 123, false)",
-    "is_list(x)": "coalesce(ord(x) = 91, false)",
+    # Values are told by their first character, and comparing costs the least: `"` is before `#`.
+    "is_object(x)": "coalesce(x >= '{', false)",
+    "is_list(x)": "coalesce(x >= '[' AND x < ']', false)",
+    "is_digits(x)": "x >= '-' AND x < ':'",
     # A number as Python writes integers, and one that is no infinity.
-    "is_whole(x)": "ord(x) BETWEEN 45 AND 57 AND NOT regexp_matches(x, '[.eI]')",
-    "is_finite(x)": "ord(x) BETWEEN 45 AND 57 AND NOT contains(x, 'I')",
+    "is_whole(x)": "is_digits(x) AND NOT regexp_matches(x, '[.eI]')",
+    "is_finite(x)": "is_digits(x) AND NOT contains(x, 'I')",
     "has_no_objects(x)": """NOT (contains(x, '{') OR contains(x, 'NaN')
         OR contains(x, 'Infinity'))""",
     "items(x)": "json_extract(x::VARCHAR, '$[*]')::VARCHAR[]",
     "leaves(j, paths)": "json_extract(j, paths)::VARCHAR[]",
-    "is_text(x)": "coalesce(ord(x) = 34, false)",
+    "is_text(x)": "coalesce(x < '#', false)",
     "absent(x)": "coalesce(x = 'null', true)",
     "empty(x)": """coalesce(x IN ('null', '""', '[]', '{}'), true)""",
     "truthy(x)": """coalesce(
@@ -61,20 +70,20 @@ MACROS: Final = {
     "as_boolean(x)": """CASE WHEN x IN ('"true"', '"false"') THEN inside(x) ELSE x END""",
     # What String(x) gives, escaped; NULL for an absent value. Not for what `unspeakable` tells.
     "js_text(x)": """CASE
-        WHEN ord(x) = 34 THEN inside(x)
-        WHEN ord(x) = 123 THEN '[object Object]'
-        WHEN x = 'null' OR ord(x) = 91 THEN NULL
+        WHEN x < '#' THEN inside(x)
+        WHEN x >= '{' THEN '[object Object]'
+        WHEN x = 'null' OR is_list(x) THEN NULL
         WHEN x = '-0.0' THEN '0'
-        WHEN ord(x) < 58 AND suffix(x, '.0') THEN substr(x, 1, length(x) - 2)
+        WHEN x < ':' AND suffix(x, '.0') THEN substr(x, 1, length(x) - 2)
         ELSE x END""",
     # The same, and NULL for a blank text.
     "shown(x)": """CASE WHEN x = '""' THEN NULL ELSE js_text(x) END""",
     "unspeakable(x)": """coalesce(
-        ord(x) = 91 OR (ord(x) BETWEEN 45 AND 57 AND strlen(x) > 21), false)""",
-    "number(x)": "CASE WHEN ord(x) BETWEEN 45 AND 57 THEN try_cast(x AS DOUBLE) END",
+        is_list(x) OR (is_digits(x) AND strlen(x) > 21), false)""",
+    "number(x)": "CASE WHEN is_digits(x) THEN try_cast(x AS DOUBLE) END",
     # Whole numbers that a DOUBLE may not hold exactly.
     "big(x)": """coalesce(
-        ord(x) BETWEEN 45 AND 57 AND strlen(x) > 15 AND NOT contains(x, '.'), false)""",
+        is_digits(x) AND strlen(x) > 15 AND NOT contains(x, '.'), false)""",
     "wordy(x)": """regexp_matches(x, '^"[A-HJ-Za-z]')""",
     # What Number("…") gives, if written plainly or blank; NULL otherwise.
     "text_number(x)": r"""CASE WHEN x >= '#' THEN NULL WHEN x = '""' THEN 0.0
@@ -95,9 +104,10 @@ MACROS: Final = {
             THEN try_cast(regexp_replace(inside(x), '[+-]\d\d:?\d\d$', '') AS TIMESTAMP)
                 - to_minutes(offset_minutes(inside(x)))
         END""",
-    # Whether a text is a time in UTC to the second, so that its parts stand where they do.
-    "is_utc(x)": r"""regexp_full_match(x, '"[12]\d{3}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d'
-        ':[0-5]\d(\.\d{1,6})?Z"') AND try_cast(substr(x, 2, 10) AS DATE) IS NOT NULL""",
+    # Whether a text is a time in UTC to the second, so that its parts stand where they do. The last
+    # days of a month are left to `instant`, which knows which there are.
+    "is_utc(x)": r"""regexp_full_match(x, '"[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])'
+        'T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?Z"')""",
 }
 """The words of the plans' SQL. Those that end a CASE early keep what follows from being run."""
 
@@ -107,13 +117,11 @@ def columns(sql: str, texts: Texts) -> list[pa.ChunkedArray]:
 
     Texts that DuckDB can't read are NULL to the SQL.
     """
-    cursor = _database(os.getpid()).cursor()
+    tray = _tray(os.getpid())
     try:
-        return _run(cursor, sql, texts)
+        return tray.run(sql, texts)
     except duckdb.Error:
-        return _run(cursor, sql, _readable(cursor, texts))
-    finally:
-        cursor.close()
+        return tray.run(sql, tray.run(_READABLE, texts)[0])
 
 
 def text_column(texts: Sequence[str | None]) -> Texts:
@@ -137,16 +145,44 @@ def _database(_process: int) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, sql: str, texts: Texts) -> list[pa.ChunkedArray]:
-    chunks = pa.table({"j": texts}).to_batches(max_chunksize=CHUNK)
-    cursor.register("input", pa.Table.from_batches(chunks, pa.schema({"j": pa.string()})))
-    # By Arrow: rows as tuples would cost as much as the query, since Python tracks each of them.
-    return list(cursor.sql(sql).to_arrow_table().columns)
+class _Tray:
+    """What a thread hands to the database, again and again: the table `input` of its queries.
+
+    To make a query ready takes longer than some thousand records do, and it's the same each time.
+    """
+
+    def __init__(self) -> None:
+        self._cursor = _database(os.getpid()).cursor()
+        self._table = _SCHEMA.empty_table()
+        self._cursor.register("input", self)
+        self._ready = lru_cache(maxsize=READY)(self._cursor.sql)
+
+    def run(self, sql: str, texts: Texts) -> list[pa.ChunkedArray]:
+        """What the SQL gives for these texts, by column."""
+        chunks = pa.table({"j": texts}).to_batches(max_chunksize=CHUNK)
+        self._table = pa.Table.from_batches(chunks, _SCHEMA)
+        try:
+            # By Arrow: rows as tuples would cost as much as the query; Python tracks each of them.
+            return list(self._ready(sql).to_arrow_table().columns)
+        finally:
+            self._table = _SCHEMA.empty_table()
+
+    def __arrow_c_schema__(self) -> object:
+        return _SCHEMA.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
 
 
-def _readable(cursor: duckdb.DuckDBPyConnection, texts: Texts) -> Texts:
-    sql = "SELECT CASE WHEN json_valid(j) THEN j END FROM input"
-    return _run(cursor, sql, texts)[0]
+_trays = threading.local()
+
+
+def _tray(process: int) -> _Tray:
+    """The tray of this thread, and of this process: none lives on in a fork."""
+    if getattr(_trays, "process", None) != process:
+        _trays.process, _trays.tray = process, _Tray()
+    tray: _Tray = _trays.tray
+    return tray
 
 
 def _encodable(text: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from membrane_sync.formulas.columns import (
     Unplannable,
     derived,
     given,
+    is_name,
     literal,
     within,
 )
@@ -24,7 +26,8 @@ MAX_DEPTH: Final = 40
 MAX_ITEM_DEPTH: Final = 6
 """In an item nothing can be bound, so that some levels double the SQL."""
 
-_NAMED: Final = re.compile(r"\w+(\[\d+\])?")
+_QUICK: Final = re.compile(r"/(?!length$)[A-Za-z_]\w*", re.ASCII)
+"""A place in an item that DuckDB can read together with others, without a list of them."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,7 @@ class Sheet:
         return _read(self._leaf, steps)
 
     def bind(self, column: Column) -> Column:
-        if column.sql.isidentifier() or column.known is not UNKNOWN or not column.level:
+        if is_name(column.sql) or column.known is not UNKNOWN or not column.level:
             return column
         while len(self.layers) < column.level:
             self.layers.append({})
@@ -84,12 +87,28 @@ class Item:
     parent: Scope
     name: str
     deepest: int
-    leaves: dict[str, int] = field(default_factory=dict)
+    leaves: dict[str, str] = field(default_factory=dict)
+    """The places that are read, and what they are called in a structure."""
 
-    @property
-    def odd(self) -> set[str]:
-        """The conditions that what is read of the item is odd."""
-        return {_odd(f"{self.name}[{number}]") for number in self.leaves.values()}
+    def rows(self, items: str) -> str:
+        """SQL for what is read of each item of a list, as structures."""
+        leaves, e = self.leaves or {"$": "0"}, self.name
+        parts = (f'"{name}" := {e}_l[{i}]' for i, name in enumerate(leaves.values(), start=1))
+        read = f"leaves({e}_j, [{', '.join(map(literal, leaves))}])"
+        listed = f"list_transform(items({items}), lambda {e}_j: {read})"
+        rows = f"list_transform({listed}, lambda {e}_l: struct_pack({', '.join(parts)}))"
+        if any(name.isdigit() for name in leaves.values()):
+            return rows
+        # In half the time; but it reads null as nothing.
+        form = literal(json.dumps([dict.fromkeys(leaves.values(), "JSON")]))
+        types = ", ".join(f'"{name}" VARCHAR' for name in leaves.values())
+        quick = f"from_json({items}, {form})::STRUCT({types})[]"
+        return f"CASE WHEN contains({items}, ':null') THEN {rows} ELSE {quick} END"
+
+    def odd(self) -> dict[str, str]:
+        """The conditions that what is read of the item is odd, with what they are for an `o`."""
+        names = self.leaves.values()
+        return {_odd(f'{self.name}."{name}"'): _odd(f'o."{name}"') for name in names}
 
     def read(self, steps: tuple[Step, ...]) -> Column:
         if not steps:
@@ -103,7 +122,7 @@ class Item:
 
     def bind(self, column: Column) -> Column:
         # A lambda can't name what it computes, and the macros would multiply it.
-        if column.known is UNKNOWN and not _NAMED.fullmatch(column.sql):
+        if column.known is UNKNOWN and not is_name(column.sql):
             raise Unplannable
         return column
 
@@ -111,7 +130,11 @@ class Item:
         return column
 
     def _leaf(self, path: str) -> Column:
-        name = f"{self.name}[{self.leaves.setdefault(path, len(self.leaves) + 1)}]"
+        if path not in self.leaves:
+            known = {name.lower() for name in self.leaves.values()}  # DuckDB takes `A` for `a`
+            quick = _QUICK.fullmatch(path) and path[1:].lower() not in known
+            self.leaves[path] = path[1:] if quick else str(len(self.leaves))
+        name = f'{self.name}."{self.leaves[path]}"'
         return Column(name, slow=(_odd(name),))
 
 

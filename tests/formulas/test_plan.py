@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -300,3 +301,32 @@ def test_large_and_deep_mappings_take_no_time_to_plan() -> None:
     for _ in range(100):
         formula = {"$concat": [{"$firstNotEmpty": [formula]}]}
     check_same({"f": formula, "g": 1}, [{"a": "x"}])
+
+
+@pytest.mark.parametrize("name", ["value", "Value", "length", "0", "a b", "x\\.y", ""])
+def test_items_with_null_or_nothing_or_what_is_no_object(name: str) -> None:
+    item = {"a": {"$var": f"$.item.{name}"}, "b": {"$var": "$.item.value"}}
+    template = {"f": {"$iterate": {"source": {"$var": "$.list"}, "item": item}}}
+    key = name.replace("\\", "")
+    whole = {"value": 1, "Value": 2, key: {"x": [1, None]}}
+    lists: list[Any] = [
+        [whole, {}, {key: None}, {"value": None}, {"other": 1}],
+        [whole, 5, "x", True, [1, 2], [], {key: '":null'}, {key: ""}],
+        [None, whole, {"value": 10**30, key: -0.5}],
+        [whole], [{}], [], None, "x", {"value": 1},
+    ]  # fmt: skip
+    check_same(template, [{"list": items} for items in lists])
+
+
+def test_threads_map_each_their_own() -> None:
+    plan = compile({"id": {"$var": "$.id"}, "name": {"$concat": ["n", {"$var": "$.id"}]}})
+
+    def map_own(thread: int) -> list[Any]:
+        texts = [encode({"id": f"{thread}-{i}"}) for i in range(FEW)]
+        return [list(plan.run(texts).values()) for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as threads:
+        found = [*threads.map(map_own, range(4))]
+    for thread, answers in enumerate(found):
+        ids = [f"{thread}-{i}" for i in range(FEW)]
+        assert answers == [[{"id": i, "name": f"n{i}"} for i in ids]] * 5
