@@ -101,9 +101,14 @@ class Incoming:
         )
 
     def _leave_unchanged(self, table: TypedTable) -> None:
-        """Of records whose text differs, those that say the same in other words count as equal."""
-        differing = self._file.each(_DIFFERING.format(table=table.sql))
+        """Of records whose text differs, those that say the same in other words count as equal.
+
+        Both texts are read only where no time says already that the record changed.
+        """
         ignored = self._batch.ignored
+        moved = table.moved("i.payload", "r", ignored)
+        self._file.execute(_DOUBTFUL.format(table=table.sql, moved=moved))
+        differing = self._file.each(_DIFFERING.format(table=table.sql))
         same = [row[0] for row in differing if same_content(row[1], row[2], ignored)]
         if same:
             self._file.stage("same", {"external_id": same})
@@ -149,9 +154,17 @@ SELECT i.external_id, i.position, r.rowid AS row, r._first_seen_at AS first_seen
 FROM incoming_ids i JOIN {table} r ON r._external_id = i.external_id
 """
 
+_DOUBTFUL = """
+CREATE OR REPLACE TEMP TABLE doubtful AS
+SELECT m.external_id, m.position, m.row
+FROM (SELECT * FROM matched WHERE differs) m JOIN {table} r ON r.rowid = m.row
+JOIN incoming_records i ON i.position = m.position
+WHERE NOT ({moved})
+"""
+
 _DIFFERING = """
 SELECT m.external_id, r._payload, i.payload
-FROM (SELECT * FROM matched WHERE differs) m JOIN {table} r ON r.rowid = m.row
+FROM doubtful m JOIN {table} r ON r.rowid = m.row
 JOIN incoming_records i ON i.position = m.position
 """
 
