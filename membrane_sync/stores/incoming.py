@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from membrane_sync.arrow import json_array
 from membrane_sync.content import same_content
 from membrane_sync.records import Batch, RawRecord, RawRecords, StoreCounts
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.contract import discarded
-from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.lake_file import Column, LakeFile
 from membrane_sync.stores.typed_table import TypedTable
 
 IS_WRITTEN = "kind IN ('created', 'updated')"
@@ -56,9 +57,9 @@ class Incoming:
         """The view `incoming_records` is there meanwhile, and its `incoming_ids` are made."""
         records, count = self._records, len(self._records)
         gone = records.gone
-        columns: dict[str, Sequence[str | None]] = {
+        columns: dict[str, Column] = {
             "external_id": records.ids,
-            "payload": records.payloads,
+            "payload": json_array(records.payloads),
         }
         if gone:
             columns["gone"] = ["x" if position in gone else None for position in range(count)]
