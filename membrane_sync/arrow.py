@@ -24,6 +24,11 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
     return builder.finish()
 
 
+def json_array(texts: Texts) -> pa.Array:
+    """The texts as DuckDB's JSON, which isn't checked once more: they must be JSON in UTF-8."""
+    return pa.ExtensionArray.from_storage(pa.json_(pa.large_string()), _joined(texts))
+
+
 def _joined(texts: Texts) -> pa.Array:
     """The texts end to end, with no Python text in between of those that are bytes already."""
     pieces = [text.encode() if isinstance(text, str) else text for text in texts.pieces]

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from membrane_sync.arrow import json_array
 from membrane_sync.content import same_content
 from membrane_sync.records import Batch, RawRecord, RawRecords, StoreCounts
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.contract import discarded
-from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.lake_file import Column, LakeFile
 from membrane_sync.stores.typed_table import TypedTable
 
 IS_WRITTEN = "kind IN ('created', 'updated')"
@@ -56,9 +57,9 @@ class Incoming:
         """The view `incoming_records` is there meanwhile, and its `incoming_ids` are made."""
         records, count = self._records, len(self._records)
         gone = records.gone
-        columns: dict[str, Sequence[str | None]] = {
+        columns: dict[str, Column] = {
             "external_id": records.ids,
-            "payload": records.payloads,
+            "payload": json_array(records.payloads),
         }
         if gone:
             columns["gone"] = ["x" if position in gone else None for position in range(count)]
@@ -101,9 +102,14 @@ class Incoming:
         )
 
     def _leave_unchanged(self, table: TypedTable) -> None:
-        """Of records whose text differs, those that say the same in other words count as equal."""
-        differing = self._file.each(_DIFFERING.format(table=table.sql))
+        """Of records whose text differs, those that say the same in other words count as equal.
+
+        Both texts are read only where no time says already that the record changed.
+        """
         ignored = self._batch.ignored
+        moved = table.moved("i.payload", "r", ignored)
+        self._file.execute(_DOUBTFUL.format(table=table.sql, moved=moved))
+        differing = self._file.each(_DIFFERING.format(table=table.sql))
         same = [row[0] for row in differing if same_content(row[1], row[2], ignored)]
         if same:
             self._file.stage("same", {"external_id": same})
@@ -149,9 +155,17 @@ SELECT i.external_id, i.position, r.rowid AS row, r._first_seen_at AS first_seen
 FROM incoming_ids i JOIN {table} r ON r._external_id = i.external_id
 """
 
+_DOUBTFUL = """
+CREATE OR REPLACE TEMP TABLE doubtful AS
+SELECT m.external_id, m.position, m.row
+FROM (SELECT * FROM matched WHERE differs) m JOIN {table} r ON r.rowid = m.row
+JOIN incoming_records i ON i.position = m.position
+WHERE NOT ({moved})
+"""
+
 _DIFFERING = """
 SELECT m.external_id, r._payload, i.payload
-FROM (SELECT * FROM matched WHERE differs) m JOIN {table} r ON r.rowid = m.row
+FROM doubtful m JOIN {table} r ON r.rowid = m.row
 JOIN incoming_records i ON i.position = m.position
 """
 

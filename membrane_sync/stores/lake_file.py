@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -85,6 +85,9 @@ INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
 
 
 Memory = duckdb.DuckDBPyConnection
+
+Column: TypeAlias = Sequence[str | None] | pa.Array
+"""Texts, or an array of anything."""
 
 
 def new_memory(spill: Path, threads: int = 2) -> Memory:
@@ -232,7 +235,7 @@ class LakeFile:
             self.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given")
 
     @contextmanager
-    def lent(self, name: str, columns: Mapping[str, Sequence[str | None]]) -> Iterator[None]:
+    def lent(self, name: str, columns: Mapping[str, Column]) -> Iterator[None]:
         """A table as `stage` makes it, but not copied: it's there as long as this."""
         self.memory.register(name, _arrow(columns))
         try:
@@ -351,8 +354,11 @@ class LakeFile:
         self._checked = True
 
 
-def _arrow(columns: Mapping[str, Sequence[str | None]]) -> pa.Table:
-    arrays = {key: text_array(values) for key, values in columns.items()}
+def _arrow(columns: Mapping[str, Column]) -> pa.Table:
+    arrays = {
+        key: values if isinstance(values, pa.Array) else text_array(values)
+        for key, values in columns.items()
+    }
     rows = len(next(iter(columns.values())))
     return pa.table({**arrays, "position": pa.arange(0, rows)})
 

@@ -34,6 +34,8 @@ class StreamTables:
         self._rules = rules
         self._run_id = run_id
         self._is_parsed = False
+        self.has_moved = False
+        """Whether records were written anew: row numbers that were read before aren't theirs."""
         self._fields = FoundFields(file, stream, schema)
         self._follow()
 
@@ -106,6 +108,7 @@ class StreamTables:
     def _refill(self, *, absent: bool = False) -> list[Misfit] | None:
         """Write down the found fields, and give both tables their columns."""
         self._fields.keep()
+        self.has_moved = True
         was_on = self.history.is_on
         self._follow()
         misfits = self.records.ensure(self._run_id, absent=absent)

@@ -117,6 +117,17 @@ def test_a_type_widens_and_refills(
     assert types(lake)["f"] == kind, "it never narrows"
 
 
+def test_a_batch_that_widens_a_column_takes_the_place_of_the_rows_it_had(path: Path) -> None:
+    lake = lake_of(path, OPEN)
+    lake.store(batch(*(raw(name, f=1) for name in "abcd")))
+    lake.store(batch(raw("a", f=2)))  # its row is another one now, and all numbers move
+    counts = lake.store(batch(raw("b", f="x"), raw("c", f=3), raw("e", f=4)))
+    assert counts == StoreCounts(created=1, updated=2)
+    assert types(lake)["f"] == "VARCHAR"
+    expected = [("a", "2"), ("b", "x"), ("c", "3"), ("d", "1"), ("e", "4")]
+    assert rows(lake, "_external_id, f") == expected
+
+
 def test_a_field_that_is_declared_no_more_is_refilled_from_the_payload(path: Path) -> None:
     lake_of(path, OPEN, n={"type": "string"}).store(batch(raw("a", n=5)))
     lake = lake_of(path, OPEN)

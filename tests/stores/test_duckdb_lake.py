@@ -17,7 +17,7 @@ import duckdb
 import pytest
 
 from membrane_sync.errors import Fatal, LockTimeout, NotFound
-from membrane_sync.records import DeadLetter, Link, LinkKey, Offset
+from membrane_sync.records import DeadLetter, Link, LinkKey, Offset, RawRecord
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import FORMAT, LakeFile
 from membrane_sync.stores.stream_rules import StreamRules
@@ -188,17 +188,49 @@ def test_payloads_are_packed_and_stay_so(path: Path) -> None:
     lake = lake_of(path, score={"type": "integer"})
     lake.store(batch(*(raw(str(i), score=i) for i in range(5_000))))
 
-    def packing() -> set[str]:
-        sql = "SELECT DISTINCT compression FROM pragma_storage_info('records.contacts') WHERE "
-        found = lake.select(f"{sql} column_name = '_payload' AND segment_type = 'JSON'")
-        return set(found.column(0).to_pylist())
+    def packing() -> list[tuple[str, str]]:
+        found = lake.select(
+            "SELECT DISTINCT column_name, compression FROM pragma_storage_info('records.contacts') "
+            "WHERE column_name IN ('_external_id', '_payload') AND segment_type <> 'VALIDITY' "
+            "ORDER BY 1"
+        )
+        return [tuple(row.values()) for row in found.to_pylist()]
 
-    assert packing() == {"ZSTD"}
+    expected = [("_external_id", "Uncompressed"), ("_payload", "ZSTD")]
+    assert packing() == expected
     lake.compact()
-    assert packing() == {"ZSTD"}
+    assert packing() == expected
     after = lake_of(path, score={"type": "string"})
     after.store(batch(raw("a")))
-    assert packing() == {"ZSTD"}
+    assert packing() == expected
+
+
+AT = {"type": "string", "format": "date-time"}
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "ignored", "kind"),
+    [
+        ('{"at":"2026-01-01T00:00:00Z"}', '{"at":"2026-01-02T00:00:00Z"}', [], "updated"),
+        ('{"at":"2026-01-01T00:00:00Z"}', '{"at":"2026-01-02T00:00:00Z"}', ["at"], "unchanged"),
+        ('{"at":"2026-01-01T00:00:00Z"}', '{"at":"2026-01-01T01:00:00+01:00"}', [], "updated"),
+        ('{"at":"2026-01-01T00:00:00Z"}', '{ "at":"2026-01-01T00:00:00\\u005a"}', [], "unchanged"),
+        ('{"at":"2026-01-01T00:00Z","n":1}', '{"n":1,"at":"2026-01-01T00:00Z"}', [], "unchanged"),
+        ('{"at":"2026-01-01T00:00Z","n":1}', '{"n":2,"at":"2026-01-01T00:00Z"}', [], "updated"),
+        ('{"at":"2026-01-01T00:00:00Z"}', '{"at":null}', [], "updated"),
+        ('{"at":null,"n":1}', '{"n":1,"at":null}', [], "unchanged"),
+        ('{"at":"soon","n":1}', '{"n":1,"at":"soon"}', [], "unchanged"),
+        ('{"at":{"a":1,"b":2}}', '{"at":{"b":2,"a":1}}', [], "unchanged"),
+    ],
+)  # fmt: skip
+def test_whether_a_record_changed_its_time_says_first_and_else_its_json(
+    path: Path, before: str, then: str, ignored: list[str], kind: str
+) -> None:
+    lake = lake_of(path, at=AT, seen=AT)
+    lake.store(batch(RawRecord("a", before)))
+    counts = lake.store(batch(RawRecord("a", then), ignored=ignored))
+    assert (counts.updated, counts.unchanged) == (int(kind == "updated"), int(kind == "unchanged"))
+    assert row(lake, "_payload")["_payload"] == (then if kind == "updated" else before)
 
 
 def test_odd_field_names_have_columns(path: Path) -> None:
