@@ -46,6 +46,8 @@ from membrane_sync.errors import (
     NotReady,
     ProjectError,
 )
+from membrane_sync.events.intake import Intake
+from membrane_sync.events.recipients import Recipients
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
@@ -379,6 +381,13 @@ class Runtime:
     def quotas(self) -> SqlQuotas:
         """The rate limits of all connections; opened by the first one that declares some."""
         return SqlQuotas(self.settings.ledger_url)
+
+    @cached_property
+    def intake(self) -> Intake:
+        """Takes in webhooks, into the ledger's inbox."""
+        ledger = self.ledger
+        recipients = Recipients(self.project, ledger.subscriptions, ledger.connection)
+        return Intake(recipients, ledger.inbox)
 
     @property
     def requests(self) -> SqlConnectionRequests:

@@ -2,46 +2,105 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from membrane_sync.elements.base import Formula, Locator, RefersTo, Spec, Template
+from membrane_sync.elements.base import Formula, Locator, RefersTo, Spec, Template, Unfit
 from membrane_sync.elements.request import Request
 
 DAY = 86_400.0
+
+
+Scheme = Literal[
+    "hmac",
+    "standard_webhooks",
+    "stripe",
+    "github",
+    "slack",
+    "shopify",
+    "hubspot",
+    "twilio",
+    "ed25519",
+    "rsa",
+    "ecdsa",
+    "basic",
+    "bearer",
+]
+
+PUBLIC_KEYS = ("ed25519", "rsa", "ecdsa")
+"""Schemes that need no secret here, but the sender's public key."""
+
+PLACEHOLDER = re.compile(r"\{(body|timestamp|method|url|path|header:[A-Za-z0-9-]+)\}")
+"""What a template may name: parts of the request as they came."""
 
 
 class Signature(Spec):
     """How the sender proves itself, on the raw bytes of the body.
 
     `secret` is a formula over `$.parameters` (the integration's), `$.input`, `$.state` and
-    `$.secret` (the subscription's own); it may give a list, of which any will do, while one secret
-    takes another's place.
+    `$.secret` (the subscription's own, which it is by default); it may give a list, of which any
+    will do, while one secret takes another's place.
     """
 
-    scheme: Literal[
-        "hmac",
-        "standard_webhooks",
-        "stripe",
-        "github",
-        "slack",
-        "shopify",
-        "hubspot",
-        "twilio",
-        "ed25519",
-        "rsa",
-        "basic",
-        "bearer",
-    ]
-    header: str | None = None
+    scheme: Scheme
+    header: str | None = Field(default=None, min_length=1)
     algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
     prefix: str = ""
     template: str = Field(default="{body}", description="What is signed, as `{timestamp}.{body}`")
-    timestamp_header: str | None = None
+    timestamp_header: str | None = Field(default=None, min_length=1)
     tolerance_seconds: float = Field(default=300, gt=0)
     secret: Formula = None
+    secret_encoding: Literal["text", "hex", "base64"] = Field(
+        default="text", description="How a secret of `hmac` is written"
+    )
+    padding: Literal["pkcs1v15", "pss"] = Field(default="pkcs1v15", description="Of `rsa`")
+    token: Formula = Field(
+        default=None,
+        description="Of `bearer`: the sender's token where it's in no header; all of a list",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Signature:
+        problems = (*_missing_parts(self), *_template_problems(self))
+        if problems:
+            raise Unfit(*problems)
+        return self
+
+
+Problems = Iterator[tuple[tuple[str | int, ...], str]]
+
+
+def _missing_parts(signature: Signature) -> Problems:
+    scheme = signature.scheme
+    if scheme in ("hmac", *PUBLIC_KEYS) and signature.header is None:
+        yield (), f"a signature of scheme {scheme} needs header: the one that holds it"
+    if scheme in PUBLIC_KEYS and signature.secret is None:
+        yield (), f"a signature of scheme {scheme} needs secret: the sender's public key"
+    if signature.token is not None and scheme != "bearer":
+        yield ("token",), "token is for the scheme bearer"
+    if signature.token is not None and signature.header is not None:
+        yield ("token",), "the token is either in a header or what the formula token gives"
+
+
+def _template_problems(signature: Signature) -> Problems:
+    if signature.scheme not in ("hmac", *PUBLIC_KEYS):
+        return
+    named = PLACEHOLDER.findall(signature.template)
+    left = PLACEHOLDER.sub("", signature.template)
+    if "{" in left or "}" in left:
+        known = "{body}, {timestamp}, {method}, {url}, {path} and {header:Name}"
+        yield ("template",), f"template has a name that is none; there are {known}"
+    elif "body" not in named:
+        yield ("template",), "template leaves out {body}: anybody could change what isn't signed"
+    elif "timestamp" in named and signature.timestamp_header is None:
+        yield ("template",), "template has {timestamp}, which needs timestamp_header"
+    elif "timestamp" not in named and signature.timestamp_header is not None:
+        message = "timestamp_header proves nothing unless template has {timestamp}"
+        yield ("timestamp_header",), message
 
 
 class Reply(Spec):
@@ -53,9 +112,15 @@ class Reply(Spec):
 
 
 class Challenge(Reply):
-    """What a sender asks before it sends events, and its answer; formulas as for webhooks."""
+    """What a sender asks before it sends events, and its answer.
+
+    Formulas see what those of webhooks see, and what the signature's `secret` sees.
+    """
 
     when: Formula = Field(description="True for a request that is no event but a challenge")
+    signed: bool = Field(
+        default=True, description="False for a sender that asks without its signature"
+    )
 
 
 class Receiving(Spec):

@@ -202,6 +202,10 @@ class Subscriptions(Protocol):
         """One by its key, which nobody can guess."""
         ...
 
+    def of_keys(self, keys: Sequence[str]) -> Sequence[Subscription]:
+        """Those of the keys that there are, at once."""
+        ...
+
     def matching(
         self, global_webhook: str, selectors: Sequence[str]
     ) -> Mapping[str, Sequence[Subscription]]:

@@ -22,6 +22,7 @@ from membrane_sync.server.envelope import REQUEST_ID, Envelope
 from membrane_sync.server.failures import Failure
 from membrane_sync.server.routes import connections, health, integrations, me, proxy, tenants
 from membrane_sync.server.scope import TENANT_HEADER, Reception
+from membrane_sync.server.webhooks.routes import Webhooks, webhook_router
 
 _DESCRIPTION = (
     "Connects the product's tenants to the apps they use. Send an API key, or a tenant's token, "
@@ -36,23 +37,26 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
 def create_app(runtime: Runtime) -> FastAPI:
     """The API of one project; raises Fatal where a key for tokens can't be read."""
     settings = runtime.settings.server
+    webhooks = Webhooks(runtime)
     app = FastAPI(
         title="membrane_sync",
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the address would be made of what the caller says is our host
-        lifespan=_closing(runtime),
+        lifespan=_closing(runtime, webhooks),
         generate_unique_id_function=_operation,
         responses=_FAILURES,
     )
     app.state.reception = Reception(runtime)
     app.state.check_health = lambda: runtime.ledger.tenants.tenants("", 1)
     app.state.proxy_limiter = CapacityLimiter(proxy.MOST_AT_ONCE)
+    app.state.webhooks = webhooks
     app.state.largest_answer = settings.largest_answer
     failures.install(app)
     for routes in (health, me, integrations, tenants, connections, proxy):
         app.include_router(routes.router)
+    app.include_router(webhook_router(webhooks))
     app.include_router(connect_api.api_router(runtime))
     app.include_router(connect_pages.page_router(runtime))
     if settings.cors_origins:
@@ -72,10 +76,11 @@ def _operation(route: APIRoute) -> str:
     return route.name
 
 
-def _closing(runtime: Runtime) -> Any:
+def _closing(runtime: Runtime, webhooks: Webhooks) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await webhooks.close()
         runtime.close()
 
     return lifespan

@@ -29,8 +29,11 @@ class SqlSubscriptions:
         self._vault = vault
 
     def get(self, key: str) -> Subscription | None:
-        found = self._found(subscriptions.c.key == key)
+        found = self.of_keys([key])
         return found[0] if found else None
+
+    def of_keys(self, keys: Sequence[str]) -> Sequence[Subscription]:
+        return self._found(subscriptions.c.key.in_(keys))
 
     def matching(
         self, global_webhook: str, selectors: Sequence[str]

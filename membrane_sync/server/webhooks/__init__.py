@@ -1,0 +1,1 @@
+"""Webhooks over HTTP: read in bounds, kept in groups, answered once they are kept."""
