@@ -24,10 +24,12 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.event_retention import forget_events
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
+from membrane_sync.stores.sql_event_log import SqlEventLog, SqlWebhookLog
 from membrane_sync.stores.sql_inbox import SqlInbox
 from membrane_sync.stores.sql_leases import SqlLeases
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
@@ -104,6 +106,7 @@ class SqlLedger:
         self.credentials = SqlCredentials(self._database, _connections, vault)
         self.secrets = SqlSecrets(self._database, vault)
         self.inbox = SqlInbox(self._database, _connections)
+        self.webhooks = SqlWebhookLog(self._database)
         self.subscriptions = SqlSubscriptions(self._database, vault)
 
     def close(self) -> None:
@@ -115,6 +118,14 @@ class SqlLedger:
         """The connections of one tenant and no other; of the whole workspace with None."""
         parts = (_connections, _connection_record, self.connection)
         return SqlTenantLedger(self._database, *parts, tenant)
+
+    def event_log(self, tenant: str | None) -> SqlEventLog:
+        """The events of one tenant and no other; of the whole workspace with None."""
+        return SqlEventLog(self._database, _connections, tenant)
+
+    def forget_events(self, before: datetime) -> Mapping[str, int]:
+        """Delete webhooks and events that ended earlier; gives how many of each."""
+        return forget_events(self._database, _connections, before.timestamp())
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         query = sa.select(_connections)
