@@ -47,6 +47,7 @@ from membrane_sync.errors import (
     ProjectError,
 )
 from membrane_sync.events.intake import Intake
+from membrane_sync.events.internal import InternalEvents, Published
 from membrane_sync.events.recipients import Recipients
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import (
@@ -253,6 +254,8 @@ def _refuse_another_account(
         )
 
 
+CONNECTIONS_A_QUERY = 500
+
 INTERACTIVE_SECONDS = 30.0
 """How long a person who connects is made to wait for an app that's busy."""
 
@@ -397,6 +400,43 @@ class Runtime:
     def tenant_ledger(self, tenant: str | None) -> SqlTenantLedger:
         """The connections that a tenant may see; None for all."""
         return self.ledger.for_tenant(tenant)
+
+    @cached_property
+    def internal_events(self) -> InternalEvents:
+        """What the product tells of."""
+        return InternalEvents(self.project, self.ledger.inbox, self.listeners)
+
+    def publish(
+        self, type: str, payload: Mapping[str, Any], *, tenant: str = "", key: str = ""
+    ) -> Published:
+        """Tell of an internal event of a tenant's; once it returns, the event is not lost.
+
+        Without a `tenant`, the type's formula names it; told again with the same `key`, it's the
+        same event. Raises NotFound, or InvalidInput where the payload doesn't fit.
+        """
+        return self.internal_events.publish(type, [payload], tenant=tenant, key=key)
+
+    def listeners(self, tenant: str, event: str) -> list[str]:
+        """The tenant's connections with a sync that an internal event makes run.
+
+        One that rests is among them: its events wait.
+        """
+        found, after = [], ""
+        ledger = self.tenant_ledger(tenant)
+        while page := ledger.connections(after, CONNECTIONS_A_QUERY):
+            found += [c.key for c in page if c.status != "archived" and self._asks(c, event)]
+            after = page[-1].key
+        return found
+
+    def _asks(self, connection: ConnectionRecord, event: str) -> bool:
+        try:
+            syncs = self.syncs(connection)
+        except NotFound:
+            return False
+        except MembraneError:
+            return True  # It can't be said now, and to ask later is better than to lose it.
+        triggers = (trigger for sync in syncs for trigger in sync.sync.triggers)
+        return any(trigger.internal_event == event for trigger in triggers)
 
     def new_memory(self, threads: int) -> Memory:
         """A DuckDB that one thread may use for one lake after another."""

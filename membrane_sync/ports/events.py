@@ -164,6 +164,74 @@ class Inbox(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events: those that fit in all that is said; `since` is in seconds since 1970."""
+
+    connection: str = ""
+    status: EventStatus | None = None
+    kind: EventKind | None = None
+    name: str = ""
+    external_id: str = ""
+    since: float | None = None
+
+
+class EventLog(Protocol):
+    """All events that somebody may see, and what became of them.
+
+    There's no way in it to name another tenant. Of the workspace, `tenant` is None: it sees all.
+    """
+
+    tenant: str | None
+
+    def events(self, before: int, limit: int, which: EventFilter = ...) -> Sequence[Event]:
+        """The next older events than the one of this id, or the newest with 0; newest first.
+
+        Their payloads are left out.
+        """
+        ...
+
+    def event(self, id: int) -> Event:
+        """One event, with its payload; raises NotFound."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """How many events there are of each status; it looks at all of them."""
+        ...
+
+    def replay(self, ids: Sequence[int]) -> Sequence[int]:
+        """Let them wait again as if they had just come; gives those that now do.
+
+        Events of no connection, and those of an archived one, stay as they are.
+        """
+        ...
+
+    def retell(self, id: int, events: Sequence[Event]) -> Sequence[int]:
+        """Put one or more events in the place of one that has no connection; gives their ids.
+
+        Raises NotFound, also if someone else has done so meanwhile.
+        """
+        ...
+
+
+class WebhookLog(Protocol):
+    """Webhooks as they came in; those of all tenants, since one may be of several."""
+
+    def webhooks(
+        self, before: int, limit: int, status: WebhookStatus | None = None
+    ) -> Sequence[Webhook]:
+        """The next older webhooks, or the newest with 0; newest first, without their bodies."""
+        ...
+
+    def webhook(self, id: int) -> Webhook:
+        """One webhook as it came; raises NotFound."""
+        ...
+
+    def settle(self, id: int, status: WebhookStatus, error: str = "") -> None:
+        """Say what became of it when it was taken in once more; raises NotFound."""
+        ...
+
+
 SubscriptionStatus = Literal["subscribed", "unsubscribed", "error"]
 
 

@@ -85,7 +85,7 @@ def _object(
     _fill(result, known)
     for name in schema.get("required", ()):
         if result.get(name) is None and name not in refused and not _read_only(known, name):
-            reason = "the field is required and the mapping gives none"
+            reason = "the field is required and missing"
             refuse(ShapeError((*path, name), None, reason))
     return result
 

@@ -15,7 +15,7 @@ from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
 
-WAITING_KINDS = ("action", "flow", "internal_event", "external_event", "global_webhook")
+WAITING_KINDS = ("action", "flow", "external_event", "global_webhook")
 """Kinds that are checked and not yet carried out."""
 
 

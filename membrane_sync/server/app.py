@@ -20,7 +20,15 @@ from membrane_sync.server.connect import api as connect_api
 from membrane_sync.server.connect import routes as connect_pages
 from membrane_sync.server.envelope import REQUEST_ID, Envelope
 from membrane_sync.server.failures import Failure
-from membrane_sync.server.routes import connections, health, integrations, me, proxy, tenants
+from membrane_sync.server.routes import (
+    connections,
+    health,
+    integrations,
+    internal_events,
+    me,
+    proxy,
+    tenants,
+)
 from membrane_sync.server.scope import TENANT_HEADER, Reception
 from membrane_sync.server.webhooks.routes import Webhooks, webhook_router
 
@@ -54,7 +62,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.webhooks = webhooks
     app.state.largest_answer = settings.largest_answer
     failures.install(app)
-    for routes in (health, me, integrations, tenants, connections, proxy):
+    for routes in (health, me, integrations, tenants, connections, internal_events, proxy):
         app.include_router(routes.router)
     app.include_router(webhook_router(webhooks))
     app.include_router(connect_api.api_router(runtime))

@@ -20,11 +20,13 @@ from fastapi.security import HTTPBearer
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import Fatal, NotAuthorized
+from membrane_sync.events.internal import InternalEvents
 from membrane_sync.ports import Tenant, TenantLedger, Tenants
 from membrane_sync.project.project import Project
+from membrane_sync.project.values import is_tenant_key
 from membrane_sync.server.accounts import Accounts
 from membrane_sync.server.guesses import Guesses
-from membrane_sync.server.tokens import Door, Identity, Unknown, is_tenant_key
+from membrane_sync.server.tokens import Door, Identity, Unknown
 
 TENANT_HEADER = "X-Membrane-Tenant"
 
@@ -43,6 +45,7 @@ class Scope:
     ledger: TenantLedger
     accounts: Accounts
     project: Project
+    internal_events: InternalEvents
     about: Tenant | None
     """What is known of the tenant; None for a tenant that nobody has told of."""
 
@@ -92,7 +95,8 @@ class Reception:
         tenant = self._named(named, identity) if named else identity.tenant
         ledger = runtime.ledger.for_tenant(tenant)
         tenants = runtime.ledger.tenants
-        parts = (tenant, ledger, Accounts(runtime, ledger), runtime.project)
+        accounts = Accounts(runtime, ledger)
+        parts = (tenant, ledger, accounts, runtime.project, runtime.internal_events)
         if identity.tenant is None:
             return Workspace(*parts, None, tenants, runtime.ledger.for_tenant)
         known = tenants.keep(identity.tenant, name=identity.name, fields=identity.fields)

@@ -21,14 +21,13 @@ from joserfc.jws import JWSRegistry
 
 from membrane_sync.errors import NotAuthorized
 from membrane_sync.project.server_settings import ServerSettings
+from membrane_sync.project.values import LONGEST_KEY, is_storable, is_tenant_key
 from membrane_sync.server.keys import Keys, TokenKey
-from membrane_sync.server.values import is_storable
 
 LONGEST = 8_192
 """Characters of a token; headers of requests are bounded by servers anyway."""
 LARGEST_FIELDS = 4_096
 """Bytes of a tenant's fields as JSON."""
-LONGEST_KEY = 255
 
 _LATEST = 1e12
 _TENANT_CLAIMS = ("tenantKey", "id", "sub")
@@ -136,16 +135,6 @@ class Door:
         longest = self._settings.longest_token
         if ends - (now if issued is None else min(issued, now)) > longest + leeway:
             raise _refused(f"it's good for longer than longest_token_seconds ({longest:g})")
-
-
-def is_tenant_key(value: Any) -> bool:
-    """Whether it can be the key of a tenant."""
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= LONGEST_KEY
-        and value.isprintable()
-        and value == value.strip()
-    )
 
 
 class _Registry(JWSRegistry):

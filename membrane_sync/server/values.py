@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-DEEPEST = 50
-
-
-def is_storable(value: Any, depth: int = 0) -> bool:
-    """Whether it's JSON without NUL, lone surrogates, NaN, infinity, and without an end to it."""
-    if depth > DEEPEST:
-        return False
-    if isinstance(value, str):
-        return _is_text(value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(is_storable(part, depth + 1) for pair in value.items() for part in pair)
-    if isinstance(value, list):
-        return all(is_storable(item, depth + 1) for item in value)
-    return True
-
-
-def _is_text(value: str) -> bool:
-    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+from membrane_sync.project.values import DEEPEST, is_storable
 
 
 def _storable(value: dict[str, Any]) -> dict[str, Any]:

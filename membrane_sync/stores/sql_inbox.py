@@ -45,12 +45,12 @@ class SqlInbox:
             news = _new_events(transaction, arrivals, moment)
             names = _keep_webhooks(transaction, arrivals, news, moment)
             rows = [
-                _event_row(event, name, moment)
+                event_row(event, name, moment)
                 for name, fresh in zip(names, news, strict=True)
                 for event in fresh
             ]
-            ids = iter(_inserted(transaction, events, rows))
-            _wake(transaction, {r["connection"] for r in rows if r["status"] == "pending"}, moment)
+            ids = iter(inserted(transaction, events, rows))
+            wake(transaction, {r["connection"] for r in rows if r["status"] == "pending"}, moment)
             return [
                 Put(name, [next(ids) for _ in fresh], len(arrival.events) - len(fresh))
                 for arrival, name, fresh in zip(arrivals, names, news, strict=True)
@@ -76,7 +76,7 @@ class SqlInbox:
             query = query.order_by(queue.due_at).limit(most).with_for_update(skip_locked=True)
             found = transaction.execute(query).scalars().all()
             batches = []
-            for connections in _pieces(found, batch_size):
+            for connections in pieces(found, batch_size):
                 batch = uuid.uuid4().hex
                 claimed = sa.update(event_queues).where(queue.connection.in_(connections))
                 claimed = claimed.values(batch=batch, claimed_until=moment + seconds)
@@ -110,7 +110,7 @@ class SqlInbox:
         runs = events.c.runs + f" {run}" if run else events.c.runs
         with self._database.begin() as transaction:
             moment = now(transaction)
-            for ids in _pieces(done, SETTLED_AT_ONCE):
+            for ids in pieces(done, SETTLED_AT_ONCE):
                 finished = {"status": "done", "error": "", "finished_at": moment, "runs": runs}
                 update = sa.update(events).where(events.c.id.in_(ids))
                 transaction.execute(update.values(finished))
@@ -143,7 +143,8 @@ class SqlInbox:
             transaction.execute(sa.update(event_queues).where(here).values(values))
 
 
-def _pieces(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+def pieces(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """The items, so many at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -205,20 +206,21 @@ def _keep_webhooks(
         else None
         for arrival, fresh in zip(arrivals, news, strict=True)
     ]
-    ids = iter(_inserted(transaction, webhooks, [_webhook_row(w, moment) for w in kept if w]))
+    ids = iter(inserted(transaction, webhooks, [_webhook_row(w, moment) for w in kept if w]))
     return [next(ids) if webhook else None for webhook in kept]
 
 
-def _inserted(
+def inserted(
     transaction: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
 ) -> Iterator[int]:
+    """Insert the rows; their ids, in the same order."""
     if not rows:
         return iter(())
     insert = sa.insert(table).returning(table.c.id, sort_by_parameter_order=True)
     return iter(transaction.execute(insert, rows).scalars().all())
 
 
-def _wake(transaction: sa.Connection, connections: set[str], moment: float) -> None:
+def wake(transaction: sa.Connection, connections: set[str], moment: float) -> None:
     """Make the queues due; each is locked until the transaction ends, due before or not."""
     if not connections:
         return
@@ -247,7 +249,8 @@ def _webhook_row(webhook: Webhook, moment: float) -> dict[str, Any]:
     }
 
 
-def _event_row(event: Event, webhook: int | None, moment: float) -> dict[str, Any]:
+def event_row(event: Event, webhook: int | None, moment: float) -> dict[str, Any]:
+    """An event as a new row has it."""
     return {
         "webhook": webhook if event.webhook is None else event.webhook,
         "source": event.source,

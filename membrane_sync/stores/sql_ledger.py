@@ -24,12 +24,14 @@ from membrane_sync.ports import (
     Vault,
 )
 from membrane_sync.records import Report
+from membrane_sync.stores.event_retention import forget_events
 from membrane_sync.stores.event_tables import checkups, subscriptions
 from membrane_sync.stores.sql_checkups import SqlCheckups, check_up
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
+from membrane_sync.stores.sql_event_log import SqlEventLog, SqlWebhookLog
 from membrane_sync.stores.sql_inbox import SqlInbox
 from membrane_sync.stores.sql_input import SqlInput
 from membrane_sync.stores.sql_leases import SqlLeases
@@ -109,6 +111,7 @@ class SqlLedger:
         self.credentials = SqlCredentials(self._database, _connections, vault)
         self.secrets = SqlSecrets(self._database, vault)
         self.inbox = SqlInbox(self._database, _connections)
+        self.webhooks = SqlWebhookLog(self._database)
         self.subscriptions = SqlSubscriptions(self._database, vault)
         self.input = SqlInput(self._database, _connections, vault)
         self.checkups = SqlCheckups(self._database, _connections)
@@ -122,6 +125,14 @@ class SqlLedger:
         """The connections of one tenant and no other; of the whole workspace with None."""
         parts = (_connections, _connection_record, self.connection)
         return SqlTenantLedger(self._database, *parts, tenant)
+
+    def event_log(self, tenant: str | None) -> SqlEventLog:
+        """The events of one tenant and no other; of the whole workspace with None."""
+        return SqlEventLog(self._database, _connections, tenant)
+
+    def forget_events(self, before: datetime) -> Mapping[str, int]:
+        """Delete webhooks and events that ended earlier; gives how many of each."""
+        return forget_events(self._database, _connections, before.timestamp())
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         query = sa.select(_connections)

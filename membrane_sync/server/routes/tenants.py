@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from membrane_sync.errors import Fatal
 from membrane_sync.ports import Tenant
+from membrane_sync.project.values import LONGEST_KEY, is_tenant_key
 from membrane_sync.server.routes.pages import Cursor, Limit, Page, page
 from membrane_sync.server.scope import CurrentWorkspace, scoped_router
-from membrane_sync.server.tokens import LONGEST_KEY, is_tenant_key
 from membrane_sync.server.values import Line, Values
 
 router = scoped_router(tags=["tenants"])

@@ -1,0 +1,64 @@
+"""Which events needn't be kept any more: what has ended long ago, a bounded number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from membrane_sync.stores.event_tables import event_queues, events, seen_events, webhooks
+from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_leases import now
+
+FORGOTTEN_AT_ONCE = 5_000
+"""Rows that one transaction deletes, so that nobody waits long for it."""
+
+
+def forget_events(
+    database: LedgerDatabase, connections: sa.Table, before: float
+) -> Mapping[str, int]:
+    """Delete webhooks and events that ended before a moment; gives how many of each.
+
+    An event that waits is kept, unless its connection is archived or gone. The keys by which an
+    event that comes again is known go when their time is over.
+    """
+    living = sa.select(connections.c.key).where(connections.c.status != "archived")
+    # By queues, since pending events have an index by connection.
+    orphaned = sa.select(event_queues.c.connection)
+    orphaned = orphaned.where(event_queues.c.connection.not_in(living))
+    old = {
+        "events": (
+            _forget(database, events, events.c.id, events.c.finished_at < before)
+            + _forget(
+                database,
+                events,
+                events.c.id,
+                events.c.status == "pending",
+                events.c.connection.in_(orphaned),
+                events.c.received_at < before,
+            )
+        ),
+        "webhooks": _forget(database, webhooks, webhooks.c.id, webhooks.c.received_at < before),
+    }
+    with database.begin() as transaction:
+        moment = now(transaction)
+    seen = _forget(database, seen_events, seen_events.c.key, seen_events.c.until <= moment)
+    return {**old, "keys": seen}
+
+
+def _forget(
+    database: LedgerDatabase,
+    table: sa.Table,
+    key: sa.Column[int] | sa.Column[bytes],
+    *which: sa.ColumnElement[bool],
+) -> int:
+    some = sa.select(key).where(*which).limit(FORGOTTEN_AT_ONCE)
+    total = 0
+    while True:
+        with database.begin() as transaction:
+            # The condition once more: a key may have come again meanwhile.
+            forget = sa.delete(table).where(key.in_(some.scalar_subquery()), *which)
+            gone = transaction.execute(forget).rowcount
+        total += gone
+        if gone < FORGOTTEN_AT_ONCE:
+            return total
