@@ -46,6 +46,7 @@ from membrane_sync.errors import (
     NotReady,
     ProjectError,
 )
+from membrane_sync.events.checkups import Keeper, Looked
 from membrane_sync.events.intake import Intake
 from membrane_sync.events.internal import InternalEvents, Published
 from membrane_sync.events.recipients import Recipients
@@ -797,11 +798,29 @@ class Runtime:
         return lifecycle.archive(self.ledger, key, self._tell_of_end)
 
     def _tell_of_end(self, connection: ConnectionRecord) -> None:
-        """Let the app revoke the credentials, where its connector says how."""
-        if connection.credentials:
-            option = self.option(connection)
-            way = self.authenticator(connection.integration, option, connection.input)
-            way.disconnect(connection.credentials)
+        """Unsubscribe, then let the app revoke the credentials, where its connector says how."""
+        if not connection.credentials:
+            return
+        against = self.subscriptions.end(connection)
+        option = self.option(connection)
+        way = self.authenticator(connection.integration, option, connection.input)
+        way.disconnect(connection.credentials)
+        if against:
+            raise Fatal(f"it may go on sending webhooks: {against}")
+
+    @cached_property
+    def subscriptions(self) -> Keeper:
+        """Looks after what apps are to tell of events."""
+
+        def open_api(connection: ConnectionRecord) -> HttpApi:
+            return self.api(connection, longest_wait=INTERACTIVE_SECONDS)
+
+        url = self.settings.connect.public_url
+        return Keeper(self.ledger, self.project, url, self.syncs, open_api)
+
+    def reconcile_subscriptions(self, most: int = 200) -> Sequence[Looked]:
+        """Make, renew and remove subscriptions of up to so many connections that may need it."""
+        return self.subscriptions.due(most)
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""

@@ -189,9 +189,6 @@ class CollectionEvent(Subscribing):
     event: Annotated[str, RefersTo("external_event")] | None = Field(
         default=None, description="connector_event: key of external event"
     )
-    event_parameters: Template = Field(
-        default_factory=dict, description="connector_event: its parameters, over $.parameters"
-    )
     id_only: bool = Field(default=False, description="The record has to be fetched")
 
 

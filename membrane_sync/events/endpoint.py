@@ -1,4 +1,4 @@
-"""Where webhooks come to, a subscription's URL or a global webhook's, and all that decides there."""
+"""Where webhooks come to: a subscription's URL, or a global webhook's; and what decides there."""
 
 from __future__ import annotations
 

@@ -886,6 +886,10 @@ class Due(Protocol):
         """Keep a row for each of the connection's timetables, and no other row."""
         ...
 
+    def replan(self, connection: str) -> None:
+        """Have the connection's timetables looked at again: they may be others by now."""
+        ...
+
     def claim(self, most: int, batch_size: int, seconds: float) -> Sequence[str]:
         """Claim what is due for `seconds`, oldest first; gives the names of the new batches.
 

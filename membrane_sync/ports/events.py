@@ -240,12 +240,11 @@ class Subscription:
     """Whom an app tells of events: one for each distinct configuration of a connection.
 
     `config` says what for. Of kind `record` it has `collection`, `parameters`, `stream` and
-    `change`: a key of the collection's `events`. Of kind `external`, `event` and `parameters`;
-    `serves` are the collections whose records it tells of, each as a config of kind `record`, and
-    `triggers` is true if syncs want the event itself. `identity` is the same for what one
-    subscription serves; a connection has one of each. `state` is what the app gave when it was
-    subscribed to, and may be secret; so is `secret`, which signs its webhooks. `selector` is by
-    which a global webhook finds it. `refresh_at` is when something is to be done about it.
+    `change`: a key of the collection's `events`. Of kind `external`, `event` and `parameters`.
+    `identity` is the same for what one subscription serves; a connection has one of each. `state`
+    is what the app gave when it was subscribed to, and may be secret; so is `secret`, which signs
+    its webhooks. `selector` is by which a global webhook finds it. `refresh_at` is when something
+    is to be done about it.
     """
 
     key: str
@@ -304,14 +303,14 @@ class Checkups(Protocol):
         """Have all connections looked at that weren't under this version of the project."""
         ...
 
-    def claim(self, most: int, seconds: float) -> Mapping[str, str]:
+    def claim(self, version: str, most: int, seconds: float) -> Mapping[str, str]:
         """Claim connections that are due: their keys, each with the name of its claim.
 
         It costs the same however many aren't due.
         """
         ...
 
-    def claim_one(self, connection: str, seconds: float) -> str | None:
+    def claim_one(self, connection: str, version: str, seconds: float) -> str | None:
         """Claim this one, due or not; None while someone else has it."""
         ...
 
@@ -319,6 +318,6 @@ class Checkups(Protocol):
         """Keep the claim for so long from now on; False if it isn't ours any more."""
         ...
 
-    def settle(self, connection: str, claim: str, version: str, due_at: float | None) -> None:
+    def settle(self, connection: str, claim: str, due_at: float | None) -> None:
         """Let go; it's due again then, or at once if something about it changed meanwhile."""
         ...

@@ -30,10 +30,10 @@ class SqlCheckups:
             insert = inserting(transaction)(checkups)
             names = ["connection", "version", "due_at", "claim"]
             transaction.execute(insert.from_select(names, missing).on_conflict_do_nothing())
-            # Also from one who has it claimed, and looks at it by an older project.
+            # Also from one who has it claimed, and looks at it by another project.
             transaction.execute(outdated.values(due_at=0.0, claim=""))
 
-    def claim(self, most: int, seconds: float) -> Mapping[str, str]:
+    def claim(self, version: str, most: int, seconds: float) -> Mapping[str, str]:
         with self._database.begin() as transaction:
             moment = now(transaction)
             query = sa.select(checkups.c.connection).where(checkups.c.due_at <= moment)
@@ -42,10 +42,11 @@ class SqlCheckups:
             claim = uuid.uuid4().hex
             if keys:
                 taken = sa.update(checkups).where(checkups.c.connection.in_(keys))
-                transaction.execute(taken.values(claim=claim, due_at=moment + seconds))
+                values = {"claim": claim, "version": version, "due_at": moment + seconds}
+                transaction.execute(taken.values(values))
         return dict.fromkeys(keys, claim)
 
-    def claim_one(self, connection: str, seconds: float) -> str | None:
+    def claim_one(self, connection: str, version: str, seconds: float) -> str | None:
         claim = uuid.uuid4().hex
         here = checkups.c.connection == connection
         with self._database.begin() as transaction:
@@ -55,7 +56,7 @@ class SqlCheckups:
             transaction.execute(insert.values(row))
             free = sa.or_(checkups.c.claim == "", checkups.c.due_at <= moment)
             taken = sa.update(checkups).where(here, free)
-            values = {"claim": claim, "due_at": moment + seconds}
+            values = {"claim": claim, "version": version, "due_at": moment + seconds}
             return claim if transaction.execute(taken.values(values)).rowcount else None
 
     def renew(self, connection: str, claim: str, seconds: float) -> bool:
@@ -65,11 +66,10 @@ class SqlCheckups:
             kept = sa.update(checkups).where(here).values(due_at=until)
             return bool(transaction.execute(kept).rowcount)
 
-    def settle(self, connection: str, claim: str, version: str, due_at: float | None) -> None:
+    def settle(self, connection: str, claim: str, due_at: float | None) -> None:
         here = sa.and_(checkups.c.connection == connection, checkups.c.claim == claim)
-        values = {"claim": "", "version": version, "due_at": due_at}
         with self._database.begin() as transaction:
-            transaction.execute(sa.update(checkups).where(here).values(values))
+            transaction.execute(sa.update(checkups).where(here).values(claim="", due_at=due_at))
 
 
 def check_up(transaction: sa.Connection, connection: str, *, all_of_them: bool = False) -> None:

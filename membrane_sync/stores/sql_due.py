@@ -92,6 +92,10 @@ class SqlDue:
             row = {"connection": connection, "version": version}
             transaction.execute(sa.insert(planned).values(row))
 
+    def replan(self, connection: str) -> None:
+        with self._database.begin() as transaction:
+            transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
+
     def claim(self, most: int, batch_size: int, seconds: float) -> Sequence[str]:
         with self._database.begin() as transaction:
             moment = now(transaction)

@@ -34,29 +34,27 @@ def ledger(url: str) -> Iterator[SqlLedger]:
 
 
 def settle_all(ledger: SqlLedger, version: str = "1", due_at: float | None = None) -> list[str]:
-    claimed = ledger.checkups.claim(10, 60)
+    claimed = ledger.checkups.claim(version, 10, 60)
     for key, claim in claimed.items():
-        ledger.checkups.settle(key, claim, version, due_at)
+        ledger.checkups.settle(key, claim, due_at)
     return sorted(claimed)
 
 
 def test_each_is_claimed_once_and_rests_until_something_changes(ledger: SqlLedger) -> None:
-    assert sorted(ledger.checkups.claim(1, 60)) + sorted(ledger.checkups.claim(9, 60)) == [
-        "acme",
-        "globex",
-    ]
-    assert ledger.checkups.claim(9, 60) == {}
-    assert ledger.checkups.claim_one("acme", 60) is None
+    claimed = [*ledger.checkups.claim("1", 1, 60), *ledger.checkups.claim("1", 9, 60)]
+    assert sorted(claimed) == ["acme", "globex"]
+    assert ledger.checkups.claim("1", 9, 60) == {}
+    assert ledger.checkups.claim_one("acme", "1", 60) is None
 
 
 def test_a_claim_that_ran_out_is_somebody_elses(ledger: SqlLedger) -> None:
-    first = ledger.checkups.claim(9, 0)
-    second = ledger.checkups.claim(9, 60)
+    first = ledger.checkups.claim("1", 9, 0)
+    second = ledger.checkups.claim("1", 9, 60)
     assert first.keys() == second.keys() == {"acme", "globex"}
     assert not ledger.checkups.renew("acme", first["acme"], 60)
     assert ledger.checkups.renew("acme", second["acme"], 60)
-    ledger.checkups.settle("acme", first["acme"], "1", None)
-    assert ledger.checkups.claim_one("acme", 60) is None
+    ledger.checkups.settle("acme", first["acme"], None)
+    assert ledger.checkups.claim_one("acme", "1", 60) is None
 
 
 def test_what_may_need_others_is_due(ledger: SqlLedger) -> None:
@@ -76,11 +74,20 @@ def test_what_may_need_others_is_due(ledger: SqlLedger) -> None:
     assert settle_all(ledger, "2") == ["acme", "globex"], "the moment they named is past"
 
 
+def test_another_project_takes_over_what_is_looked_at(ledger: SqlLedger) -> None:
+    claims = ledger.checkups.claim("1", 9, 60)
+    ledger.checkups.expect("1")
+    assert ledger.checkups.claim("1", 9, 60) == {}
+    ledger.checkups.expect("2")
+    assert not ledger.checkups.renew("acme", claims["acme"], 60)
+    assert settle_all(ledger, "2") == ["acme", "globex"]
+
+
 def test_what_changes_while_it_is_looked_at_is_looked_at_again(ledger: SqlLedger) -> None:
-    claims = ledger.checkups.claim(9, 60)
+    claims = ledger.checkups.claim("1", 9, 60)
     ledger.set_status("acme", "paused")
-    ledger.checkups.settle("acme", claims["acme"], "1", None)
-    assert list(ledger.checkups.claim(9, 60)) == ["acme"]
+    ledger.checkups.settle("acme", claims["acme"], None)
+    assert list(ledger.checkups.claim("1", 9, 60)) == ["acme"]
 
 
 def test_connected_again_means_all_are_to_be_renewed(ledger: SqlLedger) -> None:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from membrane_sync.testing.simulator.limits import Meter
 from membrane_sync.testing.simulator.simulator import Simulator
-from membrane_sync.testing.simulator.switches import Faults, Limits
+from membrane_sync.testing.simulator.switches import Faults, Hooks, Limits
 from membrane_sync.testing.simulator.traffic import Dice
 
 Handler = Callable[[Simulator, dict[str, Any]], Any]
@@ -102,6 +102,27 @@ def _limits(simulator: Simulator, given: dict[str, Any]) -> Any:
     return merged.model_dump(mode="json")
 
 
+def _webhooks(simulator: Simulator, _: dict[str, Any]) -> Any:
+    webhooks = simulator.webhooks
+    return {
+        "subscriptions": [hook.shown() for hook in webhooks.hooks.values()],
+        "waiting": webhooks.waiting,
+        "answers": {str(status): count for status, count in webhooks.answers.items()},
+        "switches": webhooks.switches.model_dump(mode="json"),
+    }
+
+
+def _hooks(simulator: Simulator, given: dict[str, Any]) -> Any:
+    """These switches, the others as they are."""
+    webhooks = simulator.webhooks
+    webhooks.switches = Hooks.model_validate({**webhooks.switches.model_dump(), **given})
+    return webhooks.switches.model_dump(mode="json")
+
+
+def _expire_webhooks(simulator: Simulator, _: dict[str, Any]) -> Any:
+    return {"ended": simulator.webhooks.expire()}
+
+
 def _expire(simulator: Simulator, _: dict[str, Any]) -> Any:
     simulator.gate.expire()
     return {}
@@ -112,7 +133,13 @@ def _forget(simulator: Simulator, _: dict[str, Any]) -> Any:
     return {}
 
 
-_LOOKS: dict[str, Handler] = {"state": _state, "log": _log, "truth": _truth, "window": _window}
+_LOOKS: dict[str, Handler] = {
+    "state": _state,
+    "log": _log,
+    "truth": _truth,
+    "window": _window,
+    "webhooks": _webhooks,
+}
 _PULLS: dict[str, Handler] = {
     "create": _write("create"),
     "edit": _write("edit"),
@@ -122,6 +149,8 @@ _PULLS: dict[str, Handler] = {
     "settle": _settle,
     "faults": _faults,
     "limits": _limits,
+    "hooks": _hooks,
+    "expire_webhooks": _expire_webhooks,
     "expire_tokens": _expire,
     "forget_log": _forget,
 }

@@ -72,6 +72,8 @@ def _routed(simulator: Simulator, request: Received, parts: list[str]) -> Reply:
         return _graphql(simulator, request)
     if len(parts) == 2 and parts[0] == "fields" and parts[1] in tables:
         return _custom_fields(simulator, request)
+    if parts[0] == "webhooks" and len(parts) <= 2:
+        return _webhooks(simulator, request, parts[1:])
     table = tables.get(parts[-1] if len(parts) == 3 else parts[0])
     if table is None:
         return _not_found()
@@ -272,6 +274,32 @@ def _custom_fields(simulator: Simulator, request: Received) -> Reply:
     ]
     fields = [{"name": name, "label": name.capitalize(), "type": "string"} for name in names]
     return reply(200, {"fields": fields})
+
+
+def _webhooks(simulator: Simulator, request: Received, rest: list[str]) -> Reply:
+    """Subscribe, look, renew and unsubscribe; one that has ended isn't there."""
+    webhooks = simulator.webhooks
+    given = request.json() if request.method in ("POST", "PATCH") else {}
+    if not isinstance(given, dict):
+        raise BadRequest("the body is no object")
+    seconds = given.get("expires_in")
+    if not rest and request.method == "POST":
+        if given.get("collection") not in simulator.tables or not given.get("url"):
+            raise BadRequest("a subscription needs url and collection")
+        secret = str(given.get("secret", ""))
+        where = (str(given["url"]), given["collection"])
+        return reply(201, webhooks.subscribe(*where, secret, request.account, seconds).shown())
+    if not rest:
+        return reply(200, {"items": [hook.shown() for hook in webhooks.of(request.account)]})
+    hook = webhooks.find(rest[0], request.account)
+    if hook is None:
+        return _not_found()
+    if request.method == "PATCH":
+        hook = webhooks.renew(hook, seconds)
+    if request.method == "DELETE":
+        del webhooks.hooks[hook.id]
+        return Reply(204)
+    return reply(200, hook.shown())
 
 
 def _graphql(simulator: Simulator, request: Received) -> Reply:

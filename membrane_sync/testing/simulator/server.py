@@ -10,21 +10,30 @@ from contextlib import contextmanager
 import uvicorn
 
 from membrane_sync.testing.simulator.app import asgi
+from membrane_sync.testing.simulator.sending import Sender
 from membrane_sync.testing.simulator.simulator import Simulator
 
 HOST = "127.0.0.1"
 
 
 @contextmanager
-def running(simulator: Simulator, port: int = 0) -> Iterator[str]:
-    """Serve in a thread, on a free port unless one is given; gives the URL."""
+def running(simulator: Simulator, port: int = 0, *, sending: bool = True) -> Iterator[str]:
+    """Serve in a thread, on a free port unless one is given; gives the URL.
+
+    Webhooks are sent as they're made, unless you want to do it: see `Webhooks.take`.
+    """
     listening = bound(port)
+    sender = Sender(simulator.webhooks)
     server = uvicorn.Server(_config(simulator))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
+    if sending:
+        sender.start()
     try:
         yield address(listening)
     finally:
+        if sending:
+            sender.stop()
         server.should_exit = True
         server.force_exit = True
         thread.join(timeout=10)
@@ -33,6 +42,7 @@ def running(simulator: Simulator, port: int = 0) -> Iterator[str]:
 
 def serve(simulator: Simulator, listening: socket.socket) -> None:
     """Serve until the process is told to stop."""
+    Sender(simulator.webhooks).start()
     uvicorn.Server(_config(simulator)).run([listening])
 
 

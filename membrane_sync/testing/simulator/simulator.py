@@ -19,7 +19,14 @@ from membrane_sync.testing.simulator.access import Gate
 from membrane_sync.testing.simulator.content import id_of, number_of
 from membrane_sync.testing.simulator.limits import Meter
 from membrane_sync.testing.simulator.styles import STYLES
-from membrane_sync.testing.simulator.switches import Access, Collection, Faults, Limits, Wire
+from membrane_sync.testing.simulator.switches import (
+    Access,
+    Collection,
+    Faults,
+    Hooks,
+    Limits,
+    Wire,
+)
 from membrane_sync.testing.simulator.table import Table
 from membrane_sync.testing.simulator.times import micros
 from membrane_sync.testing.simulator.traffic import Dice, Log
@@ -27,6 +34,9 @@ from membrane_sync.testing.simulator.webhooks import Webhooks
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 """When the first record of every collection was made."""
+
+
+_CHANGES = {"create": "created", "edit": "updated", "delete": "deleted", "undelete": "created"}
 
 
 class Simulator:
@@ -47,6 +57,7 @@ class Simulator:
         limits: Limits | None = None,
         access: Access | None = None,
         wire: Wire | None = None,
+        hooks: Hooks | None = None,
         live: bool = False,
     ) -> None:
         self.seed = seed
@@ -57,7 +68,7 @@ class Simulator:
         self.gate = Gate(self.access, seed)
         self.meter = Meter(limits or Limits())
         self.dice = Dice(faults or Faults(), seed)
-        self.webhooks = Webhooks(seed)
+        self.webhooks = Webhooks(seed, hooks)
         self.lists = 0
         """List requests, by which the drift of pages goes."""
         self.idempotent: dict[tuple[str, str], str] = {}
@@ -120,6 +131,7 @@ class Simulator:
                 number = table.create(self._moment(table, index, together), fields, below)
                 made.append(id_of(collection, number))
                 self._touched(table, number)
+                self._tell(table, number, "create")
             return made
 
     def edit(
@@ -181,6 +193,7 @@ class Simulator:
                 else:
                     getattr(table, verb)(number, now)
                 self._touched(table, number)
+                self._tell(table, number, verb)
             return [id_of(collection, number) for number in numbers]
 
     def _numbers(self, table: Table, which: int | Sequence[str]) -> list[int]:
@@ -212,6 +225,14 @@ class Simulator:
             above = table.parent_of(number)
             if not parent.is_deleted(above):
                 parent.edit(above, self.now)
+                self._tell(parent, above, "edit")
+
+    def _tell(self, table: Table, number: int, verb: str) -> None:
+        """Make webhooks of a change, if anybody wants to know."""
+        if self.webhooks.is_heard(table.spec.key):
+            at = datetime.fromtimestamp(self.now / 1_000_000, UTC).isoformat()
+            record = table.written(number)
+            self.webhooks.happened(table.spec.key, _CHANGES[verb], record, at)
 
     def _parent(self, collection: str, parent: str | None) -> int | None:
         above = self.tables[collection].spec.parent

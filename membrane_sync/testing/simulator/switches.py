@@ -226,5 +226,25 @@ class Wire(Switches):
     gzip: bool = Field(default=False, description="Compressed for clients that take it")
 
 
-MODELS: tuple[type[Switches], ...] = (Collection, Quota, Limits, Faults, Access, Wire)
+class Hooks(Switches):
+    """How the app sends webhooks; shares are drawn from the seed."""
+
+    longest_seconds: float | None = Field(
+        default=None, gt=0, description="A subscription ends after so long at most; real time"
+    )
+    id_only: bool = Field(default=False, description="A webhook has the record's id, not itself")
+    dropped: float = Field(default=0, ge=0, le=1, description="Share of changes not told of")
+    duplicate: float = Field(default=0, ge=0, le=1, description="Share sent twice")
+    forged: float = Field(
+        default=0, ge=0, le=1, description="Share sent once more by somebody else, with lies"
+    )
+    late: float = Field(default=0, ge=0, le=1, description="Share that others overtake")
+    late_by: int = Field(default=5, gt=0, description="By how many, at most")
+    attempts: int = Field(
+        default=1, gt=0, description="How often one is sent that isn't answered 2xx"
+    )
+    again_seconds: float = Field(default=1, ge=0, description="How long after; real time")
+
+
+MODELS: tuple[type[Switches], ...] = (Collection, Quota, Limits, Faults, Access, Wire, Hooks)
 """Every model of switches."""

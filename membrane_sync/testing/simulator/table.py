@@ -82,6 +82,11 @@ class Table:
         made = self.clock.json(self._base_time(number))
         return record_text(self.spec.key, self.seed, number, 0, (made, made))
 
+    def written(self, number: int) -> dict[str, Any]:
+        """The record as it was written last, seen or not; deleted, if it was."""
+        found: dict[str, Any] = json.loads(self._text(number, self._latest(number)))
+        return found
+
     def find(self, external_id: str) -> int | None:
         """The number of a record that's there, by its id."""
         number = number_of(self.spec.key, external_id)
