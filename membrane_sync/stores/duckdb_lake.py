@@ -22,6 +22,7 @@ from membrane_sync.records import (
     Batch,
     Change,
     DeadLetter,
+    Known,
     Level,
     Link,
     LinkKey,
@@ -33,6 +34,7 @@ from membrane_sync.records import (
 )
 from membrane_sync.stores import notes
 from membrane_sync.stores.contract import note_discarded, refused
+from membrane_sync.stores.event_marks import known_records, mark_seen, write_marks
 from membrane_sync.stores.incoming import IS_WRITTEN, KEPT, WRITTEN, Incoming, to_parse
 from membrane_sync.stores.lake_file import LakeFile, Memory
 from membrane_sync.stores.lake_lookups import found_records, keep_waiting, waiting_records
@@ -105,7 +107,7 @@ class DuckDbLake:
         return self._state().cursors.get(stream)
 
     def store(self, batch: Batch) -> StoreCounts:
-        new = (batch.records, batch.dead_letters, batch.partitions)
+        new = (batch.records, batch.dead_letters, batch.partitions, batch.marks)
         if not any(new) and batch.cursor is None:
             # Pages without anything new aren't worth a commit: they'd be read again as quickly.
             return StoreCounts()
@@ -133,6 +135,9 @@ class DuckDbLake:
             letters += _misfit_letters(batch.stream, misfits)
             if batch.scan:
                 self._mark_seen(batch, letters)
+            if batch.marks:
+                mark_seen(self._file, batch.stream)
+                write_marks(self._file, batch)
             if incoming.discards:
                 note_discarded(self._file, batch.stream, incoming.discards)
             staged = "SELECT external_id FROM staged"
@@ -142,6 +147,12 @@ class DuckDbLake:
             self._write_pages(batch)
         failed = len({letter.external_id for letter in letters})
         return replace(counts, failed=failed)
+
+    def known(self, stream: str, external_ids: Sequence[str]) -> Mapping[str, Known]:
+        with self._file.reading(f"look for records of {stream}") as there:
+            if not there or not external_ids:
+                return {}
+            return known_records(self._file, self._records(stream), stream, external_ids)
 
     def pages(self, stream: str, reading: str) -> int | None:
         with self._file.reading("read a reading's pages") as there:
