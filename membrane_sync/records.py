@@ -210,6 +210,33 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """The newest event that was applied to a record: its number, and when it happened, if said.
+
+    `at` is when it was applied, in seconds since 1970.
+    """
+
+    external_id: str
+    event: int
+    occurred_at: float | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the lake has of a record: how it was last seen, and when that changed.
+
+    Of a deleted one it's how it was before, if that's kept. `mark` is of the events that were
+    applied to it.
+    """
+
+    payload: str = ""
+    deleted: bool = True
+    changed_at: float = 0.0
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True)
 class Batch:
     """One page of a pull: what the lake commits in one transaction, cursor included.
 
@@ -234,6 +261,8 @@ class Batch:
     parents: Sequence[str] = ()
     """Below a parent: the parent's id of each of the records, in their order."""
     partitions: Sequence[Partition] = ()
+    marks: Sequence[Mark] = ()
+    """Of events: then the records are no page, and a full scan that's under way saw them, too."""
 
 
 @dataclass(frozen=True)

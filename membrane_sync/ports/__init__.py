@@ -19,6 +19,7 @@ from membrane_sync.records import (
     Change,
     DeadLetter,
     Delivery,
+    Known,
     Level,
     Link,
     LinkKey,
@@ -108,6 +109,10 @@ class Lake(Protocol):
 
     def store(self, batch: Batch) -> StoreCounts:
         """Write a page's records, their changes, its dead letters and its cursor."""
+        ...
+
+    def known(self, stream: str, external_ids: Sequence[str]) -> Mapping[str, Known]:
+        """What is there of these records, and of the events that were applied to them."""
         ...
 
     def pages(self, stream: str, reading: str) -> int | None:

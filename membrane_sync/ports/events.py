@@ -104,6 +104,8 @@ class EventQueue:
 
     connection: str
     attempts: int = 0
+    deaths: int = 0
+    """How often in a row its claim ran out: who had it died, or was frozen."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,23 @@ class Inbox(Protocol):
         """How many events wait, about."""
         ...
 
-    def claim(self, most: int, batch_size: int, seconds: float) -> Sequence[str]:
+    def claim(
+        self, most: int, batch_size: int, seconds: float, *, overdue: float = 0.0
+    ) -> Sequence[str]:
         """Claim at most so many queues with events that are due; gives the names of batches.
 
         Nobody else gets a claimed queue until it's released, or `seconds` are over. It costs the
-        same however many events wait or were there.
+        same however many events wait or were there. With `overdue`, only those count that have been
+        due for so many seconds.
         """
+        ...
+
+    def attend(self, seconds: float) -> None:
+        """A worker says that it looks after the queues for so long from now on; 0 for no more."""
+        ...
+
+    def is_attended(self) -> bool:
+        """Whether a worker looks after the queues."""
         ...
 
     def queues(self, batch: str) -> Sequence[EventQueue]:
@@ -151,8 +164,18 @@ class Inbox(Protocol):
         """The connection's next events that are due: as they came, and those to be tried again."""
         ...
 
-    def settle(self, done: Sequence[int], failures: Sequence[Failure], run: str) -> None:
-        """Say of events that they took effect, or failed; `run` is the one that applied them."""
+    def settle(
+        self,
+        done: Sequence[int],
+        failures: Sequence[Failure],
+        run: str,
+        *,
+        ignored: Sequence[int] = (),
+    ) -> None:
+        """Say of events that they took effect, or failed; `run` is the one that applied them.
+
+        The `ignored` are those that nothing here asks for.
+        """
         ...
 
     def release(self, batch: str, connection: str, *, again_at: float | None = None) -> None:

@@ -19,6 +19,7 @@ from membrane_sync.records import (
     Batch,
     Change,
     DeadLetter,
+    Known,
     Level,
     Link,
     LinkKey,
@@ -31,6 +32,7 @@ from membrane_sync.records import (
 from membrane_sync.stores import notes
 from membrane_sync.stores.answers import selected, versions
 from membrane_sync.stores.dead_letters import replace_dead_letters
+from membrane_sync.stores.event_marks import known_records
 from membrane_sync.stores.feeds import changes_after, counter, write_offset
 from membrane_sync.stores.incoming import Incoming
 from membrane_sync.stores.lake_file import LakeFile, Memory
@@ -113,7 +115,7 @@ class DuckDbLake:
         return self._state().cursors.get(stream)
 
     def store(self, batch: Batch) -> StoreCounts:
-        new = (batch.records, batch.dead_letters, batch.partitions)
+        new = (batch.records, batch.dead_letters, batch.partitions, batch.marks)
         if not any(new) and batch.cursor is None:
             # Pages without anything new aren't worth a commit: they'd be read again as quickly.
             return StoreCounts()
@@ -127,6 +129,12 @@ class DuckDbLake:
         ):
             writer = self._writer(batch.stream, batch.run_id)
             return writer.write(batch, incoming, declared if rules.contract == "freeze" else None)
+
+    def known(self, stream: str, external_ids: Sequence[str]) -> Mapping[str, Known]:
+        with self._file.reading(f"look for records of {stream}") as there:
+            if not there or not external_ids:
+                return {}
+            return known_records(self._file, self._records(stream), stream, external_ids)
 
     def pages(self, stream: str, reading: str) -> int | None:
         with self._file.reading("read a reading's pages") as there:

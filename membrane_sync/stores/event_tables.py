@@ -81,6 +81,15 @@ event_queues = sa.Table(
     sa.Column("batch", sa.String(32), nullable=False, index=True),
     sa.Column("claimed_until", sa.Double, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
+)
+
+event_workers = sa.Table(
+    "membrane_event_workers",
+    metadata,
+    # One row for all workers: until when one of them looks after the queues.
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("until", sa.Double, nullable=False),
 )
 
 subscriptions = sa.Table(

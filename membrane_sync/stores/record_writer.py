@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from membrane_sync.records import Batch, DeadLetter, StoreCounts
+from membrane_sync.stores import event_marks
 from membrane_sync.stores.contract import note_discarded, refused
 from membrane_sync.stores.dead_letters import misfit_letters, replace_dead_letters
 from membrane_sync.stores.feeds import append_changes, now
@@ -55,6 +56,9 @@ class RecordWriter:
         letters += misfit_letters(batch.stream, misfits)
         if batch.scan:
             mark_seen(self._file, batch, letters)
+        if batch.marks:
+            event_marks.mark_seen(self._file, batch.stream)
+            event_marks.write_marks(self._file, batch)
         if incoming.discards:
             note_discarded(self._file, batch.stream, incoming.discards)
         staged = "SELECT external_id FROM staged"

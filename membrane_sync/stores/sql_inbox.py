@@ -18,7 +18,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.ports.events import Arrival, Event, EventQueue, Failure, Put, Webhook
-from membrane_sync.stores.event_tables import event_queues, events, seen_events, webhooks
+from membrane_sync.stores.event_tables import (
+    event_queues,
+    event_workers,
+    events,
+    seen_events,
+    webhooks,
+)
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_leases import now
 
@@ -62,14 +68,16 @@ class SqlInbox:
             found = transaction.execute(query.where(events.c.status == "pending"))
             return int(found.scalar_one())
 
-    def claim(self, most: int, batch_size: int, seconds: float) -> Sequence[str]:
+    def claim(
+        self, most: int, batch_size: int, seconds: float, *, overdue: float = 0.0
+    ) -> Sequence[str]:
         with self._database.begin() as transaction:
             moment = now(transaction)
             resting = sa.select(self._connections.c.key)
             resting = resting.where(self._connections.c.status != "ready")
             queue = event_queues.c
             query = sa.select(queue.connection).where(
-                queue.due_at <= moment,
+                queue.due_at <= moment - overdue,
                 queue.claimed_until <= moment,
                 queue.connection.not_in(resting),
             )
@@ -79,14 +87,20 @@ class SqlInbox:
             for connections in pieces(found, batch_size):
                 batch = uuid.uuid4().hex
                 claimed = sa.update(event_queues).where(queue.connection.in_(connections))
-                claimed = claimed.values(batch=batch, claimed_until=moment + seconds)
+                claimed = claimed.values(
+                    batch=batch,
+                    claimed_until=moment + seconds,
+                    deaths=sa.case((queue.batch != "", queue.deaths + 1), else_=0),
+                )
                 transaction.execute(claimed)
                 batches.append(batch)
             return batches
 
     def queues(self, batch: str) -> Sequence[EventQueue]:
         queue = event_queues.c
-        query = sa.select(queue.connection, queue.attempts).where(queue.batch == batch)
+        query = sa.select(queue.connection, queue.attempts, queue.deaths).where(
+            queue.batch == batch
+        )
         with self._database.begin() as transaction:
             return [EventQueue(*row) for row in transaction.execute(query.order_by("connection"))]
 
@@ -106,14 +120,36 @@ class SqlInbox:
             query = query.order_by(events.c.due_at, events.c.id).limit(limit)
             return [event_of(row) for row in transaction.execute(query)]
 
-    def settle(self, done: Sequence[int], failures: Sequence[Failure], run: str) -> None:
+    def attend(self, seconds: float) -> None:
+        with self._database.begin() as transaction:
+            insert = _INSERTS[transaction.dialect.name](event_workers)
+            row = {"id": 1, "until": now(transaction) + seconds}
+            upsert = insert.values(row).on_conflict_do_update(
+                index_elements=[event_workers.c.id], set_={"until": row["until"]}
+            )
+            transaction.execute(upsert)
+
+    def is_attended(self) -> bool:
+        with self._database.begin() as transaction:
+            found = transaction.execute(sa.select(event_workers.c.until)).scalar_one_or_none()
+            return found is not None and found > now(transaction)
+
+    def settle(
+        self,
+        done: Sequence[int],
+        failures: Sequence[Failure],
+        run: str,
+        *,
+        ignored: Sequence[int] = (),
+    ) -> None:
         runs = events.c.runs + f" {run}" if run else events.c.runs
         with self._database.begin() as transaction:
             moment = now(transaction)
-            for ids in pieces(done, SETTLED_AT_ONCE):
-                finished = {"status": "done", "error": "", "finished_at": moment, "runs": runs}
-                update = sa.update(events).where(events.c.id.in_(ids))
-                transaction.execute(update.values(finished))
+            for status, settled in (("done", done), ("ignored", ignored)):
+                for ids in pieces(settled, SETTLED_AT_ONCE):
+                    finished = {"status": status, "error": "", "finished_at": moment, "runs": runs}
+                    update = sa.update(events).where(events.c.id.in_(ids))
+                    transaction.execute(update.values(finished))
             for failure in failures:
                 failed: dict[str, Any] = {"error": failure.error[:LONGEST_ERROR], "runs": runs}
                 failed["attempts"] = events.c.attempts + 1
@@ -138,7 +174,7 @@ class SqlInbox:
             due_at = transaction.execute(waiting).scalar_one()
             if again_at is not None and due_at is not None:
                 due_at = max(due_at, again_at)
-            values = {"batch": "", "claimed_until": 0.0, "due_at": due_at}
+            values = {"batch": "", "claimed_until": 0.0, "due_at": due_at, "deaths": 0}
             values["attempts"] = 0 if again_at is None else attempts + 1
             transaction.execute(sa.update(event_queues).where(here).values(values))
 

@@ -148,7 +148,10 @@ class CursorOrder:
 
     def _moment(self, value: Any) -> float | None:
         """Seconds since 1970, where the declaration makes it a time."""
-        key = self.key(value)
+        return self.seconds(self.key(value))
+
+    def seconds(self, key: Any) -> float | None:
+        """Seconds since 1970 of a value's key, where the declaration makes it a time."""
         if self._cursor.type == "timestamp":
             return self._seconds(key)
         if self._cursor.granularity is None or self._cursor.type == "string":

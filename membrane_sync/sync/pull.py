@@ -21,6 +21,7 @@ from membrane_sync.sync.cursor import CursorOrder
 from membrane_sync.sync.heads import Heads, only_name
 from membrane_sync.sync.page import Page, read_page
 from membrane_sync.sync.paging import total_records
+from membrane_sync.sync.raw import json_text, whole_text
 from membrane_sync.sync.rendering import Functions
 from membrane_sync.sync.resume import Trail
 from membrane_sync.sync.source import Source
@@ -281,7 +282,7 @@ class _Taker:
     def _record(self, head: Any, text: str | None) -> RawRecord:
         external_id = self._external_id(head)
         try:
-            return RawRecord(external_id, text or _json(head), self._is_tombstone(head))
+            return RawRecord(external_id, text or json_text(head), self._is_tombstone(head))
         except FormulaError as error:
             reason = f"its tombstone can't be read: {error}"
             raise _BadRecordError(reason, "", external_id) from None
@@ -300,7 +301,7 @@ class _Taker:
             where = self._collection.id
             reason = f"the record has no id at {where}; a full scan with it deletes nothing"
             raise _BadRecordError(reason, "id")
-        return _whole_text(str(found))
+        return whole_text(str(found))
 
     def _is_tombstone(self, head: Mapping[str, Any]) -> bool:
         formula = self._collection.deletes.tombstone
@@ -324,13 +325,13 @@ class _Taker:
         reason = self._order.fault(head) if self._order else ""
         if not reason or self._order is None:
             return []
-        value = _whole_text(str(self._order.found(head)))
+        value = whole_text(str(self._order.found(head)))
         key, name = self._collection.key, self._cursor_name
         return [DeadLetter("pull", key, raw.external_id, name, reason, value)]
 
     def _dead_letter(self, head: Any, text: str | None, bad: _BadRecordError) -> DeadLetter:
         try:
-            value = text or _whole_text(json.dumps(head, ensure_ascii=False, default=str))
+            value = text or whole_text(json.dumps(head, ensure_ascii=False, default=str))
         except RecursionError:
             value = ""
         external_id = bad.external_id or _digest(value)
@@ -348,21 +349,6 @@ def _texts_of(ids: list[Any] | None) -> list[str] | None:
     if ids and kinds == {int}:
         return [*map(str, ids)]
     return ids if ids and kinds == {str} and all(ids) and "".join(ids).isascii() else None
-
-
-def _json(value: Any) -> str:
-    return _whole_text(
-        json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    )
-
-
-def _whole_text(text: str) -> str:
-    """The text with a replacement character for each half of a character, which no store takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _digest(text: str) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from membrane_sync.ports import PageLog
+from membrane_sync.ports import Lake, PageLog
 from membrane_sync.records import Answer, Call
 
 LONGEST = timedelta(hours=1)
@@ -56,6 +56,18 @@ def unfinished(log: PageLog, of: str, now: datetime | None = None) -> Beginning 
     age = (now or datetime.now(UTC)) - kept_at
     # A file's time may be a little ahead of the clock that is read after it.
     return begun if begun.of == of and -_CLOSE <= age < LONGEST else None
+
+
+def forget_uncommitted(lake: Lake, stream: str) -> None:
+    """Let what was kept of a reading and isn't in the lake yet be asked for again.
+
+    Before anything newer is written: else those pages would be written over it.
+    """
+    log = lake.page_log(stream)
+    begun = log.begun()
+    if begun is not None:
+        committed = lake.pages(stream, str(begun.get("name"))) or 0
+        log.shorten(max(0, committed - int(begun.get("first_page") or 0)))
 
 
 def fingerprint(*parts: Any) -> str:

@@ -27,11 +27,13 @@ from membrane_sync.records import (
     ChangeKind,
     DeadLetter,
     Delivery,
+    Known,
     Level,
     Link,
     LinkKey,
     MappedCounts,
     MappedRecord,
+    Mark,
     Offset,
     Parent,
     RawRecord,
@@ -105,6 +107,8 @@ class MemoryLake:
         self._logs: dict[str, MemoryPageLog] = {}
         self._notes: dict[tuple[str, str], Any] = {}
         self.schemas: dict[str, Mapping[str, Any]] = {}
+        self._marks: dict[str, dict[str, Mark]] = {}
+        self._changed_at: dict[tuple[str, str], float] = {}
         self._below = Below()
         self._seq = 0
 
@@ -126,6 +130,8 @@ class MemoryLake:
         if batch.scan:
             refused = {letter.external_id for letter in batch.dead_letters}
             self._mark_seen(batch.stream, batch.scan, latest, refused)
+        if batch.marks:
+            self._keep_marks(batch.stream, batch.marks, latest)
         self._replace_dead_letters("pull", batch.stream, list(latest), batch.dead_letters)
         if batch.cursor is not None:
             self._cursors[batch.stream + batch.part] = batch.cursor
@@ -142,6 +148,29 @@ class MemoryLake:
             failed=len({letter.external_id for letter in batch.dead_letters}),
             missed=sum(kinds.get(i) in ("created", "updated") for i in set(batch.known)),
         )
+
+    def known(self, stream: str, external_ids: Sequence[str]) -> Mapping[str, Known]:
+        stored, marks = self._records.get(stream, {}), self._marks.get(stream, {})
+        found: dict[str, Known] = {}
+        for name in external_ids:
+            record, mark = stored.get(name), marks.get(name)
+            if record is not None:
+                changed_at = self._changed_at[stream, name]
+                found[name] = Known(record.payload, record.deleted, changed_at, mark)
+            elif mark is not None:
+                found[name] = Known(mark=mark)
+        return found
+
+    def _keep_marks(
+        self, stream: str, marks: Sequence[Mark], records: Mapping[str, RawRecord]
+    ) -> None:
+        at = datetime.now(UTC).timestamp()
+        kept = self._marks.setdefault(stream, {})
+        kept.update((mark.external_id, replace(mark, at=at)) for mark in marks)
+        if stream in self._scans:
+            scan, _ = self._scans[stream]
+            self._mark_seen(stream, scan, records, set())
+        self.writes += len(marks)
 
     def pages(self, stream: str, reading: str) -> int | None:
         name, pages = self._pages.get(stream, ("", 0))
@@ -323,7 +352,12 @@ class MemoryLake:
     ) -> ChangeKind | None:
         kind = self._kind(stream, record, ignored)
         if kind is not None:
-            self._records.setdefault(stream, {})[record.external_id] = record
+            stored = self._records.setdefault(stream, {})
+            before = stored.get(record.external_id)
+            if record.deleted and before is not None:
+                record = before._replace(deleted=True)
+            stored[record.external_id] = record
+            self._changed_at[stream, record.external_id] = datetime.now(UTC).timestamp()
             entry = _Entry(self._next(), record.external_id, kind)
             self._feed.setdefault(stream, []).append(entry)
         return kind
