@@ -136,9 +136,10 @@ def sample(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
     return schema.get("enum", [values.get(schema.get("type", "string"))])[0]
 
 
-def filled(path: str, connection: str) -> str:
-    """The path with a connection's key, and with what is there for everybody."""
+def filled(path: str, connection: str, request: str = "") -> str:
+    """The path with a connection's key or a request's id, and with what is there for everybody."""
     named = {"connection": connection, "integration": "echo", "tenant": "acme"}
+    named["request"] = request or connection
     for name, value in named.items():
         path = path.replace(f"{{{name}}}", value)
     return path.replace("{path}", "me").replace("{path:path}", "me")
@@ -171,28 +172,32 @@ def test_only_what_is_named_here_is_public(api: Api) -> None:
 
 def test_another_tenant_hears_the_same_as_of_what_is_not_there(api: Api) -> None:
     key, other = api.connect("acme"), api.tenant("other")
+    asked = api.tenant("acme")("POST", "/connection-requests", {"integration": "echo"}).json()["id"]
     other("GET", "/me")
     before = stored(api)
     walked = 0
     for method, path, operation in closed(api):
         body = body_of(api, operation)
-        yours = other(method, filled(path, key), body)
+        yours = other(method, filled(path, key, asked), body)
         nowhere = other(method, filled(path, "not_there"), body)
         assert key not in yours.text.replace(f"no connection '{key}'", ""), f"{method} {path}"
         status, words = said(yours)
-        if "{connection}" in path:
+        if "{connection}" in path or "{request}" in path:
             walked += 1
             assert status == 404, f"{method} {path}: {yours.text}"
             missing = said(nowhere)[1]["error"]
-            missing["message"] = missing["message"].replace("not_there", key)
+            there = key if "{connection}" in path else asked
+            missing["message"] = missing["message"].replace("not_there", there)
             assert (words["error"], nowhere.status_code) == (missing, 404), f"{method} {path}"
         elif "{tenant}" in path or path == "/tenants":
             assert status == 403, f"{method} {path}"
             assert said(nowhere) == said(yours)
         else:
             assert status < 500, f"{method} {path}: {yours.text}"
-    assert walked >= 10
+    assert walked >= 12
     assert stored(api) == before
+    seen = api.tenant("acme")("GET", f"/connection-requests/{asked}").json()
+    assert seen["status"] == "pending"
 
 
 def test_it_takes_about_as_long(api: Api) -> None:
