@@ -138,6 +138,7 @@ def sample(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
 def filled(path: str, connection: str) -> str:
     """The path with a connection's key, and with what is there for everybody."""
     named = {"connection": connection, "integration": "echo", "tenant": "acme"}
+    named |= {"event": "1", "webhook": "1", "type": "order_paid"}
     for name, value in named.items():
         path = path.replace(f"{{{name}}}", value)
     return path.replace("{path}", "me").replace("{path:path}", "me")
