@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import get_ident
@@ -50,6 +50,7 @@ from membrane_sync.events.checkups import Keeper, Looked
 from membrane_sync.events.intake import Intake
 from membrane_sync.events.internal import InternalEvents, Published
 from membrane_sync.events.recipients import Recipients
+from membrane_sync.events.replay import Replay
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
@@ -416,6 +417,15 @@ class Runtime:
         same event. Raises NotFound, or InvalidInput where the payload doesn't fit.
         """
         return self.internal_events.publish(type, [payload], tenant=tenant, key=key)
+
+    def replay(self, tenant: str | None = None) -> Replay:
+        """Lets events of a tenant's, or with None of anybody's, take effect once more."""
+        return Replay(self.ledger.event_log(tenant), self.internal_events)
+
+    def forget_events(self) -> Mapping[str, int]:
+        """Delete webhooks and events as old as the settings say; gives how many of each."""
+        days = timedelta(days=self.settings.keep_events_days)
+        return self.ledger.forget_events(datetime.now(UTC) - days)
 
     def listeners(self, tenant: str, event: str) -> list[str]:
         """The tenant's connections with a sync that an internal event makes run.

@@ -6,11 +6,22 @@ replayed = Replay(log, internal_events).event(7)
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from membrane_sync.errors import InvalidInput, Rejected
+from membrane_sync.errors import InvalidInput, MembraneError, Rejected
 from membrane_sync.events.internal import InternalEvents, Misfit, Told
-from membrane_sync.ports.events import Event, EventLog
+from membrane_sync.ports.events import Event, EventFilter, EventLog
+
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The ids of events that wait now, and why others don't."""
+
+    events: Sequence[int]
+    refused: Mapping[int, str]
 
 
 class Replay:
@@ -38,9 +49,25 @@ class Replay:
             )
         return done
 
-    def many(self, ids: Sequence[int]) -> Sequence[int]:
-        """Let all of them wait again that can; gives the ids of those that now do."""
-        return self._log.replay(ids)
+    def all(self, which: EventFilter, most: int) -> Replayed:
+        """Let so many wait again, in their order; of those that fit, the newest."""
+        found: list[Event] = []
+        while len(found) < most:
+            before = found[-1].id if found else 0
+            page = self._log.events(before, min(PAGE, most - len(found)), which)
+            if not page:
+                break
+            found += page
+        found.reverse()
+        done = list(self._log.replay([event.id for event in found if event.connection]))
+        refused: dict[int, str] = {}
+        for event in found:
+            if not event.connection:
+                try:
+                    done += self.event(event.id)
+                except MembraneError as error:
+                    refused[event.id] = error.message
+        return Replayed(sorted(done), refused)
 
     def _told_again(self, event: Event) -> Sequence[int]:
         kind = self._internal.kind(event.name)

@@ -121,7 +121,10 @@ class PruneConfig(dg.Config):
     description="Delete old runs, but for those that say what a partition's newest state is.",
 )
 def prune(context: dg.OpExecutionContext, config: PruneConfig, membrane: MembraneResource) -> None:
-    """Delete old runs in Dagster, whose event log has no retention of its own, and the ledger."""
+    """Delete old runs in Dagster, whose event log has no retention of its own, and the ledger.
+
+    Of webhooks and events, those that are older than the settings say.
+    """
     before = datetime.now(UTC) - timedelta(days=config.keep_days)
     runtime = membrane.runtime()
     deleted, kept = prune_dagster(context.instance, before)
@@ -130,6 +133,8 @@ def prune(context: dg.OpExecutionContext, config: PruneConfig, membrane: Membran
         f"deleted {deleted:,} runs, kept {kept:,} old ones that are the newest of a partition; "
         f"forgot {forgotten:,} in the ledger"
     )
+    gone = runtime.forget_events()
+    context.log.info("forgot " + ", ".join(f"{count:,} {what}" for what, count in gone.items()))
 
 
 def prune_dagster(instance: dg.DagsterInstance, before: datetime) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 EventSource = Literal["webhook", "global_webhook", "internal", "outbox"]
@@ -79,6 +79,16 @@ class Event:
     error: str = ""
     received_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def occurred(self) -> datetime | None:
+        """When it happened by the sender's word; None if that's no moment either."""
+        try:
+            return (
+                None if self.occurred_at is None else datetime.fromtimestamp(self.occurred_at, UTC)
+            )
+        except (ValueError, OverflowError, OSError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -216,6 +226,14 @@ class EventLog(Protocol):
 
     def event(self, id: int) -> Event:
         """One event, with its payload; raises NotFound."""
+        ...
+
+    def webhook(self, event: int) -> Webhook | None:
+        """The webhook that brought an event; None if none did, or it's kept no more.
+
+        To a tenant, one that may tell of other tenants too isn't given. Raises NotFound where
+        there's no such event.
+        """
         ...
 
     def counts(self) -> Mapping[str, int]:

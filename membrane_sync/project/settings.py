@@ -4,7 +4,7 @@
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_SECRET_KEYS_OLD`,
 `MEMBRANE_VAULT`, `MEMBRANE_VAULT_TOKEN`, `MEMBRANE_DATABASE_<NAME>`,
 `MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
-`MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`. Relative
+`MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`, `MEMBRANE_KEEP_EVENTS_DAYS`. Relative
 paths, in SQLite URLs too, are below the project. `server_settings` and `connect_settings` have
 those of the HTTP API and of the connect page.
 """
@@ -46,6 +46,7 @@ class Settings:
     lock_wait_seconds: float = 60.0
     keep_changes_days: int | None = None
     keep_history_days: int | None = None
+    keep_events_days: int = 30
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
     connect: ConnectSettings = field(default_factory=ConnectSettings)
@@ -64,6 +65,7 @@ class _Table(BaseModel):
     lock_wait_seconds: float = Field(default=60.0, ge=0)
     keep_changes_days: int | None = Field(default=None, ge=1)
     keep_history_days: int | None = Field(default=None, ge=1)
+    keep_events_days: int = Field(default=30, ge=1)
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
     connect: ConnectTable = Field(default_factory=ConnectTable)
@@ -119,6 +121,7 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
+        keep_events_days=_days(environ, "keep_events_days", None) or table.keep_events_days,
         connect=connect_settings(table.connect, environ),
         server=server_settings(root, table.server, environ),
     )

@@ -22,6 +22,7 @@ from membrane_sync.server.envelope import REQUEST_ID, Envelope
 from membrane_sync.server.failures import Failure
 from membrane_sync.server.routes import (
     connections,
+    events,
     health,
     integrations,
     internal_events,
@@ -62,7 +63,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.webhooks = webhooks
     app.state.largest_answer = settings.largest_answer
     failures.install(app)
-    for routes in (health, me, integrations, tenants, connections, internal_events, proxy):
+    api = (health, me, integrations, tenants, connections, internal_events, events, proxy)
+    for routes in api:
         app.include_router(routes.router)
     app.include_router(webhook_router(webhooks))
     app.include_router(connect_api.api_router(runtime))

@@ -21,7 +21,9 @@ from fastapi.security import HTTPBearer
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import Fatal, NotAuthorized
 from membrane_sync.events.internal import InternalEvents
+from membrane_sync.events.replay import Replay
 from membrane_sync.ports import Tenant, TenantLedger, Tenants
+from membrane_sync.ports.events import EventLog, WebhookLog
 from membrane_sync.project.project import Project
 from membrane_sync.project.values import is_tenant_key
 from membrane_sync.server.accounts import Accounts
@@ -46,6 +48,8 @@ class Scope:
     accounts: Accounts
     project: Project
     internal_events: InternalEvents
+    events: EventLog
+    replay: Replay
     about: Tenant | None
     """What is known of the tenant; None for a tenant that nobody has told of."""
 
@@ -64,6 +68,7 @@ class Workspace(Scope):
     """What the product's backend may see: the scope of the tenant it names, and all tenants."""
 
     tenants: Tenants
+    webhooks: WebhookLog
 
     def of(self, tenant: str) -> TenantLedger:
         """The connections of one of the tenants."""
@@ -96,9 +101,12 @@ class Reception:
         ledger = runtime.ledger.for_tenant(tenant)
         tenants = runtime.ledger.tenants
         accounts = Accounts(runtime, ledger)
-        parts = (tenant, ledger, accounts, runtime.project, runtime.internal_events)
+        events = runtime.internal_events, runtime.ledger.event_log(tenant), runtime.replay(tenant)
+        parts = (tenant, ledger, accounts, runtime.project, *events)
         if identity.tenant is None:
-            return Workspace(*parts, None, tenants, runtime.ledger.for_tenant)
+            return Workspace(
+                *parts, None, tenants, runtime.ledger.webhooks, runtime.ledger.for_tenant
+            )
         known = tenants.keep(identity.tenant, name=identity.name, fields=identity.fields)
         return Scope(*parts, known)
 

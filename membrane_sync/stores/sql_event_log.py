@@ -53,6 +53,15 @@ class SqlEventLog:
             raise _no_event(id)
         return event_of(row)
 
+    def webhook(self, event: int) -> Webhook | None:
+        kept = self.event(event)
+        query = sa.select(webhooks).where(webhooks.c.id == kept.webhook)
+        if self.tenant is not None:
+            query = query.where(webhooks.c.source == "webhook")
+        with self._database.begin() as transaction:
+            row = transaction.execute(query).one_or_none()
+        return None if row is None else _webhook(row)
+
     def counts(self) -> Mapping[str, int]:
         query = sa.select(events.c.status, sa.func.count()).where(self._mine)
         with self._database.begin() as transaction:

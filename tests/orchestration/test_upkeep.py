@@ -14,6 +14,7 @@ from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.due import DAY, is_time_to_look
 from membrane_sync.orchestration.upkeep import HEALTH, prune_dagster, standings
 from membrane_sync.ports import ConnectionRecord, DueItem, Override, RunRecord, Timetable
+from membrane_sync.ports.events import Arrival, Event
 from tests.end_to_end.helpers import Tenant, Workspace, person
 from tests.orchestration.helpers import (
     due_rows,
@@ -22,6 +23,7 @@ from tests.orchestration.helpers import (
     run_batch,
     run_job,
 )
+from tests.stores.databases import run
 
 
 @pytest.fixture
@@ -124,10 +126,18 @@ def test_old_runs_are_pruned_but_for_a_partitions_newest(
     asset = dg.AssetKey(["kinto", "contacts"])
     assert instance.get_materialized_partitions(asset) == {connection}
 
+    ledger, event = workspace.runtime.ledger, Event("internal", "internal", "paid", "acme")
+    (put,) = ledger.inbox.put([Arrival(events=[event])])
+    ledger.inbox.settle(put.events, [], "")
+    run(
+        workspace.runtime.settings.ledger_url,
+        f"UPDATE membrane_events SET finished_at = finished_at - {31 * DAY}",
+    )
     job = build_definitions(workspace.root).resolve_job_def("prune_runs")
     result = job.execute_in_process(instance=instance)
     assert result.success
     assert "deleted 0 runs" in log_of(instance, result.run_id), "by default they are kept 30 days"
+    assert "forgot 1 events" in log_of(instance, result.run_id)
 
 
 def test_each_item_looks_once_a_day() -> None:

@@ -140,6 +140,7 @@ def filled(path: str, connection: str, request: str = "") -> str:
     """The path with a connection's key or a request's id, and with what is there for everybody."""
     named = {"connection": connection, "integration": "echo", "tenant": "acme"}
     named["request"] = request or connection
+    named |= {"event": "1", "webhook": "1", "type": "order_paid"}
     for name, value in named.items():
         path = path.replace(f"{{{name}}}", value)
     return path.replace("{path}", "me").replace("{path:path}", "me")

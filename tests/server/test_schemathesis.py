@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from membrane_sync.ports.events import Arrival, Event, Webhook
 from membrane_sync.server.app import create_app
 from tests.server.conftest import Api
 from tests.server.helpers import API_KEY, token
@@ -54,6 +55,11 @@ def real(api: Api, operation: Any) -> dict[str, Any]:
     """Values of the path's parameters that are there."""
     there = {"integration": "echo", "tenant": "acme", "path": "things"}
     names = {parameter.name for parameter in operation.path_parameters}
+    if names & {"event", "webhook"}:
+        hook = Webhook("webhook", "a-key", b"{}")
+        event = Event("webhook", "record", "contacts", "acme", payload="{}")
+        (put,) = api.runtime.ledger.inbox.put([Arrival(hook, [event])])
+        there |= {"event": str(put.events[0]), "webhook": str(put.webhook)}
     if "connection" in names:
         there["connection"] = api.connect()
     return {name: value for name, value in there.items() if name in names}
