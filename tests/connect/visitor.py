@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import unescape
 from typing import Any, Self
 
@@ -15,9 +16,16 @@ CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 class Visitor:
     """One browser; its last page is in `page`."""
 
-    def __init__(self, **headers: str) -> None:
+    def __init__(
+        self, hear: Callable[[httpx.Response], None] | None = None, **headers: str
+    ) -> None:
+        """`hear` is told of each answer, redirects included."""
         self._client = httpx.Client(
-            headers=headers, trust_env=False, timeout=30, follow_redirects=True
+            headers=headers,
+            trust_env=False,
+            timeout=30,
+            follow_redirects=True,
+            event_hooks={"response": [hear] if hear else []},
         )
         self.page = httpx.Response(0)
 

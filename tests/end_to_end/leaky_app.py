@@ -26,6 +26,8 @@ class LeakyApp:
     """What the token endpoint gives out: an access token and a refresh token."""
     failure: int = 0
     """A status to answer in place of records; 1 for a body that's cut off."""
+    is_odd: bool = False
+    """Whether one of the records doesn't fit, with the app's error for a value."""
     seen: set[str] = field(default_factory=set)
     """Which of the secrets have really come with a request."""
 
@@ -40,7 +42,11 @@ def leaky_app(secrets: list[str]) -> Iterator[LeakyApp]:
             self.note()
             if app.failure:
                 return self.say(app.failure, self.leak())
-            return self.say(200, {"items": RECORDS})
+            odd = [{"id": "odd", "email": {"error": "none"}}] if app.is_odd else []
+            return self.say(200, {"items": RECORDS + odd})
+
+        def do_PUT(self) -> None:  # noqa: N802
+            self.do_GET()
 
         def do_POST(self) -> None:  # noqa: N802
             """The token endpoint, and the one that revokes."""
