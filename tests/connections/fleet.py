@@ -28,7 +28,14 @@ VAULT_KEY = b"a key of the tests"
 PATIENCE = 90.0
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+# What is otherwise imported at its first use, by each process for itself.
+_LATE = [
+    "membrane_sync.clients.authentication.oauth2",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+]
+_context.set_forkserver_preload([__name__, *_LATE])
 
 
 def open_ledger(url: str) -> SqlLedger:
@@ -114,10 +121,10 @@ def _serve(pipe: Connection, barrier: Barrier, url: str, refresher: Refresher, s
     ledger = open_ledger(url)
     authenticator = refresher.authenticator()
     while (need := pipe.recv()) is not None:
-        ours = tokens(ledger, authenticator)
-        used = ledger.connection(ACME).version
+        record = ledger.connection(ACME)
+        ours = Tokens(record, ledger.credentials, lambda: authenticator)
         barrier.wait(PATIENCE)
-        pipe.send(_told(ours, used, need))
+        pipe.send(_told(ours, record.version, need))
     ledger.close()
 
 
