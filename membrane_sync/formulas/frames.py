@@ -27,6 +27,7 @@ READY: Final = 32
 """Queries that each thread keeps ready."""
 
 _SCHEMA: Final = pa.schema({"j": pa.string()})
+_NONE: Final = pa.Table.from_batches([], _SCHEMA)
 _READABLE: Final = "SELECT CASE WHEN json_valid(j) THEN j END FROM input"
 
 MACROS: Final = {
@@ -153,19 +154,19 @@ class _Tray:
 
     def __init__(self) -> None:
         self._cursor = _database(os.getpid()).cursor()
-        self._table = _SCHEMA.empty_table()
+        self._table = _NONE
         self._cursor.register("input", self)
         self._ready = lru_cache(maxsize=READY)(self._cursor.sql)
 
     def run(self, sql: str, texts: Texts) -> list[pa.ChunkedArray]:
         """What the SQL gives for these texts, by column."""
-        chunks = pa.table({"j": texts}).to_batches(max_chunksize=CHUNK)
+        chunks = pa.Table.from_arrays([texts], schema=_SCHEMA).to_batches(max_chunksize=CHUNK)
         self._table = pa.Table.from_batches(chunks, _SCHEMA)
         try:
             # By Arrow: rows as tuples would cost as much as the query; Python tracks each of them.
             return list(self._ready(sql).to_arrow_table().columns)
         finally:
-            self._table = _SCHEMA.empty_table()
+            self._table = _NONE
 
     def __arrow_c_schema__(self) -> object:
         return _SCHEMA.__arrow_c_schema__()

@@ -32,7 +32,7 @@ from membrane_sync.formulas.locators import steps_of
 from membrane_sync.formulas.sheet import Sheet
 from membrane_sync.formulas.values import MISSING, Missing, Value
 
-__all__ = ["FEW", "Mapped", "Plan", "compile"]
+__all__ = ["FEW", "UNREADABLE", "Mapped", "Plan", "compile"]
 
 Text: TypeAlias = str | Missing
 Record: TypeAlias = str | Mapping[str, Any]
@@ -155,7 +155,7 @@ def _plan_fields(template: dict[Any, Value]) -> Plan:
 def _plan_whole(template: Value) -> Plan:
     sheet = Sheet()
     column = build(template, sheet)
-    doubts = _any((_UNREADABLE, *column.slow))
+    doubts = _any((UNREADABLE, *column.slow))
     return Plan(template, sheet.select(f"({column.sql})::VARCHAR", doubts), "", ())
 
 
@@ -168,7 +168,7 @@ def _tried(key: Any, formula: Value, sheet: Sheet) -> tuple[Sheet, Column | None
         return sheet, None
 
 
-_UNREADABLE: Final = r"(j IS NULL OR contains(j, '\u'))"
+UNREADABLE: Final = r"(j IS NULL OR contains(j, '\u'))"
 """Texts that DuckDB can't read, or would escape in another way."""
 
 _NEVER_SURE: Final = "SELECT NULL::VARCHAR, true FROM input"
@@ -182,7 +182,7 @@ def _quick(fields: Sequence[Column | None], sheet: Sheet, copying: bool) -> str:
     """
     whole = enclosed([found for found in fields if found], "{", "}", sheet)
     text = f"coalesce({whole.sql}, '{{}}')" if copying else whole.sql
-    return sheet.select(text, _any((_UNREADABLE, *whole.slow)))
+    return sheet.select(text, _any((UNREADABLE, *whole.slow)))
 
 
 def _marked_object(fields: Sequence[Column | None], sheet: Sheet) -> str:
@@ -196,7 +196,7 @@ def _marked_object(fields: Sequence[Column | None], sheet: Sheet) -> str:
         else:
             parts.append(found.sql if found else mark)
     whole = sheet.bind(derived(joined(parts), *(found for found in fields if found)))
-    return f"CASE WHEN {_UNREADABLE} THEN chr(1) ELSE '{{' || nullif({whole.sql}, '') || '}}' END"
+    return f"CASE WHEN {UNREADABLE} THEN chr(1) ELSE '{{' || nullif({whole.sql}, '') || '}}' END"
 
 
 def _any(conditions: Iterable[str]) -> str:

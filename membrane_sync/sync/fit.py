@@ -30,7 +30,7 @@ from membrane_sync.formulas.sheet import pointer
 from membrane_sync.project.schemas import fields
 from membrane_sync.project.shape import Schema, objections, options
 
-_MOST: Final = 1_000
+MOST: Final = 1_000
 """Conditions; beyond, setting up the query takes too long."""
 
 _KINDS: Final = {
@@ -41,7 +41,7 @@ _KINDS: Final = {
     "object": "ord({0}) = 123",
     "array": "ord({0}) = 91",
 }
-_CASTS: Final = {
+CASTS: Final = {
     "string": "as_text({})",
     "integer": "as_whole({})",
     "number": "as_number({})",
@@ -53,7 +53,7 @@ _PATTERNS: Final = {
     "integer": "-?[0-9]+",
     "number": "-?[0-9][-+.e0-9]*",
 }
-_SIMPLE: Final = {
+SIMPLE: Final = {
     *("type", "properties", "required", "additionalProperties", "title", "description", "examples"),
     *("writeOnly", "isSensitive", "isRichText", "isImplied"),
 }
@@ -117,10 +117,10 @@ def compile_fit(schema: Schema) -> Fit:
 
 
 def _compiled(schema: Schema) -> Fit:
-    record = _Element("v{}", "j")
+    record = Element("v{}", "j")
     casting = _casting(schema, "", record)
     conditions = ["ord(j) = 123", r"NOT contains(j, '\u')", *record.object(schema, "")]
-    if record.spent[0] > _MOST:
+    if record.spent[0] > MOST:
         raise Unplannable
     leaves = ", ".join(map(literal, record.leaves)) or "'$'"
     values = "".join(
@@ -137,7 +137,7 @@ def _compiled(schema: Schema) -> Fit:
     return Fit(sql, tuple(schema for _, schema in record.asked))
 
 
-def _casting(schema: Schema, path: str, record: _Element) -> str:
+def _casting(schema: Schema, path: str, record: Element) -> str:
     """SQL for an object that is known to fit, its fields cast; notes in the record which are."""
     known = fields(schema)
     if schema.get("additionalProperties", not known) is not False:
@@ -147,18 +147,18 @@ def _casting(schema: Schema, path: str, record: _Element) -> str:
         part, inner = known[name], f"{path}{pointer(name)}"
         if not isinstance(part, dict) or part.get("readOnly"):
             continue
-        value, kinds = record.at(inner), _kinds(part.get("type"))
+        value, kinds = record.at(inner), kinds_of(part.get("type"))
         if "anyOf" not in part and kinds == ["object"]:
             nested = _casting(part, inner, record)
             value = f"CASE WHEN is_object({value}) THEN {nested} ELSE {value} END"
-        elif "anyOf" not in part and len(kinds) == 1 and kinds[0] in _CASTS:
-            record.casts[inner] = _CASTS[kinds[0]]
+        elif "anyOf" not in part and len(kinds) == 1 and kinds[0] in CASTS:
+            record.casts[inner] = CASTS[kinds[0]]
         parts.append(f"{literal(json_text(name) + ':')} || {value}")
     return f"'{{' || {joined(parts)} || '}}'" if parts else record.at(path)
 
 
 @dataclass(slots=True)
-class _Element:
+class Element:
     """The record, or an item of a list in it.
 
     Conditions are NULL at worst where they don't hold, and never fail.
@@ -237,7 +237,7 @@ class _Element:
         x = self.at(path)
         either = [
             f"({' AND '.join((_KINDS[kind].format(x), *self._of_kind(kind, schema, path)))})"
-            for kind in _kinds(schema.get("type"))
+            for kind in kinds_of(schema.get("type"))
         ]
         conditions = [f"({' OR '.join(either) or 'false'})", *_enum(x, schema)]
         return f"({' AND '.join(conditions)})"
@@ -279,7 +279,7 @@ class _Element:
         if self.depth > 2:
             raise Unplannable
         name = f"e{self.depth}"
-        item = _Element(f"{name}[{{}}]", "", self.depth + 1, may_ask=False, spent=self.spent)
+        item = Element(f"{name}[{{}}]", "", self.depth + 1, may_ask=False, spent=self.spent)
         misfit = f"NOT coalesce({item.value(schema, '')}, false)"
         leaves = ", ".join(map(literal, item.leaves))
         read = f"list_transform(items({x}), lambda {name}_j: leaves({name}_j, [{leaves}]))"
@@ -291,9 +291,9 @@ def _pattern(schema: Any, null: str = "|null") -> str:
 
     Commas may be anywhere in it, as they can't in valid JSON.
     """
-    if not isinstance(schema, Mapping) or not schema.keys() <= _SIMPLE:
+    if not isinstance(schema, Mapping) or not schema.keys() <= SIMPLE:
         return ""
-    kinds, known = _kinds(schema.get("type", "object")), fields(schema)
+    kinds, known = kinds_of(schema.get("type", "object")), fields(schema)
     if kinds == ["object"] and known and not schema.get("additionalProperties"):
         inner = [_member(name, part, schema.get("required", ())) for name, part in known.items()]
         within(len(inner))
@@ -309,7 +309,7 @@ def _member(name: str, schema: Any, required: Sequence[str]) -> str:
     return text and (member if name in required else f"{member}?")
 
 
-def _kinds(declared: Any) -> list[str]:
+def kinds_of(declared: Any) -> list[str]:
     """The kinds of values that stay as they are, whose type is declared so."""
     if declared is None:
         return [kind for kind in _KINDS if kind != "integer"]

@@ -14,6 +14,7 @@ from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError, clock, evaluate_fields
+from membrane_sync.formulas.frames import Texts, text_column
 from membrane_sync.formulas.lookups import Find, Lookups, held, is_asking, prepare
 from membrane_sync.formulas.plan import FEW, Plan
 from membrane_sync.formulas.plan import compile as compile_template
@@ -26,6 +27,7 @@ from membrane_sync.project.shape import ShapeError, shaped
 from membrane_sync.records import Change, DeadLetter, MappedRecord, Offset, Report
 from membrane_sync.sync.fit import Fit, compile_fit
 from membrane_sync.sync.store import Progress
+from membrane_sync.sync.straight import Straight, compile_straight
 from membrane_sync.sync.template import sorted_template, template_of
 
 BATCH = 20_000
@@ -60,6 +62,13 @@ class Mapper:
     def fit(self) -> Fit:
         """The schema compiled, once for all records."""
         return compile_fit(self.schema)
+
+    @cached_property
+    def straight(self) -> Straight:
+        """Both compiled to one query, for the records that plainly are mapped and fit."""
+        if self.raw_fields:
+            return Straight("")
+        return compile_straight(sorted_template(self.template), self.schema)
 
 
 @dataclass(frozen=True)
@@ -191,9 +200,24 @@ def map_texts(mapper: Mapper, texts: Sequence[str], few: int = FEW) -> Iterator[
     The formulas are computed by the column, from `few` texts on, and what plainly fits the
     schema is shaped by the column, too.
     """
+    column = text_column(texts)
+    straight = mapper.straight.run(column, few).to_pylist()
+    left = [number for number, text in enumerate(straight) if text is None]
+    if len(left) == len(texts):
+        # A text with half of a character is in no column.
+        return _map_others(mapper, texts, texts if column.null_count else column, few)
+    rest = [texts[number] for number in left]
+    others = _map_others(mapper, rest, rest, few)
+    return (next(others) if text is None else Mapped(text=text) for text in straight)
+
+
+def _map_others(
+    mapper: Mapper, texts: Sequence[str], given: Sequence[str] | Texts, few: int
+) -> Iterator[Mapped]:
+    """Those that aren't mapped yet: the formulas first, then the schema."""
     lookups, waiting = _prepared(mapper, [partial(json.loads, text) for text in texts])
     with held(lookups), calling(mapper.functions):
-        found = mapper.plan.run(texts, few)
+        found = mapper.plan.run(given, few)
     fitting: list[str | None] = [None] * len(texts)
     if not mapper.raw_fields:
         fitting = mapper.fit.run(found.column, few).to_pylist()
