@@ -72,7 +72,8 @@ class Incoming:
         """Say in `staged` what is new, changed, deleted or as it was; needs a transaction."""
         if self._batch.part:
             self._pass_old_tombstones()
-        self._file.execute(_MATCHED.format(table=table.sql))
+        with self._file.sparing():
+            self._file.execute(_MATCHED.format(table=table.sql))
         if self._file.number("SELECT count(*) FROM matched WHERE differs"):
             self._leave_unchanged(table)
         self._file.execute(_STAGED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +24,9 @@ from membrane_sync.stores.file_lock import held
 
 MEMORY_MB = 256
 """What DuckDB may hold of a lake at once; what is more, it keeps in files beside the lake."""
+
+LARGE_BYTES, SCAN_BYTES = 64 * 2**20, 64 * 2**20
+"""Of a file larger than the one, a scan of ids may hold the other; it has as many as rows."""
 
 WIDE_COLUMNS, WIDE_MB, WIDE_MB_PER_COLUMN = 200, 400, 0.2
 """A table of so many columns needs more: each takes a vector in each thread."""
@@ -94,7 +97,7 @@ def new_memory(spill: Path, threads: int = 2) -> Memory:
     """A DuckDB in memory, which several lakes may use one after another; `spill` takes the rest."""
     memory = duckdb.connect(":memory:")
     memory.execute(f"SET TimeZone = 'UTC'; SET threads = {threads}")
-    memory.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
+    memory.execute(f"SET memory_limit = '{MEMORY_MB}MiB'")
     memory.execute("SET write_buffer_row_group_count = 1")
     memory.execute(f"SET temp_directory = {literal(str(spill))}")
     # Else a query could name Python variables as if they were tables.
@@ -215,7 +218,28 @@ class LakeFile:
         """Allow the memory that a table of so many columns takes."""
         if columns > WIDE_COLUMNS:
             megabytes = WIDE_MB + int(columns * WIDE_MB_PER_COLUMN)
-            self.memory.execute(f"SET memory_limit = '{megabytes}MB'")
+            self.memory.execute(f"SET memory_limit = '{megabytes}MiB'")
+
+    @contextmanager
+    def sparing(self) -> Iterator[None]:
+        """Hold little of what is read of a large file meanwhile, and hardly any of it afterwards.
+
+        DuckDB would hold all of it up to its limit, through all the rest of a commit.
+        """
+        if self.path.stat().st_size < LARGE_BYTES:
+            yield
+            return
+        # A connection of its own takes settings after an error, too.
+        with self.memory.cursor() as settings:
+            limit = settings.sql("SELECT current_setting('memory_limit')").fetchall()[0][0]
+            try:
+                settings.execute(f"SET memory_limit = '{_held(settings) + SCAN_BYTES}B'")
+                yield
+                rest = _held(settings, "WHERE tag <> 'BASE_TABLE'")
+                with suppress(duckdb.OutOfMemoryException):
+                    settings.execute(f"SET memory_limit = '{rest + SCAN_BYTES // 2}B'")
+            finally:
+                settings.execute(f"SET memory_limit = '{limit}'")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement."""
@@ -352,6 +376,13 @@ class LakeFile:
             self.memory.execute("DETACH lake")
             self._attach(self.path, mode)
         self._checked = True
+
+
+def _held(memory: Memory, where: str = "") -> int:
+    found = memory.execute(
+        f"SELECT sum(memory_usage_bytes) FROM duckdb_memory() {where}"
+    ).fetchall()
+    return int(found[0][0])
 
 
 def _arrow(columns: Mapping[str, Column]) -> pa.Table:

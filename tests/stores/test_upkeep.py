@@ -234,12 +234,50 @@ def test_the_difference_of_a_million_records_takes_bounded_memory(
     written = path.stat().st_size
     assert lake.finish_scan("contacts", "s", 0.5, "run", expected=990_002).deleted == 10_000
     assert lake.select("SELECT current_setting('memory_limit') AS m").to_pylist()[0]["m"] == (
-        "61.0 MiB"
+        "64.0 MiB"
     )
     left = lake.select("SELECT count(*) AS n FROM records.contacts WHERE _deleted_at IS NULL")
     assert left.to_pylist() == [{"n": 990_002}]
     assert lake.select("SELECT count(*) AS n FROM scans").to_pylist() == [{"n": 0}]
     assert path.stat().st_size < written * 1.5, "records that stayed weren't written again"
+
+
+def test_a_commit_holds_little_of_a_large_table(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = DuckDbLake(path)
+    lake.store(batch(raw("a")))
+    with duckdb.connect(str(path)) as file:
+        file.execute(
+            "INSERT INTO records.contacts SELECT md5(i::VARCHAR), '{}', 0, now()::TIMESTAMP, "
+            "now()::TIMESTAMP, NULL, 'r' FROM range(1_000_000) r(i)"
+        )
+    ids, mb = "SELECT max(_external_id) FROM lake.records.contacts", 2**20
+    file = LakeFile(path, 5)
+
+    def limit() -> str:
+        return str(file.rows("SELECT current_setting('memory_limit')")[0][0])
+
+    def held() -> int:
+        sql = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'BASE_TABLE'"
+        return file.number(sql)
+
+    with file.reading("a test"):
+        file.rows(ids)
+        assert held() > 20 * mb, "DuckDB holds what it read"
+    monkeypatch.setattr(lake_file, "LARGE_BYTES", mb)
+    monkeypatch.setattr(lake_file, "SCAN_BYTES", 8 * mb)
+    before = limit()
+    with file.reading("a test"):
+        with file.sparing():
+            file.rows(ids)
+            assert held() <= 8 * mb
+        assert held() <= 4 * mb
+        assert limit() == before
+        with pytest.raises(duckdb.Error), file.sparing():
+            file.rows("SELECT nothing")
+        assert limit() == before
+    file.close()
 
 
 def test_the_room_of_a_file_is_known(path: Path) -> None:
