@@ -1,4 +1,4 @@
-"""Where webhooks come to: a subscription's URL, or a global webhook's; and what decides there."""
+"""Where webhooks come to: the URL of a subscription or a global webhook, and who is behind it."""
 
 from __future__ import annotations
 

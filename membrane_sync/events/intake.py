@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from membrane_sync.errors import Retryable
+from membrane_sync.errors import MembraneError, Retryable
 from membrane_sync.events.endpoint import Endpoint
 from membrane_sync.events.receive import Decision, WebhookAnswer, again, receive, routed
 from membrane_sync.events.recipients import Recipients
@@ -64,9 +64,11 @@ class Intake:
         """
         app, _, key = webhook.name.partition("/")
         if webhook.source == "global_webhook":
-            endpoint = self.recipients.global_webhook(app, key)
+            endpoint: Endpoint | MembraneError | None = self.recipients.global_webhook(app, key)
         else:
             endpoint = self.recipients.read([webhook.name])[0]
+        if isinstance(endpoint, MembraneError):
+            raise endpoint
         if endpoint is None:
             return None
         decision = again(endpoint, webhook)

@@ -17,7 +17,7 @@ from membrane_sync.elements.data_collection import CollectionEvent, DataCollecti
 from membrane_sync.elements.external_event import ExternalEvent
 from membrane_sync.elements.global_webhook import GlobalWebhook
 from membrane_sync.elements.webhook import Receiving, Signature
-from membrane_sync.errors import Fatal
+from membrane_sync.errors import MembraneError, NotConnected, Retryable
 from membrane_sync.events.endpoint import Endpoint, Subscriber
 from membrane_sync.events.signatures import check_of, secrets_of
 from membrane_sync.formulas import MISSING, evaluate
@@ -55,13 +55,21 @@ class Recipients:
         """The endpoint of this name, if it was read a short while ago."""
         return self._endpoints.get(name)
 
-    def read(self, keys: Sequence[str]) -> list[Endpoint | None]:
+    def read(self, keys: Sequence[str]) -> list[Endpoint | MembraneError | None]:
         """The endpoints of subscriptions by their keys, as the ledger has them now.
 
-        None for a key that's nobody's, or whose subscription takes no webhooks by itself.
+        None for a key that's nobody's, or whose subscription takes no webhooks by itself; an error
+        for one that can't be read, while the others can.
         """
-        known = {one.key: one for one in self._subscriptions.of_keys(sorted({*keys}))}
-        found = {key: self._endpoint(subscription) for key, subscription in known.items()}
+        try:
+            known = self._subscriptions.of_keys(sorted({*keys}))
+            found = {one.key: self._endpoint(one) for one in known}
+        except Retryable:
+            raise
+        except MembraneError as error:
+            if len(keys) == 1:
+                return [error]
+            return [self.read([key])[0] for key in keys]
         return [found.get(key) for key in keys]
 
     def _endpoint(self, subscription: Subscription) -> Endpoint | None:
@@ -97,6 +105,11 @@ class Recipients:
         endpoint = Endpoint(name, name, "global_webhook", declared, verify, secrets, known)
         return self._endpoints.put(name, endpoint)
 
+    def forget(self) -> None:
+        """Read all anew from the ledger."""
+        for remembered in (self._endpoints, self._meant, self._connections):
+            remembered.clear()
+
     def renewed(self, endpoint: Endpoint) -> Endpoint | None:
         """The endpoint as it is now; None if that was just looked at."""
         if endpoint.subscriber is None or self._endpoints.age(endpoint.name) < (
@@ -104,7 +117,8 @@ class Recipients:
         ):
             return None
         self._connections.drop(endpoint.subscriber.subscription.connection)
-        return self.read([endpoint.name])[0]
+        found = self.read([endpoint.name])[0]
+        return found if isinstance(found, Endpoint) else None
 
     def meant(
         self, global_webhook: str, selectors: Sequence[str]
@@ -175,7 +189,7 @@ class Recipients:
             return known
         try:
             record = self._connection(key)
-        except Fatal:
+        except NotConnected:
             return None
         there = record.integration in self._project.integrations
         if record.status == "archived" or not there:
@@ -234,6 +248,10 @@ class _Remembered(Generic[T]):
             while len(self._values) > MOST_REMEMBERED:
                 self._values.popitem(last=False)
         return value
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
 
     def drop(self, name: str) -> None:
         with self._lock:

@@ -25,8 +25,10 @@ def postgresql_programs() -> Path:
 
 
 @contextmanager
-def postgresql_server(directory: Path) -> Iterator[str]:
+def postgresql_server(directory: Path, *, durable: bool = False) -> Iterator[str]:
     """A new, empty server on loopback, as an SQLAlchemy URL; it and its data are gone afterwards.
+
+    Unless it's `durable`, a crash of the machine loses what it committed last.
 
     `directory` receives the log and the pid. PostgreSQL refuses to run as root, so for root the
     server belongs to the user that the package made, as does its data directory.
@@ -43,7 +45,7 @@ def postgresql_server(directory: Path) -> Iterator[str]:
         _initdb(programs, data, user)
         with AppProcess(
             name="PostgreSQL",
-            command=[str(programs / "postgres"), "-D", str(data), *_options(port)],
+            command=[str(programs / "postgres"), "-D", str(data), *_options(port, durable)],
             directory=directory,
             ready=lambda: _accepts(programs, port),
             user=user,
@@ -85,8 +87,9 @@ def _initdb(programs: Path, data: Path, user: str | None) -> None:
         raise AppError(f"initdb could not make a database cluster in {data}:\n{done.stdout}")
 
 
-def _options(port: int) -> list[str]:
-    settings = (f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories=", *FAST)
+def _options(port: int, durable: bool) -> list[str]:
+    settings = [f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories="]
+    settings += [] if durable else FAST
     return [part for setting in settings for part in ("-c", setting)]
 
 

@@ -29,7 +29,7 @@ class Bodies:
     def __init__(self, seconds: float = BODY_SECONDS, most_bytes: int = MOST_BYTES) -> None:
         self.seconds = seconds
         self.most_bytes = most_bytes
-        self._held = 0
+        self.held = 0
 
     @asynccontextmanager
     async def read(self, request: Request, largest: int) -> AsyncIterator[bytes]:
@@ -42,7 +42,7 @@ class Bodies:
             await self._read(request, largest, pieces)
             yield b"".join(pieces)
         finally:
-            self._held -= sum(map(len, pieces))
+            self.held -= sum(map(len, pieces))
 
     async def _read(self, request: Request, largest: int, pieces: list[bytes]) -> None:
         size = 0
@@ -50,11 +50,11 @@ class Bodies:
             async with asyncio.timeout(self.seconds):
                 async for piece in request.stream():
                     size += len(piece)
-                    self._held += len(piece)
+                    self.held += len(piece)
                     pieces.append(piece)
                     if size > largest:
                         raise TooLarge
-                    if self._held > self.most_bytes:
+                    if self.held > self.most_bytes:
                         raise Busy
         except (TimeoutError, ClientDisconnect):
             raise TooSlow from None

@@ -32,7 +32,7 @@ class Group(Generic[In, Out]):
     ) -> None:
         self._take = take
         self._most_at_once = most_at_once
-        self._most_waiting = most_waiting
+        self.most_waiting = most_waiting
         self._waiting: deque[tuple[In, asyncio.Future[Out]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._task: asyncio.Task[None] | None = None
@@ -47,7 +47,7 @@ class Group(Generic[In, Out]):
 
         It's taken even if whoever asks goes away meanwhile.
         """
-        if len(self._waiting) >= self._most_waiting:
+        if len(self._waiting) >= self.most_waiting:
             raise Busy
         future: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))

@@ -5,6 +5,7 @@ They're open to everybody: whoever sends something proves itself by what its dec
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from membrane_sync.bootstrap import Runtime
+from membrane_sync.errors import MembraneError
 from membrane_sync.events.endpoint import Endpoint
 from membrane_sync.events.intake import Taken
 from membrane_sync.events.receive import WebhookAnswer
@@ -26,6 +28,7 @@ from membrane_sync.server.webhooks.tally import Count, Tally
 RETRY_AFTER_SECONDS = 2
 
 Key = Annotated[str, Path(max_length=200)]
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 _SAID = {
     400: ("bad_request", "the request can't be read"),
@@ -50,6 +53,20 @@ class Webhooks:
         self._taking = Group(runtime.intake.take, "webhooks", most_waiting=most_waiting)
         self._finding = Group(self._recipients.read, "endpoints", most_waiting=most_waiting)
 
+    @property
+    def waiting(self) -> int:
+        """How many have come and aren't being kept yet."""
+        return self._taking.waiting
+
+    @property
+    def most_waiting(self) -> int:
+        """How many may wait; what comes then is sent away to come again."""
+        return self._taking.most_waiting
+
+    @most_waiting.setter
+    def most_waiting(self, most: int) -> None:
+        self._taking.most_waiting = most
+
     async def close(self) -> None:
         """Keep what has come, and end."""
         await self._finding.close()
@@ -58,11 +75,14 @@ class Webhooks:
     async def to_subscription(self, http: Request, key: str) -> Response:
         """A request to a subscription's own URL."""
         endpoint = self._recipients.remembered(key)
-        if endpoint is None:
+        if endpoint is None and _KEY.fullmatch(key):
             try:
-                endpoint = await self._finding.take(key)
+                found = await self._finding.take(key)
             except Busy:
                 return _failed(http, 503)
+            if isinstance(found, MembraneError):
+                raise found
+            endpoint = found
         return await self._answered(http, endpoint)
 
     async def to_everybody(self, http: Request, app: str, key: str) -> Response:

@@ -1,0 +1,283 @@
+"""Webhooks taken in for good, beside the same server answering without keeping anything.
+
+    python -m benchmarks.events intake [sqlite|postgresql ...] [--seconds N]
+
+A server process takes what a load process sends: signed bodies of about 1 kB for 50 connections,
+over 64 connections that stay open. PostgreSQL is a server of its own, with its defaults: each
+commit is durable. It prints events a second, latencies, the CPU of the server's process, and the
+ratio to the floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+CONNECTIONS = 50
+SENDERS = 64
+SECRET = "benchmark-secret"
+KEY = "benchmark-key-" + "k" * 32
+
+FILES = {
+    "connectors/bench/connector.yaml": "name: Bench\nbase_url: http://127.0.0.1:9\n",
+    "connectors/bench/data_collections/contacts.yaml": """
+fields_schema: {type: object, properties: {id: {type: string}}}
+list: {path: /contacts}
+events:
+  all:
+    type: webhook
+    signature: {scheme: github}
+    handle: {type: {$var: $.body.type}, record: {$var: $.body.record}}
+    event_id: {$var: $.body.event_id}
+    occurred_at: {$var: $.record.updated_at}
+""",
+    "mappings/integrations/bench/integration.yaml": "connector: bench\n",
+    "pyproject.toml": "[tool.membrane_sync]\n",
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run measured."""
+
+    answered: int
+    seconds: float
+    latencies: Sequence[float]
+    cpu_seconds: float
+    refused: int
+
+    @property
+    def rate(self) -> float:
+        return self.answered / self.seconds
+
+    def at(self, share: float) -> float:
+        """A latency in milliseconds that so many were below."""
+        ordered = sorted(self.latencies)
+        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
+
+
+def project(root: Path, ledger_url: str) -> None:
+    """A project whose connections are subscribed."""
+    from membrane_sync.bootstrap import open_runtime
+    from membrane_sync.ports import ConnectionRecord
+    from membrane_sync.ports.events import Subscription
+
+    for path, text in FILES.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+    os.environ["MEMBRANE_LEDGER_URL"] = ledger_url
+    runtime = open_runtime(root)
+    about = {"kind": "record", "collection": "contacts", "stream": "contacts", "change": "all"}
+    for number in range(CONNECTIONS):
+        key = f"tenant{number}"
+        runtime.ledger.connect(ConnectionRecord(key, "bench", key))
+        subscription = Subscription(f"key{number}", key, key, about, "subscribed", secret=SECRET)
+        runtime.ledger.subscriptions.keep(subscription)
+    runtime.close()
+
+
+def serve(root: str, keep: bool) -> None:
+    """Serve the project; the floor reads each body whole, and answers."""
+    import socket
+
+    import uvicorn
+
+    from membrane_sync.bootstrap import open_runtime
+    from membrane_sync.server.app import create_app
+
+    app = create_app(open_runtime(Path(root)))
+    if not keep:
+        app.router.routes.insert(0, _floor())
+    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    print(listening.getsockname()[1], flush=True)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run([listening])
+
+
+def _floor() -> Any:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    async def answer(request: Request) -> Response:
+        await request.body()
+        return Response(b"")
+
+    return Route("/webhooks/{key}", answer, methods=["POST"])
+
+
+def load(url: str, seconds: float) -> None:
+    """Send for so long; prints what came of it as JSON."""
+    print(json.dumps(asyncio.run(_load(url, seconds))))
+
+
+async def _load(url: str, seconds: float) -> dict[str, Any]:
+    parts = urlsplit(url)
+    latencies: list[float] = []
+    refused = 0
+    began = time.perf_counter()
+
+    async def send(sender: int) -> None:
+        nonlocal refused
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        number = 0
+        while (start := time.perf_counter()) < began + seconds:
+            number += 1
+            writer.write(_request(sender, number))
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+            await reader.readexactly(length)
+            if head.startswith(b"HTTP/1.1 200"):
+                latencies.append(time.perf_counter() - start)
+            else:
+                refused += 1
+        writer.close()
+
+    await asyncio.gather(*(send(sender) for sender in range(SENDERS)))
+    took = time.perf_counter() - began
+    return {"seconds": took, "latencies": latencies, "refused": refused}
+
+
+def _request(sender: int, number: int) -> bytes:
+    record = {
+        "id": f"c{sender}-{number % 200}",
+        "updated_at": time.time(),
+        "name": "Ada Lovelace",
+        "notes": "x" * 800,
+    }
+    event = {"event_id": f"{sender}-{number}", "type": "updated", "record": record}
+    body = json.dumps(event).encode()
+    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    head = (
+        f"POST /webhooks/key{(sender + number) % CONNECTIONS} HTTP/1.1\r\nHost: bench\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"X-Hub-Signature-256: sha256={signature}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def measured(root: Path, ledger_url: str, keep: bool, seconds: float) -> Figures:
+    """One run in processes of its own."""
+    environ = {**os.environ, "MEMBRANE_LEDGER_URL": ledger_url, "MEMBRANE_API_KEYS": KEY}
+    words = [sys.executable, "-m", "benchmarks.events"]
+    command = [*words, "serve", str(root), *(["--keep"] if keep else [])]
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        _sent(words, url, 1.0)  # so that both sides are warm
+        before = _cpu(process.pid)
+        said = _sent(words, url, seconds)
+        cpu = _cpu(process.pid) - before
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+    latencies = said["latencies"]
+    return Figures(len(latencies), said["seconds"], latencies, cpu, said["refused"])
+
+
+def _sent(words: list[str], url: str, seconds: float) -> dict[str, Any]:
+    command = [*words, "load", url, "--seconds", str(seconds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def ledgers(kinds: Sequence[str], root: Path) -> Iterator[dict[str, str]]:
+    """Empty ledgers by kind."""
+    from tests.apps.postgresql import postgresql_server
+
+    with ExitStack() as closing:
+        urls: dict[str, str] = {}
+        if "sqlite" in kinds:
+            urls["sqlite"] = f"sqlite:///{root / 'ledger.db'}"
+        if "postgresql" in kinds:
+            server = postgresql_server(root / "postgresql", durable=True)
+            urls["postgresql"] = closing.enter_context(server)
+        yield urls
+
+
+def intake(kinds: Sequence[str], seconds: float) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as directory, ledgers(kinds, Path(directory)) as urls:
+        print(
+            f"{'':12}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms each':>13}{'of floor':>10}"
+        )
+        floor: Figures | None = None
+        for kind, url in urls.items():
+            root = Path(directory) / kind
+            project(root, url)
+            if floor is None:
+                floor = measured(root, url, False, seconds)
+                show("floor", floor, floor)
+            figures = measured(root, url, True, seconds)
+            show(kind, figures, floor)
+            check(url, figures)
+
+
+def show(name: str, figures: Figures, floor: Figures) -> None:
+    """A line of the table."""
+    each = figures.cpu_seconds / max(figures.answered, 1) * 1000
+    print(
+        f"{name:12}{figures.rate:>10,.0f}{figures.at(0.5):>9.1f}{figures.at(0.99):>9.1f}"
+        f"{each:>13.3f}{figures.rate / floor.rate:>10.0%}"
+        + (f"  {figures.refused} refused" if figures.refused else ""),
+        flush=True,
+    )
+
+
+def check(url: str, figures: Figures) -> None:
+    """What was answered is there."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        kept = connection.execute(sa.text("SELECT count(*) FROM membrane_events")).scalar_one()
+    engine.dispose()
+    assert kept >= figures.answered, f"{figures.answered} were answered and {kept} kept"
+
+
+def main() -> None:
+    """Run what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    taking = commands.add_parser("intake")
+    taking.add_argument("kinds", nargs="*", default=["sqlite", "postgresql"])
+    taking.add_argument("--seconds", type=float, default=10.0)
+    serving = commands.add_parser("serve")
+    serving.add_argument("root")
+    serving.add_argument("--keep", action="store_true")
+    loading = commands.add_parser("load")
+    loading.add_argument("url")
+    loading.add_argument("--seconds", type=float, default=10.0)
+    given = parser.parse_args()
+    if given.command == "intake":
+        intake(given.kinds, given.seconds)
+    elif given.command == "serve":
+        serve(given.root, given.keep)
+    else:
+        load(given.url, given.seconds)
+
+
+if __name__ == "__main__":
+    main()
