@@ -34,6 +34,7 @@ from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.data_source import DataSource
+from membrane_sync.elements.internal_event import Outbox
 from membrane_sync.elements.sensitive import sensitive_fields
 from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import (
@@ -49,6 +50,7 @@ from membrane_sync.errors import (
 from membrane_sync.events.checkups import Keeper, Looked
 from membrane_sync.events.intake import Intake
 from membrane_sync.events.internal import InternalEvents, Published
+from membrane_sync.events.outbox import Outboxes, Reading
 from membrane_sync.events.recipients import Recipients
 from membrane_sync.events.replay import Replay
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
@@ -85,6 +87,7 @@ from membrane_sync.stores.secret_keys import SecretKeys
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
 from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.sql_outbox import SqlOutbox
 from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.sql_tenants import SqlTenantLedger
 from membrane_sync.stores.store_vault import StoreVault
@@ -258,6 +261,9 @@ def _refuse_another_account(
 
 CONNECTIONS_A_QUERY = 500
 
+ROWS_A_READING = 1_000
+"""Rows of one outbox that are put into the inbox in one transaction."""
+
 INTERACTIVE_SECONDS = 30.0
 """How long a person who connects is made to wait for an app that's busy."""
 
@@ -354,6 +360,8 @@ class Runtime:
     def close(self) -> None:
         """Give back all database connections; they come back when they're needed."""
         self.ledger.close()
+        if "outboxes" in self.__dict__:
+            self.outboxes.close()
         for tables in self._tables.values():
             tables.close()
         self._tables.clear()
@@ -407,6 +415,19 @@ class Runtime:
     def internal_events(self) -> InternalEvents:
         """What the product tells of."""
         return InternalEvents(self.project, self.ledger.inbox, self.listeners)
+
+    @cached_property
+    def outboxes(self) -> Outboxes:
+        """The tables that the product writes its events to."""
+
+        def opened(outbox: Outbox, event: str) -> SqlOutbox:
+            return SqlOutbox(self.settings.databases[outbox.database], outbox, event)
+
+        return Outboxes(self.project, self.ledger.inbox, self.internal_events, opened)
+
+    def read_outboxes(self, limit: int = ROWS_A_READING) -> Sequence[Reading]:
+        """Put the next rows of each outbox into the inbox; again at once where there are `more`."""
+        return self.outboxes.read(limit)
 
     def publish(
         self, type: str, payload: Mapping[str, Any], *, tenant: str = "", key: str = ""

@@ -136,6 +136,23 @@ class Kind:
         )
         return self.spread(event)
 
+    def refused(self, told: Told, source: EventSource, misfit: Misfit) -> Event:
+        """A dead event for what is no event of the type, so that somebody sees it."""
+        payload = told.payload
+        if not isinstance(payload, str):
+            payload = json.dumps(payload, default=str)
+        return Event(
+            source,
+            "internal",
+            self.element.key,
+            misfit.tenant or told.tenant,
+            payload=payload.replace("\0", "\ufffd"),
+            dedupe_key=f"key {told.key}" if told.key else "",
+            dedupe_seconds=self.element.dedupe_seconds if told.key else 0.0,
+            status="dead",
+            error=str(misfit),
+        )
+
     def spread(self, event: Event) -> list[Event]:
         """The event for each connection that asks for it; as `ignored` if there's none."""
         asking = self._asking(event.tenant)

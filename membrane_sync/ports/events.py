@@ -127,11 +127,31 @@ class Failure:
     again_at: float | None
 
 
+@dataclass(frozen=True)
+class Bookmark:
+    """How far an outbox was read; `version` is that of the bookmark it's read on from, 0 at first.
+
+    `place` tells tables apart: in another one, reading begins anew.
+    """
+
+    name: str
+    place: str
+    state: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
+
+
 class Inbox(Protocol):
     """Where events wait, durably, until they took effect."""
 
-    def put(self, arrivals: Sequence[Arrival]) -> Sequence[Put]:
+    def bookmark(self, name: str) -> Bookmark | None:
+        """How far an outbox was read; None before its first reading."""
+        ...
+
+    def put(self, arrivals: Sequence[Arrival], bookmark: Bookmark | None = None) -> Sequence[Put]:
         """Keep them, in one transaction, and wake their connections' queues.
+
+        A bookmark is kept with them, or LockTimeout raised and nothing kept where somebody else has
+        read on meanwhile.
 
         An event whose `dedupe_key` came within its `dedupe_seconds`, under the same name and
         connection, isn't kept again; nor is a webhook of which no event is new, unless it's
@@ -270,6 +290,54 @@ class WebhookLog(Protocol):
 
     def settle(self, id: int, status: WebhookStatus, error: str = "") -> None:
         """Say what became of it when it was taken in once more; raises NotFound."""
+        ...
+
+
+@dataclass(frozen=True)
+class OutboxRow:
+    """A row of an outbox as it stands there; `number` is what its cursor column has."""
+
+    number: Any
+    tenant: Any
+    payload: Any
+    type: Any = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """Rows of an outbox, by number, and what was going on in its database.
+
+    Of transactions, all before `oldest` had ended when the rows were read, and all that had begun
+    by then are before `newest`; None where the database doesn't number them.
+    """
+
+    rows: Sequence[OutboxRow]
+    oldest: int | None = None
+    newest: int | None = None
+
+
+class OutboxTable(Protocol):
+    """A table in the product's database that holds its events."""
+
+    @property
+    def place(self) -> str:
+        """Tells tables apart, without user and password."""
+        ...
+
+    def look(self, after: int | None, gaps: Sequence[tuple[int, int]], limit: int) -> Look:
+        """At most so many rows: first those with a number within the gaps, then those after it."""
+        ...
+
+    def unhandled(self, limit: int) -> Sequence[OutboxRow]:
+        """The next rows that weren't read, by what the rows themselves say."""
+        ...
+
+    def handle(self, numbers: Sequence[Any]) -> None:
+        """Mark them as read, or delete them, as declared."""
+        ...
+
+    def close(self) -> None:
+        """Give back the database connections."""
         ...
 
 

@@ -131,3 +131,12 @@ checkups = sa.Table(
     # Empty while nobody has claimed it.
     sa.Column("claim", sa.String(32), nullable=False),
 )
+
+outboxes = sa.Table(
+    "membrane_outboxes",
+    metadata,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("place", sa.String(255), nullable=False),
+    sa.Column("state", sa.JSON, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)

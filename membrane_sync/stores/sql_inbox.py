@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from membrane_sync.ports.events import Arrival, Event, EventQueue, Failure, Put, Webhook
+from membrane_sync.errors import LockTimeout
+from membrane_sync.ports.events import Arrival, Bookmark, Event, EventQueue, Failure, Put, Webhook
 from membrane_sync.stores.event_tables import (
     event_queues,
     event_workers,
     events,
+    outboxes,
     seen_events,
     webhooks,
 )
@@ -45,8 +47,16 @@ class SqlInbox:
         self._database = database
         self._connections = connections
 
-    def put(self, arrivals: Sequence[Arrival]) -> Sequence[Put]:
+    def bookmark(self, name: str) -> Bookmark | None:
+        query = sa.select(outboxes).where(outboxes.c.name == name)
         with self._database.begin() as transaction:
+            row = transaction.execute(query).one_or_none()
+        return None if row is None else Bookmark(*row)
+
+    def put(self, arrivals: Sequence[Arrival], bookmark: Bookmark | None = None) -> Sequence[Put]:
+        with self._database.begin() as transaction:
+            if bookmark is not None:
+                _move(transaction, bookmark)
             moment = now(transaction)
             news = _new_events(transaction, arrivals, moment)
             names = _keep_webhooks(transaction, arrivals, news, moment)
@@ -183,6 +193,22 @@ def pieces(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """The items, so many at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _move(transaction: sa.Connection, bookmark: Bookmark) -> None:
+    values: dict[str, Any] = {"place": bookmark.place, "state": dict(bookmark.state)}
+    values["version"] = bookmark.version + 1
+    if bookmark.version:
+        here = outboxes.c.name == bookmark.name, outboxes.c.version == bookmark.version
+        change = sa.update(outboxes).where(*here).values(values)
+    else:
+        change = _INSERTS[transaction.dialect.name](outboxes).on_conflict_do_nothing()
+        change = change.values(name=bookmark.name, **values)
+    if transaction.execute(change.returning(outboxes.c.name)).one_or_none() is None:
+        raise LockTimeout(
+            f"another process reads the outbox of {bookmark.name!r}",
+            hint="nothing was lost: what it has read is in the inbox",
+        )
 
 
 def _new_events(
