@@ -46,6 +46,7 @@ from membrane_sync.errors import (
     ProjectError,
 )
 from membrane_sync.events.checkups import Keeper, Looked
+from membrane_sync.events.polling import ways
 from membrane_sync.masking import Mask, hidden, mask_logs
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
@@ -129,6 +130,8 @@ class Standing:
     dead_letters: int
     last_sync: datetime | None
     result: str
+    ways: str = ""
+    """How changes reach us, in words."""
 
 
 def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
@@ -750,8 +753,12 @@ class Runtime:
         for connection in self.ledger.connections():
             try:
                 syncs = self.syncs(connection)
+                covered = self.subscriptions.covered(connection.key)
                 found += [
-                    self._standing(connection, sync, last.get((connection.key, sync.sync.key)))
+                    replace(
+                        self._standing(connection, sync, last.get((connection.key, sync.sync.key))),
+                        ways=ways(sync, covered),
+                    )
                     for sync in syncs
                 ]
                 if not syncs:
