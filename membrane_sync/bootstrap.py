@@ -51,6 +51,7 @@ from membrane_sync.events.checkups import Keeper, Looked
 from membrane_sync.events.intake import Intake
 from membrane_sync.events.internal import InternalEvents, Published
 from membrane_sync.events.outbox import Outboxes, Reading
+from membrane_sync.events.polling import ways
 from membrane_sync.events.recipients import Recipients
 from membrane_sync.events.replay import Replay
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
@@ -137,6 +138,8 @@ class Standing:
     dead_letters: int
     last_sync: datetime | None
     result: str
+    ways: str = ""
+    """How changes reach us, in words."""
 
 
 def _refuse_one_not_ready(connection: ConnectionRecord) -> None:
@@ -860,8 +863,12 @@ class Runtime:
         for connection in self.ledger.connections():
             try:
                 syncs = self.syncs(connection)
+                covered = self.subscriptions.covered(connection.key)
                 found += [
-                    self._standing(connection, sync, last.get((connection.key, sync.sync.key)))
+                    replace(
+                        self._standing(connection, sync, last.get((connection.key, sync.sync.key))),
+                        ways=ways(sync, covered),
+                    )
                     for sync in syncs
                 ]
                 if not syncs:

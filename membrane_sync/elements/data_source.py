@@ -23,5 +23,8 @@ class DataSource(Element):
     udm: str | None = Field(default=None, description="Or the connector's one for this model")
     pull_updates_interval_seconds: int = Field(default=300, ge=60)
     full_sync_interval_seconds: int = Field(default=10_800, ge=60)
+    safety_poll_interval_seconds: int = Field(
+        default=10_800, ge=60, description="How often it's polled while webhooks tell every change"
+    )
     contract: Contract = "evolve"
     history: bool = Field(default=False, description="Keep every version of each record")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from membrane_sync.errors import MembraneError
+from membrane_sync.events.polling import timetables
 from membrane_sync.orchestration import translator
-from membrane_sync.orchestration.due import plan_version, timetables
+from membrane_sync.orchestration.due import plan_version
 from membrane_sync.orchestration.partitions import register
 from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, Stage, report_metadata
@@ -113,7 +114,8 @@ def plan(runtime: "Runtime", version: str) -> None:
     """Give connections that are new, or have changed, a row for each sync that is due by itself."""
     for record in runtime.ledger.due.unplanned(version, PLANS_PER_TICK):
         try:
-            tables = timetables(runtime.syncs(record))
+            covered = runtime.subscriptions.covered(record.key)
+            tables = timetables(runtime.syncs(record), covered)
         except MembraneError:
             # It can't be said what it takes part in; `membrane status` says why.
             tables = []

@@ -2,13 +2,13 @@
 
 import hashlib
 import random
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from membrane_sync.elements.schedule import next_time
 from membrane_sync.errors import LockTimeout, MembraneError, RateLimited, Retryable
+from membrane_sync.events.polling import timetables
 from membrane_sync.ports import DueItem, Settled, Timetable
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
 
 BUSY_SECONDS = 30.0
 """A connection that another run holds is tried again after so long; that counts as no attempt."""
@@ -20,25 +20,6 @@ LONGEST_BACK_OFF = {True: 3_600.0, False: 21_600.0}
 """Seconds, for what another try may mend, and for what it won't."""
 
 
-def timetable(sync: ResolvedSync) -> Timetable | None:
-    """The sync's own schedule; else the interval its data source declares; None without either."""
-    declared = sync.sync.schedule
-    if declared is not None and declared.cron is not None:
-        return Timetable(sync.sync.key, cron=declared.cron, timezone=declared.timezone)
-    if declared is not None and declared.every_minutes is not None:
-        return Timetable(sync.sync.key, every_seconds=declared.every_minutes * 60)
-    if "pull_updates_interval_seconds" in sync.source.model_fields_set:
-        seconds = sync.source.pull_updates_interval_seconds
-        return Timetable(sync.sync.key, every_seconds=seconds)
-    return None
-
-
-def timetables(syncs: Sequence[ResolvedSync]) -> list[Timetable]:
-    """Those of the syncs that are due by themselves."""
-    found = (timetable(sync) for sync in syncs)
-    return [table for table in found if table is not None]
-
-
 def plan_version(project: Project) -> str:
     """Hash of all that the files say of when something is due, for anyone."""
     places = [(integration, "") for integration in project.integrations]
@@ -46,7 +27,11 @@ def plan_version(project: Project) -> str:
         declared = project.connection(key)
         if declared is not None and declared.integration in project.integrations:
             places.append((declared.integration, key))
-    said = [(place, timetables(project.syncs(*place))) for place in places]
+    said = []
+    for place in places:
+        syncs = project.syncs(*place)
+        told = {sync.stream for sync in syncs}
+        said.append((place, timetables(syncs), timetables(syncs, told)))
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 

@@ -8,8 +8,9 @@ import dagster as dg
 from pydantic import Field
 
 from membrane_sync.errors import MembraneError
+from membrane_sync.events.polling import timetables
 from membrane_sync.orchestration.checks import Checked
-from membrane_sync.orchestration.due import next_due, timetables
+from membrane_sync.orchestration.due import next_due
 from membrane_sync.orchestration.resources import MembraneResource
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def standings(runtime: "Runtime", now: float) -> dict[str, str]:
             # What it takes part in can't be said, so that none of it runs.
             found[connection.key] = "failed"
             continue
-        tables = {table.sync: table for table in timetables(syncs)}
+        covered = runtime.subscriptions.covered(connection.key)
+        tables = {table.sync: table for table in timetables(syncs, covered)}
         for sync in syncs:
             key = sync.sync.key
             run = last.get((connection.key, key))

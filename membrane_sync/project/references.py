@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from membrane_sync.elements import CONNECTOR_KINDS, KINDS
 from membrane_sync.elements.base import IsFormula, IsLocator, IsSchema, RefersTo
@@ -16,6 +17,13 @@ from membrane_sync.project import schemas
 from membrane_sync.project.authentication_check import authentication_problems
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
+from membrane_sync.project.events_check import (
+    Found,
+    collection_events,
+    external_event,
+    global_webhook,
+    requests_of,
+)
 from membrane_sync.project.extension import circle, extended, is_extended, list_problems
 from membrane_sync.project.frozen import thawed
 from membrane_sync.project.hooks import HOOKS, hook_files, hook_names
@@ -63,6 +71,7 @@ def _document_problems(project: Project) -> Iterator[Problem]:
             *_value_problems(project, address, own.mark.file, block),
             *_thawed(project, address, own, block),
             *_collection_problems(project, address, own, block),
+            *_event_problems(project, address, block),
         ]
         yield from wrong or _warnings(address, own, block)
 
@@ -137,15 +146,46 @@ def _collection_problems(
         yield problem_at(block, path, message, name)
 
 
+_EVENT_CHECKS: dict[str, Callable[[Any], Iterator[Found]]] = {
+    "data_collection": collection_events,
+    "external_event": external_event,
+    "global_webhook": global_webhook,
+}
+
+
+def _event_problems(project: Project, address: Address, block: Block) -> Iterator[Problem]:
+    """Events that can't be subscribed to or understood; of a base, its collections are judged."""
+    found = _EVENT_CHECKS.get(address.kind)
+    if found is None or is_extended(project.documents.blocks, address):
+        return
+    try:
+        element = validated(address.kind, block)
+    except Invalid:
+        return
+    name = f"{address.kind} {address.key}"
+    for one in found(element):
+        yield problem_at(block, one.path, one.message, name, one.severity)
+    if address.kind == "external_event":
+        missing = _missing_functions(project, address, requests_of(element))
+        yield from (problem_at(block, path, message, name) for path, message in missing)
+
+
 def _missing_request_functions(
     project: Project, address: Address, collection: DataCollection
 ) -> Iterator[tuple[Steps, str]]:
-    file = project.root / "connectors" / address.scope / HOOKS
     requests: dict[Steps, Request | None] = {
         ("list",): collection.list_,
         ("deletes", "endpoint"): collection.deletes.endpoint,
         ("custom_fields",): collection.custom_fields,
+        **requests_of(collection),
     }
+    yield from _missing_functions(project, address, requests)
+
+
+def _missing_functions(
+    project: Project, address: Address, requests: Mapping[Steps, Request | None]
+) -> Iterator[tuple[Steps, str]]:
+    file = project.root / "connectors" / address.scope / HOOKS
     for path, request in requests.items():
         function = request.function if request else None
         if function is not None and function not in hook_names(file):

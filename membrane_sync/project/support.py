@@ -10,12 +10,11 @@ from collections.abc import Iterator
 
 from membrane_sync.elements import Element
 from membrane_sync.elements.connection import Connection
-from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.sync import Sync
 from membrane_sync.project.located import Steps
 
-WAITING_KINDS = ("action", "flow", "external_event", "global_webhook")
+WAITING_KINDS = ("action", "flow")
 """Kinds that are checked and not yet carried out."""
 
 
@@ -37,7 +36,6 @@ def without_effect(element: Element) -> Iterator[tuple[Steps, str]]:
 _NOT_YET = "has no effect yet"
 
 _WITHOUT_EFFECT: dict[type[Element], dict[str, str]] = {
-    DataCollection: {"events": f"events {_NOT_YET}; the collection is polled"},
     Integration: {
         "connector_version": f"connector_version {_NOT_YET}",
     },
