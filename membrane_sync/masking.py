@@ -121,7 +121,10 @@ def _mask(record: logging.LogRecord) -> None:
     try:
         said = record.getMessage()
     except (TypeError, ValueError, KeyError):
-        return  # Whoever writes it says so, too.
+        # Whoever writes it complains of that, and shows both.
+        said = f"{record.msg} {record.args}"
+        record.msg, record.args = hidden(said), ()
+        return
     clean = hidden(said)
     if clean != said:
         record.msg, record.args = clean, ()

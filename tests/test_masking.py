@@ -169,7 +169,9 @@ def test_logs_of_libraries_show_no_secret(log: io.StringIO) -> None:
         raise ValueError(SECRET)
     except ValueError:
         logger.exception("it failed")
+    logger.info("%d retries", SECRET)
     written = log.getvalue()
+    assert "%d retries ('***',)" in written
     assert "GET https://x/?key=***" in written
     assert "ValueError: ***" in written and "Traceback" in written
     assert "planted" not in written
