@@ -40,6 +40,7 @@ from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import (
     AnotherAccount,
     Fatal,
+    InvalidInput,
     LockTimeout,
     MembraneError,
     NotAuthorized,
@@ -54,7 +55,7 @@ from membrane_sync.events.outbox import Outboxes, Reading
 from membrane_sync.events.polling import ways
 from membrane_sync.events.recipients import Recipients
 from membrane_sync.events.replay import Replay
-from membrane_sync.masking import Mask, hidden, mask_logs, password_of
+from membrane_sync.masking import Mask, hidden, mask_logs, password_of, passwords
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
     Api,
@@ -205,11 +206,13 @@ def _for_tenant(project: Project, sync: ResolvedSync, connection: ConnectionReco
     )
 
 
-def _secrets_of(settings: Settings) -> list[str | None]:
+def _secrets_of(settings: Settings) -> list[Any]:
     """What no output of this process may show, whatever it's about."""
+    server = settings.server
     urls = (settings.ledger_url, *settings.databases.values())
     passwords = [password_of(url) for url in urls]
-    return [settings.secret_key, *settings.secret_keys_old, settings.vault_token, *passwords]
+    keys = [settings.secret_key, *settings.secret_keys_old, settings.vault_token]
+    return [*keys, *server.api_keys, *server.workspace_secrets, *passwords]
 
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -226,6 +229,16 @@ def _check_key(connection: ConnectionRecord) -> None:
         raise Fatal(
             f"{connection.tenant!r} can't be the key of a tenant", hint="give it as --tenant"
         )
+
+
+def _refuse_password_in_address(connection: ConnectionRecord) -> None:
+    """What isn't a secret field is stored and shown as it is."""
+    for name, value in connection.plain_input.items():
+        if passwords(value):
+            raise InvalidInput(
+                {name: "has a password in its address"},
+                hint="leave it out there, and give it as a credential",
+            )
 
 
 def _refuse_another_account(
@@ -770,6 +783,7 @@ class Runtime:
         _check_key(connection)
         self.project.connector(connection.integration)  # There must be one.
         connection = replace(connection, secret_fields=self.secret_input(connection.integration))
+        _refuse_password_in_address(connection)
         others = [
             other
             for other in self.ledger.connections()

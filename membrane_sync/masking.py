@@ -64,29 +64,31 @@ class Mask:
         Each byte of a secret is a `*`. What may be the beginning of one is kept until it's known
         to be none: at the latest at the end of its line.
         """
-        held = b""
+        held, masked = b"", 0
         for piece in pieces:
             held += piece
             sure = max(self._lines_of(held), len(held) - self._in_others.longest)
             if sure > 0:
-                clean, end = self._without_secrets(held, sure)
-                held = held[end:]
+                clean, end = self._without_secrets(held, masked, sure)
+                # What goes on after `sure` stays as it is, since another secret may begin in it.
+                held, masked = held[sure:], max(end - sure, 0)
                 yield clean
-        yield self._without_secrets(held, len(held))[0]
+        yield self._without_secrets(held, masked, len(held))[0]
 
     def _lines_of(self, content: bytes) -> int:
         """Where the last whole line ends, if no secret goes on beyond its line."""
         return 0 if self._in_others.have_lines else content.rfind(b"\n") + 1
 
-    def _without_secrets(self, content: bytes, sure: int) -> tuple[bytes, int]:
-        """The bytes up to `sure`, or to the end of the secret there; and where that is."""
-        clean, end = bytearray(content), sure
-        for start, stop in self._in_others.find(content):
-            if start >= sure:
-                break
+    def _without_secrets(self, content: bytes, masked: int, sure: int) -> tuple[bytes, int]:
+        """The bytes up to `sure`, and where the last secret ends that begins before it.
+
+        Of the first, so many as `masked` belong to one that has begun earlier.
+        """
+        found = [span for span in self._in_others.find(content) if span[0] < sure]
+        clean = bytearray(content)
+        for start, stop in ((0, masked), *found):
             clean[start:stop] = b"*" * (stop - start)
-            end = max(end, stop)
-        return bytes(clean[:end]), end
+        return bytes(clean[:sure]), max(masked, *(stop for _, stop in found), 0)
 
 
 _masks: WeakSet[Mask] = WeakSet()
@@ -119,7 +121,10 @@ def _mask(record: logging.LogRecord) -> None:
     try:
         said = record.getMessage()
     except (TypeError, ValueError, KeyError):
-        return  # Whoever writes it says so, too.
+        # Whoever writes it complains of that, and shows both.
+        said = f"{record.msg} {record.args}"
+        record.msg, record.args = hidden(said), ()
+        return
     clean = hidden(said)
     if clean != said:
         record.msg, record.args = clean, ()

@@ -51,31 +51,15 @@ class Spellings:
 
     def hide(self, text: str, by: str) -> str:
         """The text with `by` in the place of each of them."""
-        if any(form.core in text for form in self._forms):
-            return self._in_texts.sub(lambda _: by, text)
+        for form in self._forms:
+            if form.core in text:
+                text = form.in_text.sub(lambda _: by, text)
         return text
 
-    def find(self, content: bytes) -> Iterator[tuple[int, int]]:
+    def find(self, content: bytes) -> list[tuple[int, int]]:
         """Where they begin and end in UTF-8; as far as they're the same, in other encodings too."""
-        if any(core in content for core in self._cores):
-            yield from (found.span() for found in self._in_bytes.finditer(content))
-
-    @cached_property
-    def _cores(self) -> Sequence[bytes]:
-        return [form.core.encode() for form in self._forms]
-
-    # Both take long to make, and few texts have a secret at all.
-    @cached_property
-    def _in_texts(self) -> re.Pattern[str]:
-        return re.compile(self._pattern)
-
-    @cached_property
-    def _in_bytes(self) -> re.Pattern[bytes]:
-        return re.compile(self._pattern.encode("utf-8", "surrogatepass"))
-
-    @property
-    def _pattern(self) -> str:
-        return "|".join(form.pattern for form in self._forms)
+        there = (form for form in self._forms if form.core_in_bytes in content)
+        return [found.span() for form in there for found in form.in_bytes.finditer(content)]
 
 
 @dataclass(frozen=True)
@@ -85,10 +69,23 @@ class _Form:
     text: str
     is_base64: bool = False
 
+    # Both take long to make, and few texts have a secret at all.
+    @cached_property
+    def in_text(self) -> re.Pattern[str]:
+        return re.compile(self._pattern)
+
+    @cached_property
+    def in_bytes(self) -> re.Pattern[bytes]:
+        return re.compile(self._pattern.encode("utf-8", "surrogatepass"))
+
     @property
-    def pattern(self) -> str:
+    def _pattern(self) -> str:
         letter = _letter_of_base64 if self.is_base64 else _letter
         return "".join(map(letter, self.text))
+
+    @cached_property
+    def core_in_bytes(self) -> bytes:
+        return self.core.encode()
 
     @cached_property
     def core(self) -> str:

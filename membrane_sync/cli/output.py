@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -57,7 +58,10 @@ class Exit(IntEnum):
 
 @contextmanager
 def failures(as_json: bool = False) -> Iterator[None]:
-    """Our errors as a message and an exit code; anything else is a defect and shows its trace."""
+    """Our errors as a message and an exit code; anything else is a defect and shows its trace.
+
+    Not by itself: whatever the error quotes is shown without secrets.
+    """
     try:
         yield
     except MembraneError as error:
@@ -68,12 +72,12 @@ def failures(as_json: bool = False) -> Iterator[None]:
         hint = "what was committed stays, and the next sync goes on from there"
         interrupted = MembraneError("interrupted", hint=hint)
         fail(interrupted, as_json=as_json, code=Exit.INTERRUPTED)
-    except typer.Exit:
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:
         if not as_json:
-            raise
-        fail(as_ours(error), as_json=True)
+            errors.print(escape(hidden(traceback.format_exc())), highlight=False, soft_wrap=True)
+        fail(as_ours(error), as_json=as_json)
 
 
 def as_ours(error: Exception) -> MembraneError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -93,19 +94,20 @@ def evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str
 
 def _base_url(connector: Connector, scope: Mapping[str, Any]) -> httpx.URL:
     value = evaluate(connector.base_url, scope)
-    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
-        raise Fatal(
-            f"connector {connector.key!r}: base_url gives {value!r}, not a URL",
-            hint="give the connection the input that base_url uses: membrane connect --set",
-        )
-    try:
-        url = httpx.URL(value)
-    except httpx.InvalidURL:
-        url = httpx.URL()
+    url = httpx.URL()
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        with suppress(httpx.InvalidURL):
+            url = httpx.URL(value)
+    # What it gives may be a secret, and isn't said.
     if not url.host:
         raise Fatal(
-            f"connector {connector.key!r}: base_url gives {value[:200]!r}, not a URL",
+            f"connector {connector.key!r}: base_url gives no URL that begins with https://",
             hint="give the connection the input that base_url uses: membrane connect --set",
+        )
+    if url.userinfo:
+        raise Fatal(
+            f"connector {connector.key!r}: base_url gives a URL with a user name or password in it",
+            hint="leave them out of it; they are credentials: authentication has a type `basic`",
         )
     return url
 

@@ -8,6 +8,7 @@ from typing import Any
 from membrane_sync.elements.authentication import Authentication, AuthenticationOption
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.nearest import nearest
+from membrane_sync.elements.sensitive import sensitive_fields, sensitive_values
 from membrane_sync.errors import Fatal, Problem, ProjectError
 from membrane_sync.formulas import variables
 from membrane_sync.formulas.locators import steps_of
@@ -51,6 +52,8 @@ def _is_valid(kind: str, block: Block) -> bool:
 
 
 def _of_connector(project: Project, address: Address, block: Block) -> Iterator[Problem]:
+    for path, message in _unmarked_secrets(block.get("input_schema") or {}):
+        yield problem_at(block, path, message, f"connector {address.key}", "warning")
     declared = block.get("authentication")
     if not isinstance(declared, Block):
         return
@@ -68,6 +71,19 @@ def _of_connector(project: Project, address: Address, block: Block) -> Iterator[
         asked = {"input": block.get("input_schema"), "credentials": element.input_schema}
         for path, message in _open_addresses(element, asked):
             yield problem_at(whole, path, message, name, "warning")
+
+
+def _unmarked_secrets(schema: Mapping[str, Any]) -> Found:
+    """Fields of the input that are secrets by their names, and would be stored in plain text."""
+    asked = fields(schema)
+    marked = sensitive_fields({"properties": asked})
+    for name in sensitive_values({}, asked):
+        if name not in marked:
+            message = (
+                f"input_schema: {name!r} is a secret by its name, and would be stored and shown as "
+                "it is; say isSensitive: true, or ask for it in authentication's input_schema"
+            )
+            yield ("input_schema", "properties", name), message
 
 
 def hook_names_of(project: Project, connector: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.schema import CreateColumn
 
 from membrane_sync.errors import Fatal, LedgerUnavailable
@@ -112,10 +112,18 @@ def _add_columns(transaction: sa.Connection) -> None:
 
 
 def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        # Its words may quote what was taken for a port, and is a part of the password.
+        raise Fatal(
+            "the ledger's address is no URL of a database",
+            hint="set ledger_url or MEMBRANE_LEDGER_URL as docs/settings.md says; in a password, "
+            "percent-encode what isn't a letter or digit",
+        ) from None
     if parsed.get_backend_name() == "sqlite":
         return sqlite_engine(parsed, wal=True)
-    return sa.create_engine(parsed, pool_pre_ping=True)
+    return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
 
 
 def aware(moment: datetime | None) -> datetime | None:

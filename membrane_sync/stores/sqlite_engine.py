@@ -21,7 +21,7 @@ def sqlite_engine(url: sa.URL, *, wal: bool = False) -> sa.Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     patience = {} if "timeout" in url.query else {"timeout": 30}
-    engine = sa.create_engine(url, connect_args=patience)
+    engine = sa.create_engine(url, connect_args=patience, hide_parameters=wal)
 
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from membrane_sync.apps.kinto import Account, Kinto
 from membrane_sync.cli.main import app
-from membrane_sync.cli.output import Exit
+from membrane_sync.cli.output import Exit, failures
 from membrane_sync.cli.scaffold import scaffold
+from membrane_sync.masking import Mask
 
 PASSWORD = "planted-secret-4711"
 
@@ -450,3 +452,23 @@ def test_unknown_link_tables_and_odd_names(connected: Cli, tmp_path: Path) -> No
     query = "SELECT 'NaN'::DOUBLE AS n"
     connected("sync")
     assert connected.json("records", "-c", "acme_kinto", "--sql", query) == [{"n": None}]
+
+
+def test_a_defect_says_where_and_tells_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    mask = Mask({"token": PASSWORD})
+    with pytest.raises(typer.Exit) as left, failures():
+        raise RuntimeError(f"it has {PASSWORD} in it")
+    said = capsys.readouterr()
+    assert left.value.exit_code == Exit.FAILED
+    assert "RuntimeError: it has *** in it" in said.err and "test_cli.py" in said.err
+    assert "planted" not in said.out + said.err
+    assert mask.text("x") == "x"
+
+
+def test_a_ledger_whose_address_is_none_shows_no_part_of_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMBRANE_LEDGER_URL", "postgresql://u:pass:planted@host:planted/db")
+    result = cli("status")
+    assert result.exit_code == Exit.FAILED
+    assert "no URL of a database" in result.stderr and "planted" not in result.stderr

@@ -179,8 +179,15 @@ def test_a_base_url_that_is_none_is_refused() -> None:
     with pytest.raises(Fatal, match="base_url gives"):
         App(OK).api(base_url={"$var": "$.input.server"})
     for bad in ("https://app.test:port", "https://", f"https://app.test/{'x' * 70_000}"):
-        with pytest.raises(Fatal, match="base_url gives .* not a URL"):
+        with pytest.raises(Fatal, match="base_url gives no URL"):
             App(OK).api(base_url=bad)
+
+
+def test_a_base_url_shows_no_secret_and_has_no_password() -> None:
+    for bad in (SECRET, f"https://u:{SECRET}@/", f"https://u:{SECRET}@app.test/v1"):
+        with pytest.raises(Fatal, match="base_url gives") as caught:
+            App(OK).api(base_url=bad)
+        assert SECRET not in str(caught.value)
 
 
 def test_a_path_that_makes_no_url_is_refused() -> None:

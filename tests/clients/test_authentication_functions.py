@@ -143,6 +143,16 @@ def test_a_functions_own_verdict_passes() -> None:
         ours.refresh({"key": "k"})
 
 
+def test_a_functions_own_verdict_tells_no_secret() -> None:
+    def renew(scope: dict[str, Any]) -> None:
+        raise Defunct(f"closed: {scope}", hint=f"was it {scope['credentials']['key']}?")
+
+    ours = of(App(), {**KEY, "functions": {"refresh": "renew"}}, {"renew": renew})
+    with pytest.raises(Defunct, match="closed: ") as caught:
+        ours.refresh({"key": "planted-secret"})
+    assert "planted" not in f"{caught.value} {caught.value!r}" and "***" in caught.value.hint
+
+
 SOON = datetime.now(UTC) + timedelta(hours=1)
 
 

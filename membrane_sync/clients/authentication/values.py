@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from membrane_sync.elements.base import Spec, yaml_keys
 from membrane_sync.errors import Fatal, MembraneError, NotAuthorized
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
+from membrane_sync.masking import Mask
 
 S = TypeVar("S", bound=Spec)
 
@@ -72,7 +73,8 @@ def texts(template: Mapping[str, Any], scope: Scope, key: str) -> dict[str, str]
 def called(functions: Functions, name: str, scope: Scope) -> Any:
     """What the function of hooks.py gives for a copy of the scope.
 
-    An error of ours passes; of all others the words may hold secrets, and only the kind is told.
+    An error of ours passes, without the scope's secrets; of all others the words may hold secrets,
+    and only the kind is told.
     """
     function = functions.get(name)
     if function is None:
@@ -80,14 +82,21 @@ def called(functions: Functions, name: str, scope: Scope) -> Any:
             f"there is no function {name!r} for this authentication",
             hint="write it in the connector's hooks.py",
         )
-    return safely(name, lambda: function(dict(scope)))
+    return safely(name, lambda: function(dict(scope)), scope)
 
 
-def safely(name: str, act: Callable[[], Any]) -> Any:
-    """What it gives; an error of the function `name` is told without its words."""
+def safely(name: str, act: Callable[[], Any], scope: Scope) -> Any:
+    """What it gives; an error of the function `name`, which has seen the scope, tells no secret."""
     try:
         return act()
-    except (MembraneError, StopIteration):
+    except StopIteration:
+        raise
+    except MembraneError as error:
+        credentials, others = Mask(scope.get("credentials")), Mask(scope)
+        error.message, error.hint = (
+            others.foreign(credentials.text(words)) for words in (error.message, error.hint)
+        )
+        error.args = (error.message,)
         raise
     except Exception as error:
         raise Fatal(

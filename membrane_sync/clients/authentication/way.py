@@ -96,7 +96,7 @@ class Way:
         answer: Answer | None = None
         for _ in range(_MOST_CALLS):
             try:
-                wanted = safely(name, partial(made.send, answer))
+                wanted = safely(name, partial(made.send, answer), scope)
             except StopIteration as end:
                 return end.value
             answer = self.ask(as_call(wanted, name), credentials, signed)
