@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import eq
+from operator import attrgetter, eq
 from typing import Any, overload
 
 import msgspec
@@ -27,7 +27,7 @@ class Heads(Sequence[Any]):
     def column(self, field: str) -> list[Any] | None:
         """What each record has in a field; None if that wasn't read."""
         name = self._names.get(field)
-        return None if name is None else [getattr(struct, name) for struct in self._structs]
+        return None if name is None else [*map(attrgetter(name), self._structs)]
 
     def __len__(self) -> int:
         return len(self._structs)

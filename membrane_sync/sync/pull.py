@@ -164,6 +164,8 @@ class Echo:
         known, found = self._known, RawRecords.of(records)
         states = dict(zip(found.ids, found.payloads.pieces, strict=True))
         self._known = known | states if again else states
+        if states.keys().isdisjoint(known):
+            return found
         twice = [name for name in states if name in known]
         before, now = Texts([known[name] for name in twice]), Texts([states[n] for n in twice])
         told = {name for name, one, two in zip(twice, before, now, strict=True) if one == two}

@@ -24,6 +24,7 @@ from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.ports import ConnectionRecord
+from membrane_sync.project.project import Project
 from membrane_sync.stores import record_writer
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import LakeFile
@@ -33,6 +34,7 @@ from membrane_sync.sync import read as read_verb
 from membrane_sync.sync import store as store_verb
 from membrane_sync.sync.run import Parties, new_report, pull_and_store
 from membrane_sync.testing import MemoryDestination
+from membrane_sync.testing.simulator.project import KEY
 from tests.sync.parts import resolved
 
 PATIENCE = 60.0
@@ -69,6 +71,8 @@ class Work:
     """What the clock shows when a reading begins; None for the machine's."""
     flush_rows: int = 1
     """After so many records the lake commits."""
+    project: Path | None = None
+    """The simulator's project that has the collections above this one, if it's below others."""
 
     def into(self, lake: Path) -> Work:
         """The same into another lake."""
@@ -146,6 +150,8 @@ def read_into_lake(work: Work) -> None:
     connection = ConnectionRecord("acme_app", "app", "acme")
     api, lake = HttpApi(connector, connection), DuckDbLake(work.lake)
     sync = resolved(work.collection)
+    if work.project is not None:
+        sync = replace(sync, names=Project.load(work.project).names(KEY))
     parties = Parties(connection, api, lake, MemoryDestination())
     try:
         pull_and_store(sync, parties, new_report(sync, parties))
