@@ -23,6 +23,7 @@ list: {path: /contacts}
 events:
   all:
     type: webhook
+    subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
     signature: {scheme: github, header: X-Signature}
     handle: {type: {$var: $.body.event}, record: {$var: $.body.record}, id: {$var: $.body.id}}
     event_id: {$var: $.body.event_id}
@@ -52,6 +53,7 @@ CHALLENGES = {
     # https://api.slack.com/events/url_verification
     "slack": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature: {scheme: slack}
 challenge:
   when: {$eval: {$var: $.body.type}, is: url_verification}
@@ -60,6 +62,7 @@ challenge:
     # https://developers.facebook.com/docs/graph-api/webhooks/getting-started
     "meta": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature: {scheme: github}
 challenge:
   signed: false
@@ -72,6 +75,7 @@ challenge:
     # https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
     "graph": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature:
   scheme: bearer
   token: {$iterate: {source: {$var: $.body.value}, item: {$var: $.item.clientState}}}
@@ -85,6 +89,7 @@ reply: {status: 202}
     # https://www.dropbox.com/developers/reference/webhooks
     "dropbox": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature: {scheme: hmac, header: X-Dropbox-Signature}
 challenge:
   signed: false
