@@ -30,6 +30,11 @@ events:
     occurred_at: {$var: $.record.updated}
     max_body_bytes: 20000
     reply: {status: 202, headers: {X-Got: {$var: $.body.event_id}}, body: {ok: true}}
+"""
+PEOPLE = """
+fields_schema: {type: object, properties: {id: {type: string}, name: {type: string}}}
+list: {path: /people}
+events:
   created:
     type: connector_event
     event: told
@@ -100,6 +105,7 @@ challenge:
 }
 FILES = {
     "connectors/echo/data_collections/contacts.yaml": COLLECTION,
+    "connectors/echo/data_collections/people.yaml": PEOPLE,
     "connectors/echo/global_webhooks/all.yaml": GLOBAL,
     "connectors/echo/external_events/told.yaml": TOLD,
     "mappings/integrations/echo/integration.yaml": "connector: echo\n"
