@@ -40,6 +40,7 @@ list: {path: /contacts}
 events:
   all:
     type: webhook
+    subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
     signature: {scheme: github}
     handle: {type: {$var: $.body.type}, record: {$var: $.body.record}}
     event_id: {$var: $.body.event_id}

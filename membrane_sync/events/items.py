@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from membrane_sync.ports.events import Event, EventChange, EventSource
 
 CHANGES: tuple[EventChange, ...] = ("created", "updated", "deleted")
 _MILLISECONDS = 1e11
+_NOT_KEPT = re.compile("[\0\ud800-\udfff]")
 
 
 class NotUnderstood(ValueError):
@@ -214,7 +216,7 @@ def _text(value: Any, what: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value:
         raise NotUnderstood(f"{what} is missing, or neither a text nor a whole number")
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if _NOT_KEPT.search(value):
         raise NotUnderstood(f"{what} has NUL or half a character in it")
     return value
 

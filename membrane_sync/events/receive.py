@@ -138,7 +138,7 @@ def _read(
             raise NotUnderstood(unreadable)
         if endpoint.declared_global is not None:
             told = told_to_all(endpoint.declared_global, scope)
-            return Decision(answer, webhook=replace(webhook, status="routed", error=""), told=told)
+            return Decision(answer, webhook=_as_routed(webhook), told=told)
         assert endpoint.subscriber is not None  # it's somebody's, or everybody's
         said = Told(scope, digest(webhook.body))
         events = events_of(endpoint.subscriber, said, "webhook")
@@ -147,7 +147,12 @@ def _read(
     if not events:
         unmatched = replace(webhook, status="unmatched", error=NO_EVENT)
         return Decision(answer, webhook=unmatched)
-    return Decision(answer, webhook=replace(webhook, status="routed", error=""), events=events)
+    return Decision(answer, webhook=_as_routed(webhook), events=events)
+
+
+def _as_routed(webhook: Webhook) -> Webhook:
+    is_so = webhook.status == "routed" and not webhook.error
+    return webhook if is_so else replace(webhook, status="routed", error="")
 
 
 def _verify(

@@ -64,9 +64,10 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.largest_answer = settings.largest_answer
     failures.install(app)
     api = (health, me, integrations, tenants, connections, internal_events, events, proxy)
+    # The first, since they're asked for most, and FastAPI tries one route after another.
+    app.include_router(webhook_router(webhooks))
     for routes in api:
         app.include_router(routes.router)
-    app.include_router(webhook_router(webhooks))
     app.include_router(connect_api.api_router(runtime))
     app.include_router(connect_pages.page_router(runtime))
     if settings.cors_origins:

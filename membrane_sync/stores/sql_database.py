@@ -123,7 +123,17 @@ def _engine(url: str) -> sa.Engine:
         ) from None
     if parsed.get_backend_name() == "sqlite":
         return sqlite_engine(parsed, wal=True)
-    return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+    engine = sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+    if engine.driver == "psycopg":
+        sa.event.listens_for(engine, "connect")(_send_arrays_as_they_are)
+    return engine
+
+
+def _send_arrays_as_they_are(connection: Any, _record: Any) -> None:
+    """In the text that is psycopg's own choice, each quote of each JSON text would be escaped."""
+    from psycopg.types.array import ListBinaryDumper
+
+    connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 def aware(moment: datetime | None) -> datetime | None:

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from membrane_sync.errors import NotFound
 from membrane_sync.ports.events import Event, EventFilter, Webhook, WebhookStatus
 from membrane_sync.stores.event_tables import event_queues, events, webhooks
+from membrane_sync.stores.sql_bulk import inserted
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_inbox import (
     LONGEST_ERROR,
     SETTLED_AT_ONCE,
     event_of,
     event_row,
-    inserted,
     pieces,
     wake,
 )

@@ -27,6 +27,7 @@ from membrane_sync.stores.event_tables import (
     seen_events,
     webhooks,
 )
+from membrane_sync.stores.sql_bulk import inserted, upserted
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_leases import now
 
@@ -238,15 +239,12 @@ def _note_seen(
 ) -> set[bytes]:
     if not until:
         return set()
-    insert = _INSERTS[transaction.dialect.name](seen_events)
-    upsert = insert.on_conflict_do_update(
-        index_elements=[seen_events.c.key],
-        set_={"until": insert.excluded.until},
-        where=seen_events.c.until <= moment,
-    ).returning(seen_events.c.key)
-    # In one order, so that two who note the same don't wait for one another.
-    rows = [{"key": key, "until": until[key]} for key in sorted(until)]
-    return set(transaction.execute(upsert, rows).scalars())
+    rows = [{"key": key, "until": moment} for key, moment in until.items()]
+    is_over = seen_events.c.until <= moment
+    key, changes = seen_events.c.key, {"until": None}
+    return upserted(
+        transaction, seen_events, rows, key=key, changes=changes, where=is_over, tell=True
+    )
 
 
 def _seen_key(event: Event) -> bytes:
@@ -272,30 +270,18 @@ def _keep_webhooks(
     return [next(ids) if webhook else None for webhook in kept]
 
 
-def inserted(
-    transaction: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
-) -> Iterator[int]:
-    """Insert the rows; their ids, in the same order."""
-    if not rows:
-        return iter(())
-    insert = sa.insert(table).returning(table.c.id, sort_by_parameter_order=True)
-    return iter(transaction.execute(insert, rows).scalars().all())
-
-
 def wake(transaction: sa.Connection, connections: set[str], moment: float) -> None:
     """Make the queues due; each is locked until the transaction ends, due before or not."""
     if not connections:
         return
-    insert = _INSERTS[transaction.dialect.name](event_queues)
     is_later = sa.or_(event_queues.c.due_at.is_(None), event_queues.c.due_at > moment)
     is_resting = event_queues.c.attempts > 0
     due_at = sa.case((sa.and_(is_later, ~is_resting), moment), else_=event_queues.c.due_at)
-    upsert = insert.on_conflict_do_update(
-        index_elements=[event_queues.c.connection],
-        set_={"due_at": sa.func.coalesce(due_at, moment)},
-    )
+    changes = {"due_at": sa.func.coalesce(due_at, moment)}
     idle = {"due_at": moment, "batch": "", "claimed_until": 0.0, "attempts": 0}
-    transaction.execute(upsert, [{"connection": c, **idle} for c in sorted(connections)])
+    rows = [{"connection": connection, **idle} for connection in connections]
+    key = event_queues.c.connection
+    upserted(transaction, event_queues, rows, key=key, changes=changes)
 
 
 def _webhook_row(webhook: Webhook, moment: float) -> dict[str, Any]:

@@ -23,12 +23,18 @@ list: {path: /contacts}
 events:
   all:
     type: webhook
+    subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
     signature: {scheme: github, header: X-Signature}
     handle: {type: {$var: $.body.event}, record: {$var: $.body.record}, id: {$var: $.body.id}}
     event_id: {$var: $.body.event_id}
     occurred_at: {$var: $.record.updated}
     max_body_bytes: 20000
     reply: {status: 202, headers: {X-Got: {$var: $.body.event_id}}, body: {ok: true}}
+"""
+PEOPLE = """
+fields_schema: {type: object, properties: {id: {type: string}, name: {type: string}}}
+list: {path: /people}
+events:
   created:
     type: connector_event
     event: told
@@ -52,6 +58,7 @@ CHALLENGES = {
     # https://api.slack.com/events/url_verification
     "slack": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature: {scheme: slack}
 challenge:
   when: {$eval: {$var: $.body.type}, is: url_verification}
@@ -60,6 +67,7 @@ challenge:
     # https://developers.facebook.com/docs/graph-api/webhooks/getting-started
     "meta": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature: {scheme: github}
 challenge:
   signed: false
@@ -72,6 +80,7 @@ challenge:
     # https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
     "graph": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature:
   scheme: bearer
   token: {$iterate: {source: {$var: $.body.value}, item: {$var: $.item.clientState}}}
@@ -85,6 +94,7 @@ reply: {status: 202}
     # https://www.dropbox.com/developers/reference/webhooks
     "dropbox": """
 type: webhook
+subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
 signature: {scheme: hmac, header: X-Dropbox-Signature}
 challenge:
   signed: false
@@ -95,6 +105,7 @@ challenge:
 }
 FILES = {
     "connectors/echo/data_collections/contacts.yaml": COLLECTION,
+    "connectors/echo/data_collections/people.yaml": PEOPLE,
     "connectors/echo/global_webhooks/all.yaml": GLOBAL,
     "connectors/echo/external_events/told.yaml": TOLD,
     "mappings/integrations/echo/integration.yaml": "connector: echo\n"

@@ -386,7 +386,7 @@ def test_what_proves_the_sender_is_not_kept(world: World) -> None:
 
 def test_a_global_webhook_finds_every_tenant_of_each_of_its_events(world: World) -> None:
     told = {"kind": "external", "event": "told"}
-    created = {**CONTACTS, "change": "created"}
+    created = {**CONTACTS, "collection": "people", "stream": "people", "change": "created"}
     here = {"global_webhook": "echo/all", "secret": ""}
     subscribe(world.runtime, "g1", "acme", selector="1", config=told, **here)
     subscribe(world.runtime, "g2", "globex", selector="2", config=created, **here)
@@ -406,8 +406,8 @@ def test_a_global_webhook_finds_every_tenant_of_each_of_its_events(world: World)
     said = [json.dumps({"id": f"c{n}", "name": "Ada"}) for n in range(3)]
     assert sorted(found) == [
         ("acme", "external", "told", "", said[0]),
-        ("globex", "record", "contacts", "c1", said[1]),
-        ("globex", "record", "contacts", "c2", said[2]),
+        ("globex", "record", "people", "c1", said[1]),
+        ("globex", "record", "people", "c2", said[2]),
         ("initech", "external", "told", "", said[1]),
         ("initech", "external", "told", "", said[2]),
     ]
