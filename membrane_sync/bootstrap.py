@@ -53,7 +53,7 @@ from membrane_sync.events.internal import InternalEvents, Published
 from membrane_sync.events.outbox import Outboxes, Reading
 from membrane_sync.events.polling import ways
 from membrane_sync.events.recipients import Recipients
-from membrane_sync.events.replay import Replay
+from membrane_sync.events.replay import Replay, WebhookReplay
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
@@ -445,6 +445,11 @@ class Runtime:
     def replay(self, tenant: str | None = None) -> Replay:
         """Lets events of a tenant's, or with None of anybody's, take effect once more."""
         return Replay(self.ledger.event_log(tenant), self.internal_events)
+
+    @property
+    def webhook_replay(self) -> WebhookReplay:
+        """Takes in webhooks that were kept once more."""
+        return WebhookReplay(self.ledger.webhooks, self.intake, self.ledger.inbox)
 
     def forget_events(self) -> Mapping[str, int]:
         """Delete webhooks and events as old as the settings say; gives how many of each."""
