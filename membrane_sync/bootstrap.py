@@ -6,6 +6,7 @@ with open_runtime(root).connect("acme_kinto") as parties:
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from membrane_sync.clients.authentication.flow import client_config
 from membrane_sync.clients.authentication.way import Ask, Way
 from membrane_sync.clients.fetch import fetch_json
 from membrane_sync.clients.hosts import Hosts
+from membrane_sync.clients.product import HttpProduct
 from membrane_sync.clients.secret_store import secret_store
 from membrane_sync.clients.transport import guarded_transport
 from membrane_sync.connections import lifecycle
@@ -44,6 +46,7 @@ from membrane_sync.errors import (
     LockTimeout,
     MembraneError,
     NotAuthorized,
+    NotConnected,
     NotFound,
     NotReady,
     ProjectError,
@@ -53,8 +56,9 @@ from membrane_sync.events.intake import Intake
 from membrane_sync.events.internal import InternalEvents, Published
 from membrane_sync.events.outbox import Outboxes, Reading
 from membrane_sync.events.polling import ways
+from membrane_sync.events.product import ProductSubscriber
 from membrane_sync.events.recipients import Recipients
-from membrane_sync.events.replay import Replay
+from membrane_sync.events.replay import Replay, WebhookReplay
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of, passwords
 from membrane_sync.ports import (
     DEFAULT_INSTANCE,
@@ -99,6 +103,8 @@ from membrane_sync.sync.collection import render
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS, as_known
 from membrane_sync.sync.family import schemas_of
 from membrane_sync.sync.run import Parties
+
+log = logging.getLogger("membrane_sync.events")
 
 __all__ = ["Memory", "Opened", "Runtime", "Standing", "find_root", "open_runtime"]
 
@@ -458,6 +464,11 @@ class Runtime:
     def replay(self, tenant: str | None = None) -> Replay:
         """Lets events of a tenant's, or with None of anybody's, take effect once more."""
         return Replay(self.ledger.event_log(tenant), self.internal_events)
+
+    @property
+    def webhook_replay(self) -> WebhookReplay:
+        """Takes in webhooks that were kept once more."""
+        return WebhookReplay(self.ledger.webhooks, self.intake, self.ledger.inbox)
 
     def forget_events(self) -> Mapping[str, int]:
         """Delete webhooks and events as old as the settings say; gives how many of each."""
@@ -843,7 +854,9 @@ class Runtime:
 
     def archive(self, key: str) -> Archived:
         """Tell the app that a connection ends, and wipe its credentials (`lifecycle.archive`)."""
-        return lifecycle.archive(self.ledger, key, self._tell_of_end)
+        archived = lifecycle.archive(self.ledger, key, self._tell_of_end)
+        self.ledger.product_subscriptions.touch(self.ledger.known(key).tenant)
+        return archived
 
     def _tell_of_end(self, connection: ConnectionRecord) -> None:
         """Unsubscribe, then let the app revoke the credentials, where its connector says how."""
@@ -867,8 +880,31 @@ class Runtime:
         return Keeper(self.ledger, self.project, url, self.syncs, open_api)
 
     def reconcile_subscriptions(self, most: int = 200) -> Sequence[Looked]:
-        """Make, renew and remove subscriptions of up to so many connections that may need it."""
-        return self.subscriptions.due(most)
+        """Make, renew and remove subscriptions of up to so many connections that may need it.
+
+        The product is asked to tell of its events for their tenants, too.
+        """
+        looked = self.subscriptions.due(most)
+        tenants = []
+        for one in looked:
+            with suppress(NotConnected):
+                tenants.append(self.ledger.known(one.connection).tenant)
+        for (tenant, event), error in self.product_subscriber.reconcile(tenants).items():
+            log.warning("internal event %s of tenant %s: %s", event, tenant, error)
+        return looked
+
+    @cached_property
+    def product_subscriber(self) -> ProductSubscriber:
+        """Asks the product to tell of internal events."""
+        server = self.settings.server
+        return ProductSubscriber(
+            self.project,
+            self.ledger.product_subscriptions,
+            HttpProduct(server.workspace_key, next(iter(server.workspace_secrets), "")),
+            self.listeners,
+            self.ledger.tenants,
+            self.settings.connect.public_url,
+        )
 
     def overview(self) -> list[Standing]:
         """How each sync of each connection stands, in order of their keys."""

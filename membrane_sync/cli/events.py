@@ -15,7 +15,7 @@ from membrane_sync.bootstrap import Runtime, find_root, open_runtime
 from membrane_sync.cli.lake import TIMES
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import Exit, console, failures, print_json, print_records, print_table
-from membrane_sync.ports.events import Event, EventFilter, Webhook
+from membrane_sync.ports.events import Event, EventFilter, Put, Webhook
 
 events_app = typer.Typer(help="See what happened, and let it happen again.", no_args_is_help=True)
 
@@ -141,13 +141,24 @@ def webhooks(
         str, typer.Option(help="Only those that are routed, unmatched or failed.")
     ] = "",
     limit: LimitOption = 20,
+    again: Annotated[bool, typer.Option("--replay", help="Take the webhook in once more.")] = False,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
-    """List webhooks as they came in, or show one: those that came to nothing, too."""
+    """List webhooks as they came in, or show one: those that came to nothing, too.
+
+    With --replay, one is taken in once more, by the project as it is now.
+    """
     _refuse_unknown("--status", status, ("routed", "unmatched", "failed"))
+    if again and webhook is None:
+        raise typer.BadParameter("--replay is for one webhook: name it by its id")
     with failures(as_json):
-        log = _runtime(project).ledger.webhooks
+        runtime = _runtime(project)
+        log = runtime.ledger.webhooks
+        if again and webhook is not None:
+            put = runtime.webhook_replay.webhook(webhook)
+            _say_taken(put, as_json)
+            return
         if webhook is not None:
             _show_webhook(log.webhook(webhook), as_json)
             return
@@ -160,6 +171,14 @@ def webhooks(
         print_table("", columns, [list(row.values()) for row in rows], whole=columns[:3])
     else:
         console.print("no webhooks")
+
+
+def _say_taken(put: Put, as_json: bool) -> None:
+    if as_json:
+        print_json({"events": list(put.events), "duplicates": put.duplicates})
+    else:
+        words = f"{len(put.events):,} new events, {put.duplicates:,} were there already"
+        console.print(f"[green]✓[/] {words}", highlight=False)
 
 
 def prune(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:

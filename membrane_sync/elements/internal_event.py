@@ -61,5 +61,10 @@ class InternalEvent(Element):
     dedupe_seconds: float = Field(
         default=3 * DAY, ge=0, description="For how long an event that comes again is the same"
     )
-    subscribe: HttpRequest | None = None
+    subscribe: HttpRequest | None = Field(
+        default=None, description="Asks your product to tell of a tenant's events"
+    )
+    unsubscribe: HttpRequest | None = Field(
+        default=None, description="The same to end it; sees $.state, the answer to subscribe"
+    )
     outbox: Outbox | None = None

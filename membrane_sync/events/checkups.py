@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from membrane_sync.elements.internal_event import InternalEvent
 from membrane_sync.errors import Fatal, Fenced, LockTimeout, MembraneError
 from membrane_sync.events.subscribing import FIRST_BACK_OFF, Subscriber
 from membrane_sync.events.wanted import Wanted, covered, declared, events_of, wanted
@@ -123,6 +124,9 @@ class Keeper:
     def version(self) -> str:
         """Hash of all that files and settings say of subscriptions, for anyone."""
         said: list[Any] = [self.public_url]
+        # What the product is asked to tell of is looked at along with it.
+        for key in self.project.keys("internal_event"):
+            said.append(self.project.get(InternalEvent, key).subscribe)
         for integration in self.project.integrations:
             keys = [
                 key
@@ -135,6 +139,7 @@ class Keeper:
                 needed = wanted(self.project, record, syncs)
                 said.append([(one.config, one.version("")) for one in needed])
                 said.append([(s.sync.key, sorted(events_of(s.collection))) for s in syncs])
+                said.append([t.internal_event for s in syncs for t in s.sync.triggers])
         text = json.dumps(said, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from membrane_sync.elements.internal_event import InternalEvent, Outbox
-from membrane_sync.errors import MembraneError
+from membrane_sync.errors import LockTimeout, MembraneError
 from membrane_sync.events.internal import InternalEvents, Kind, Misfit, Told
 from membrane_sync.ports.events import (
     Arrival,
@@ -155,6 +155,8 @@ class Outboxes:
             if outbox.is_emptied:
                 return self._read_unhandled(table, kind, limit)
             return self._read_on(table, kind, outbox, limit)
+        except LockTimeout:
+            return Reading(event, more=True)  # somebody else has just read on
         except MembraneError as error:
             return Reading(event, error=error.message)
 

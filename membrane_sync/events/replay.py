@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from membrane_sync.errors import InvalidInput, MembraneError, Rejected
+from membrane_sync.errors import InvalidInput, MembraneError, NotFound, Rejected
+from membrane_sync.events.intake import Intake
 from membrane_sync.events.internal import InternalEvents, Misfit, Told
-from membrane_sync.ports.events import Event, EventFilter, EventLog
+from membrane_sync.ports.events import Arrival, Event, EventFilter, EventLog, Inbox, Put, WebhookLog
 
 PAGE = 500
 
@@ -85,3 +86,37 @@ class Replay:
                 hint="name it among the triggers of a sync, and replay it then",
             )
         return self._log.retell(event.id, events)
+
+
+class WebhookReplay:
+    """Takes in webhooks that were kept once more, by the project as it is now."""
+
+    def __init__(self, webhooks: WebhookLog, intake: Intake, inbox: Inbox) -> None:
+        self._webhooks = webhooks
+        self._intake = intake
+        self._inbox = inbox
+
+    def webhook(self, id: int) -> Put:
+        """Put what it tells of into the inbox; what is there already isn't kept again.
+
+        Raises NotFound where there's none, or nothing is subscribed to it any more, and Rejected
+        where it still comes to nothing: it's kept as it was, with the reason.
+        """
+        webhook = self._webhooks.webhook(id)
+        decision = self._intake.decide_again(webhook)
+        if decision is None or decision.webhook is None:
+            raise NotFound(
+                f"nothing takes in webhook {id} of {webhook.name!r}",
+                hint="its subscription, or its declaration, is gone",
+            )
+        # Its events first: whoever is killed in between replays it again, and they're known.
+        events = [replace(event, webhook=id) for event in decision.events]
+        (put,) = self._inbox.put([Arrival(events=events)])
+        decided = decision.webhook
+        self._webhooks.settle(id, decided.status, decided.error)
+        if decided.status != "routed":
+            raise Rejected(
+                f"webhook {id} is {decided.status}: {decided.error}",
+                hint="mend its declaration, or subscribe to what it tells of",
+            )
+        return put

@@ -8,6 +8,7 @@ from membrane_sync.errors import ProjectError
 from membrane_sync.orchestration.assets import sync_assets
 from membrane_sync.orchestration.batch_job import batch_job, due_sensor
 from membrane_sync.orchestration.jobs import sync_job
+from membrane_sync.orchestration.outboxes import outbox_sensors
 from membrane_sync.orchestration.resources import MembraneResource, remember
 from membrane_sync.orchestration.sensors import connections_sensor
 from membrane_sync.orchestration.upkeep import upkeep
@@ -34,7 +35,11 @@ def build_definitions(root: Path) -> dg.Definitions:
         ],
         jobs=[*(sync_job(sync) for sync in syncs), batch_job(), *always["jobs"]],
         schedules=always["schedules"],
-        sensors=[connections_sensor(project.integrations), due_sensor(project)],
+        sensors=[
+            connections_sensor(project.integrations),
+            due_sensor(project),
+            *outbox_sensors(project),
+        ],
         resources={"membrane": MembraneResource(root=str(root))},
         executor=dg.in_process_executor,
     )

@@ -21,7 +21,7 @@ from fastapi.security import HTTPBearer
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import Fatal, NotAuthorized
 from membrane_sync.events.internal import InternalEvents
-from membrane_sync.events.replay import Replay
+from membrane_sync.events.replay import Replay, WebhookReplay
 from membrane_sync.ports import Tenant, TenantLedger, Tenants
 from membrane_sync.ports.events import EventLog, WebhookLog
 from membrane_sync.project.project import Project
@@ -69,6 +69,7 @@ class Workspace(Scope):
 
     tenants: Tenants
     webhooks: WebhookLog
+    webhook_replay: WebhookReplay
 
     def of(self, tenant: str) -> TenantLedger:
         """The connections of one of the tenants."""
@@ -104,9 +105,8 @@ class Reception:
         events = runtime.internal_events, runtime.ledger.event_log(tenant), runtime.replay(tenant)
         parts = (tenant, ledger, accounts, runtime.project, *events)
         if identity.tenant is None:
-            return Workspace(
-                *parts, None, tenants, runtime.ledger.webhooks, runtime.ledger.for_tenant
-            )
+            webhooks = runtime.ledger.webhooks, runtime.webhook_replay
+            return Workspace(*parts, None, tenants, *webhooks, runtime.ledger.for_tenant)
         known = tenants.keep(identity.tenant, name=identity.name, fields=identity.fields)
         return Scope(*parts, known)
 

@@ -140,3 +140,16 @@ outboxes = sa.Table(
     sa.Column("state", sa.JSON, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
+
+product_subscriptions = sa.Table(
+    "membrane_product_subscriptions",
+    metadata,
+    sa.Column("tenant", sa.String(255), primary_key=True),
+    sa.Column("event", sa.String(100), primary_key=True),
+    sa.Column("version", sa.String(64), nullable=False),
+    sealed_column("state", "{tenant}/product"),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("due_at", sa.Double, index=True),
+    sa.Column("claimed_until", sa.Double, nullable=False),
+)

@@ -35,6 +35,7 @@ from membrane_sync.stores.sql_event_log import SqlEventLog, SqlWebhookLog
 from membrane_sync.stores.sql_inbox import SqlInbox
 from membrane_sync.stores.sql_input import SqlInput
 from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.sql_product_subscriptions import SqlProductSubscriptions
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
 from membrane_sync.stores.sql_subscriptions import SqlSubscriptions
 from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
@@ -112,6 +113,7 @@ class SqlLedger:
         self.secrets = SqlSecrets(self._database, vault)
         self.inbox = SqlInbox(self._database, _connections)
         self.webhooks = SqlWebhookLog(self._database)
+        self.product_subscriptions = SqlProductSubscriptions(self._database, vault)
         self.subscriptions = SqlSubscriptions(self._database, vault)
         self.input = SqlInput(self._database, _connections, vault)
         self.checkups = SqlCheckups(self._database, _connections)

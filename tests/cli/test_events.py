@@ -95,6 +95,9 @@ def test_webhooks_are_listed_and_shown(cli: Cli, runtime: Runtime) -> None:
     shown = cli.json("events", "webhooks", str(hook["id"]))
     assert (shown["name"], shown["body"]) == ("unheard-of", "planted-body")
     assert "planted-body" in cli("events", "webhooks", str(hook["id"])).stdout
+    assert cli("events", "webhooks", "--replay").exit_code == Exit.USAGE
+    gone = cli("events", "webhooks", str(hook["id"]), "--replay")
+    assert gone.exit_code == Exit.FAILED and "nothing takes in webhook" in gone.stderr
 
 
 def test_what_ended_long_ago_is_forgotten(cli: Cli, runtime: Runtime) -> None:

@@ -141,4 +141,7 @@ def test_webhooks_that_came_to_nothing_can_be_looked_at_by_the_backend(api: Api)
     assert (whole["body"], whole["query"]) == ('{"planted": "body"}', {"q": "1"})
     for path in ("/incoming-webhooks", f"/incoming-webhooks/{hook['id']}"):
         assert api.tenant()("GET", path).status_code == 403
+    replay = f"/incoming-webhooks/{hook['id']}/replay"
+    assert api.tenant()("POST", replay).status_code == 403
+    assert api.workspace()("POST", replay).status_code == 404, "its subscription is gone"
     assert api.workspace()("GET", f"/incoming-webhooks/{10**9}").status_code == 404

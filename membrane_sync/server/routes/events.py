@@ -150,6 +150,12 @@ def read_incoming_webhook(workspace: CurrentWorkspace, webhook: WebhookId) -> We
     return _whole(workspace.webhooks.webhook(webhook))
 
 
+@router.post("/incoming-webhooks/{webhook}/replay", status_code=202)
+def replay_incoming_webhook(workspace: CurrentWorkspace, webhook: WebhookId) -> Replayed:
+    """Take a webhook in once more, by the project as it is now: its declaration may be mended."""
+    return Replayed(events=list(workspace.webhook_replay.webhook(webhook).events))
+
+
 def _page(
     read: Callable[[int, int], Sequence[R]], shown: Callable[[R], Any], cursor: str, limit: int
 ) -> Page[Any]:
