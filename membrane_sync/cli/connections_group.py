@@ -1,4 +1,4 @@
-"""Commands about single connections: list, show, test, refresh, pause, resume, archive."""
+"""Commands about single connections: list, show, test, pause, archive and so on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from membrane_sync.bootstrap import Runtime, find_root, open_runtime
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures, print_json, print_records, print_table
 from membrane_sync.errors import Fatal
+from membrane_sync.events.polling import ways
 from membrane_sync.ports import ConnectionRecord
 
 connections_app = typer.Typer(help="Look after connections.", no_args_is_help=True)
@@ -32,6 +33,8 @@ def add_commands(app: typer.Typer) -> None:
     connections_app.command("pause")(pause)
     connections_app.command("resume")(resume)
     connections_app.command("archive")(archive)
+    connections_app.command("subscriptions")(subscriptions)
+    connections_app.command("resubscribe")(resubscribe)
     app.add_typer(connections_app, name="connections")
 
 
@@ -148,6 +151,53 @@ def archive(
         if done.warning:
             console.print(f"[yellow]warning[/]: {escape(done.warning)}", soft_wrap=True)
         console.print(f"Its records are still in {escape(lake)}", soft_wrap=True)
+
+
+def subscriptions(
+    connection: KeyArgument, project: ProjectOption = HERE, as_json: JsonOption = False
+) -> None:
+    """Show how a connection's changes reach us, and what its app was asked to tell of."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        record = runtime.ledger.known(connection)
+        covered = runtime.subscriptions.covered(connection)
+        by = {sync.sync.key: ways(sync, covered) for sync in runtime.syncs(record)}
+        found = [_subscription(one) for one in runtime.subscriptions.of(connection)]
+    _show_subscriptions({"syncs": by, "subscriptions": found}, as_json)
+
+
+def resubscribe(
+    connection: KeyArgument, project: ProjectOption = HERE, as_json: JsonOption = False
+) -> None:
+    """Ask the app anew for everything it's to tell of, though that may work."""
+    with failures(as_json):
+        runtime = open_runtime(find_root(project))
+        looked = runtime.subscriptions.one(connection, anew=True)
+        if looked.error:
+            raise Fatal(looked.error)
+        found = [_subscription(one) for one in runtime.subscriptions.of(connection)]
+    _show_subscriptions({"subscriptions": found}, as_json)
+
+
+def _subscription(one: Any) -> dict[str, Any]:
+    at = one.renews_at
+    renews_at = datetime.fromtimestamp(at, UTC) if at else None
+    return {**vars(one), "renews_at": renews_at}
+
+
+def _show_subscriptions(found: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for sync, said in found.get("syncs", {}).items():
+        console.print(f"{escape(sync)}: {escape(said)}", highlight=False)
+    if not found["subscriptions"]:
+        console.print("no subscription")
+        return
+    columns = ["about", "change", "status", "renews_at", "error"]
+    rows = [[one[column] for column in columns] for one in found["subscriptions"]]
+    titles = ["about", "change", "status", "renewed", "error"]
+    print_table("", titles, rows, whole=["about", "status"])
 
 
 def _confirm(connection: str) -> None:

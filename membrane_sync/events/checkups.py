@@ -68,6 +68,22 @@ class Looked:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class Told:
+    """A subscription as anybody may see it: nothing by which a webhook could be forged.
+
+    `about` is a collection or an external event; `renews_at` is in seconds since 1970.
+    """
+
+    about: str
+    change: str
+    status: str
+    global_webhook: str
+    renews_at: float | None
+    attempts: int
+    error: str
+
+
 @dataclass
 class Keeper:
     """Keeps subscriptions in step with what syncs need."""
@@ -114,6 +130,10 @@ class Keeper:
             return "; ".join(self._subscriber(connection, api, lambda: None).end_all())
         finally:
             api.close()
+
+    def of(self, key: str) -> list[Told]:
+        """What can be shown of a connection's subscriptions."""
+        return [_told(one) for one in self.ledger.subscriptions.of_connection(key)]
 
     def covered(self, key: str) -> set[str]:
         """The connection's streams of which webhooks tell every change, as things stand."""
@@ -208,3 +228,15 @@ class Keeper:
 
 def _is_here(url: str) -> bool:
     return urlsplit(url).hostname in _LOOPBACK
+
+
+def _told(one: Subscription) -> Told:
+    return Told(
+        about=one.config.get("collection") or one.config.get("event") or "",
+        change=one.config.get("change", ""),
+        status=one.status,
+        global_webhook=one.global_webhook,
+        renews_at=one.refresh_at,
+        attempts=one.attempts,
+        error=one.error,
+    )

@@ -135,7 +135,8 @@ class ResolvedSync:
     @cached_property
     def collection_version(self) -> str:
         """Hash of what shapes the records in the lake."""
-        shape = self.collection.model_dump(mode="json", exclude={"name", "description", "meta"})
+        ignored = {"name", "description", "meta", "events"}
+        shape = self.collection.model_dump(mode="json", exclude=ignored)
         text = json.dumps([shape, self.source.collection_parameters], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -6,7 +6,7 @@ So whoever can't see a connection can't do anything with it either.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
@@ -14,6 +14,7 @@ from typing import Any
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import Fatal, NotConnected, Rejected, SecretError, UnexpectedAnswer
+from membrane_sync.events.checkups import Told
 from membrane_sync.ports import ConnectionRecord, TenantLedger
 from membrane_sync.project.authentication import Access
 from membrane_sync.records import RawAnswer, RawRequest
@@ -111,6 +112,10 @@ class Accounts:
     def archive(self, key: str) -> None:
         """Tell the app that it ends, and wipe its credentials."""
         self._runtime.archive(self._ledger.connection(key).key)
+
+    def subscriptions(self, key: str) -> Sequence[Told]:
+        """What its app was asked to tell of."""
+        return self._runtime.subscriptions.of(self._ledger.connection(key).key)
 
     def refresh(self, key: str) -> None:
         """Get new credentials by its old ones; raises NotAuthorized where the app refuses."""

@@ -28,6 +28,7 @@ from membrane_sync.server.routes import (
     internal_events,
     me,
     proxy,
+    subscriptions,
     tenants,
 )
 from membrane_sync.server.scope import TENANT_HEADER, Reception
@@ -63,10 +64,10 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.webhooks = webhooks
     app.state.largest_answer = settings.largest_answer
     failures.install(app)
-    api = (health, me, integrations, tenants, connections, internal_events, events, proxy)
     # The first, since they're asked for most, and FastAPI tries one route after another.
     app.include_router(webhook_router(webhooks))
-    for routes in api:
+    api = (health, me, integrations, tenants, connections, subscriptions)
+    for routes in (*api, internal_events, events, proxy):
         app.include_router(routes.router)
     app.include_router(connect_api.api_router(runtime))
     app.include_router(connect_pages.page_router(runtime))
