@@ -24,8 +24,9 @@ from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 
 THREADS = 4
-CHUNK = 1_000
-"""Events that are in memory for each thread."""
+FIRST_CHUNK, SMALLEST_CHUNK, LARGEST_CHUNK = 500, 50, 8_000
+CHUNK_BYTES = 8_000_000
+"""Events of about so many bytes are in memory for each thread: more of them if they're small."""
 
 TURN_SECONDS = 60.0
 """A queue that isn't through by then goes to the end of the line."""
@@ -58,11 +59,10 @@ class Drained:
 class Drainer:
     """Applies the events of queues that are claimed, in any thread."""
 
-    def __init__(self, runtime: Runtime, *, chunk: int = CHUNK) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._inbox = runtime.ledger.inbox
         self._most = runtime.settings.event_attempts
-        self._chunk = chunk
         self._stop = Flag()
         self._mine = local()
         self._memories: list[Memory] = []
@@ -116,13 +116,12 @@ class Drainer:
         self, drained: Drained, syncs: Sequence[ResolvedSync], opened: Opened, run_id: str
     ) -> None:
         queue, until = drained.queue, time.monotonic() + TURN_SECONDS
-        suspect = queue.deaths > MOST_DEATHS
+        suspect, limit = queue.deaths > MOST_DEATHS, FIRST_CHUNK
         applying = Applying(syncs, opened.parties, run_id)
         by_key = {sync.sync.key: sync for sync in syncs}
         try:
             while not self.is_stopped and drained.error is None and time.monotonic() < until:
-                limit = 1 if suspect else self._chunk
-                events = self._inbox.pending(queue.connection, limit)
+                events = self._inbox.pending(queue.connection, 1 if suspect else limit)
                 if suspect:
                     events = self._try(events, run_id)
                 if not events:
@@ -130,6 +129,7 @@ class Drainer:
                 opened.lease.check()
                 applied = applying.apply(events)
                 self._settle(drained, events, applied, run_id)
+                limit = next_chunk(events)
                 drained.error = applied.rest
         finally:
             drained.reports = [(by_key[key], report) for key, report in applying.reports.items()]
@@ -179,6 +179,13 @@ class Drainer:
             self._memories.append(self._mine.memory)
         memory: Memory = self._mine.memory
         return memory
+
+
+def next_chunk(events: Sequence[Event]) -> int:
+    """How many of such events make a chunk; never many more than there were before."""
+    size = sum(len(event.payload) + len(event.external_id) for event in events)
+    fit = CHUNK_BYTES * len(events) // max(1, size)
+    return max(SMALLEST_CHUNK, min(fit, 4 * len(events), LARGEST_CHUNK))
 
 
 class Claims:
