@@ -660,6 +660,7 @@ class Runtime:
         what: str,
         wait_seconds: float | None = None,
         memory: Memory | None = None,
+        priority: Priority = "bulk",
     ) -> Iterator[Opened]:
         """As `connect`, for several syncs one after another.
 
@@ -669,7 +670,7 @@ class Runtime:
         _refuse_one_not_ready(connection)
         wait = self.settings.lock_wait_seconds if wait_seconds is None else wait_seconds
         with self.ledger.leases.hold(connection.key, what, wait) as lease, ExitStack() as closing:
-            api = self.api(connection, "bulk", longest_wait=self.settings.quota_wait_seconds)
+            api = self.api(connection, priority, longest_wait=self.settings.quota_wait_seconds)
             closing.callback(api.close)
             lake = self._lake(connection, syncs, epoch=lease.epoch, memory=memory)
             closing.callback(lake.close)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -26,17 +28,34 @@ def dagster(arguments: Sequence[str]) -> list[str]:
 
 
 def run_dev(root: Path, host: str, port: int, api_port: int | None = None) -> int:
-    """Run `dagster dev`, and the API on its port, until it's interrupted; gives the exit code."""
+    """Run `dagster dev`, a worker, and the API on its port, until it's interrupted."""
     arguments = ["dev", "-w", "workspace.yaml", "--host", host, "--port", str(port)]
     environment = dagster_environment(root)
-    api: subprocess.Popen[bytes] | None = None
+    beside = [worker(root)]
     if api_port is not None:
-        api = subprocess.Popen(_serve(host, api_port), cwd=root, env=environment)
+        beside.append(_serve(host, api_port))
+    started = [subprocess.Popen(command, cwd=root, env=environment) for command in beside]
     try:
         return _run(dagster(arguments), root, environment)
     finally:
-        if api is not None:
-            _end(api)
+        for process in started:
+            _end(process)
+
+
+def run_worker(root: Path, threads: int) -> int:
+    """Run a worker for events until it's interrupted or told to end; gives the exit code."""
+    command = [*worker(root), "--threads", str(threads)]
+    process = subprocess.Popen(command, cwd=root, env=dagster_environment(root))
+    # It gets Ctrl+C itself, and what else ends this process is passed on.
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    while True:
+        with suppress(KeyboardInterrupt):
+            return process.wait()
+
+
+def worker(root: Path) -> list[str]:
+    """The command line of a worker, in this Python."""
+    return [sys.executable, "-m", "membrane_sync.orchestration.worker", str(root)]
 
 
 def _serve(host: str, port: int) -> list[str]:

@@ -21,6 +21,7 @@ from membrane_sync.cli import (
     syncing,
     upkeep,
     vault,
+    worker,
 )
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ for group in (
     development,
     events,
     serve,
+    worker,
     simulate,
     connector,
 ):

@@ -26,7 +26,7 @@ class Applied:
 
     Those that no sync asks for are `ignored`. `rest` is what stands in the way of all events of the
     connection, as an app that's down: those that are named nowhere wait for it. `reports` are of
-    the syncs that had something to do, by their keys.
+    all chunks so far, by the keys of the syncs that had something to do.
     """
 
     done: list[int] = field(default_factory=list)
@@ -48,6 +48,7 @@ class Applying:
         self.syncs = syncs
         self.parties = parties
         self.run_id = run_id
+        self.reports: dict[str, Report] = {}
         self._storing: dict[str, Storing] = {}
 
     def apply(self, events: Sequence[Event]) -> Applied:
@@ -65,7 +66,7 @@ class _Chunk:
     """One chunk on its way: which events wait for which sync, and which syncs have to read."""
 
     def __init__(self, applying: Applying, events: Sequence[Event]) -> None:
-        self.applied = Applied()
+        self.applied = Applied(reports=applying.reports)
         self._applying = applying
         self._waiting: dict[str, list[int]] = {}
         self._reading: set[str] = set()

@@ -125,7 +125,9 @@ class Order:
         if polled_at > happened and not _says_the_same(one, other):
             return Verdict(newer=False, sure=False)
         verdict = self.compare(one, other)
-        return Verdict(verdict.newer, verdict.sure and scanned_at <= happened)
+        # A deletion that comes late, and doesn't say when it was, may be of an earlier life.
+        doubtful = one.deleted and not other.deleted and one.occurred_at is None
+        return Verdict(verdict.newer, verdict.sure and not doubtful and scanned_at <= happened)
 
     def is_behind(self, found: RawRecord, known: Known) -> bool:
         """Whether what the app answered is older than what the lake has, by the records' word."""

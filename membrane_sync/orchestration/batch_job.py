@@ -9,12 +9,11 @@ import dagster as dg
 
 from membrane_sync.errors import MembraneError
 from membrane_sync.events.polling import timetables
-from membrane_sync.orchestration import translator
 from membrane_sync.orchestration.due import plan_version
+from membrane_sync.orchestration.materialize import materializations
 from membrane_sync.orchestration.partitions import register
 from membrane_sync.orchestration.resources import MembraneResource
-from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, Stage, report_metadata
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
 
 if TYPE_CHECKING:
     from membrane_sync.bootstrap import Runtime
@@ -34,7 +33,7 @@ FIRST_CLAIM_SECONDS = 600.0
 """For a batch to begin in: its run has to be queued, launched, and to load the project."""
 PROGRESS_SECONDS = 10.0
 
-_UNFINISHED = [
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -97,7 +96,7 @@ def due_sensor(project: Project) -> dg.SensorDefinition:
         if not version:
             version.append(plan_version(project))
         plan(runtime, version[0])
-        unfinished = dg.RunsFilter(job_name=JOB, statuses=_UNFINISHED)
+        unfinished = dg.RunsFilter(job_name=JOB, statuses=UNFINISHED)
         free = MOST_BATCHES - context.instance.get_runs_count(unfinished)
         if free <= 0:
             return dg.SkipReason(f"{MOST_BATCHES} batches wait or run already")
@@ -160,23 +159,8 @@ def _materialize(context: dg.OpExecutionContext, finished: Sequence["Finished"])
     register(context.instance, changed[0].report.integration, changed[0].item.connection)
     for one in changed:
         assert one.sync is not None
-        for stage, key in _assets(one.sync):
-            if any(getattr(one.report, number) for number in stage.changes):
-                context.log_event(
-                    dg.AssetMaterialization(
-                        asset_key=key,
-                        partition=one.item.connection,
-                        metadata=report_metadata(stage, one.report),
-                    )
-                )
-
-
-def _assets(sync: ResolvedSync) -> Sequence[tuple[Stage, dg.AssetKey]]:
-    return (
-        (PULL, translator.collection_key(sync)),
-        (MAP, translator.mapped_key(sync)),
-        (DELIVER, translator.delivered_key(sync)),
-    )
+        for made in materializations(one.sync, one.report, one.item.connection):
+            context.log_event(made)
 
 
 class Tally:

@@ -7,6 +7,7 @@ import dagster as dg
 from membrane_sync.errors import ProjectError
 from membrane_sync.orchestration.assets import sync_assets
 from membrane_sync.orchestration.batch_job import batch_job, due_sensor
+from membrane_sync.orchestration.events_job import events_job, inbox_sensor
 from membrane_sync.orchestration.jobs import sync_job
 from membrane_sync.orchestration.outboxes import outbox_sensors
 from membrane_sync.orchestration.resources import MembraneResource, remember
@@ -33,11 +34,12 @@ def build_definitions(root: Path) -> dg.Definitions:
             *(a for integration in project.integrations for a in sync_assets(project, integration)),
             *always["assets"],
         ],
-        jobs=[*(sync_job(sync) for sync in syncs), batch_job(), *always["jobs"]],
+        jobs=[*(sync_job(sync) for sync in syncs), batch_job(), events_job(), *always["jobs"]],
         schedules=always["schedules"],
         sensors=[
             connections_sensor(project.integrations),
             due_sensor(project),
+            inbox_sensor(),
             *outbox_sensors(project),
         ],
         resources={"membrane": MembraneResource(root=str(root))},

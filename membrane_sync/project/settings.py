@@ -4,9 +4,9 @@
 `MEMBRANE_DATA_DIR`, `MEMBRANE_LEDGER_URL`, `MEMBRANE_SECRET_KEY`, `MEMBRANE_SECRET_KEYS_OLD`,
 `MEMBRANE_VAULT`, `MEMBRANE_VAULT_TOKEN`, `MEMBRANE_DATABASE_<NAME>`,
 `MEMBRANE_LOCK_WAIT_SECONDS`, `MEMBRANE_QUOTA_WAIT_SECONDS`, `MEMBRANE_LEASE_SECONDS`,
-`MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`, `MEMBRANE_KEEP_EVENTS_DAYS`. Relative
-paths, in SQLite URLs too, are below the project. `server_settings` and `connect_settings` have
-those of the HTTP API and of the connect page.
+`MEMBRANE_KEEP_CHANGES_DAYS`, `MEMBRANE_KEEP_HISTORY_DAYS`, `MEMBRANE_KEEP_EVENTS_DAYS`,
+`MEMBRANE_EVENT_ATTEMPTS`. Relative paths, in SQLite URLs too, are below the project.
+`server_settings` and `connect_settings` have those of the HTTP API and of the connect page.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Settings:
     keep_events_days: int = 30
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
+    event_attempts: int = 10
     connect: ConnectSettings = field(default_factory=ConnectSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
 
@@ -68,6 +69,7 @@ class _Table(BaseModel):
     keep_events_days: int = Field(default=30, ge=1)
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
+    event_attempts: int = Field(default=10, ge=1)
     connect: ConnectTable = Field(default_factory=ConnectTable)
     server: ServerTable = Field(default_factory=ServerTable)
 
@@ -119,6 +121,7 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         lock_wait_seconds=_seconds(environ, "lock_wait_seconds", table.lock_wait_seconds),
         quota_wait_seconds=_seconds(environ, "quota_wait_seconds", table.quota_wait_seconds),
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
+        event_attempts=_whole(environ, "event_attempts", table.event_attempts),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
         keep_events_days=_days(environ, "keep_events_days", None) or table.keep_events_days,
@@ -140,12 +143,19 @@ def _variable(path: Steps) -> str:
 
 
 def _days(environ: Mapping[str, str], key: str, declared: int | None) -> int | None:
-    name = f"MEMBRANE_{key.upper()}"
-    given = environ.get(name)
-    if not given:
-        return declared
+    given = environ.get(_variable((key,)))
+    return _counted(key, given, "a number of days") if given else declared
+
+
+def _whole(environ: Mapping[str, str], key: str, declared: int) -> int:
+    given = environ.get(_variable((key,)))
+    return _counted(key, given, "a whole number from 1 on") if given else declared
+
+
+def _counted(key: str, given: str, what: str) -> int:
     if not given.isdecimal() or int(given) < 1:
-        message = f"the environment variable {name} must be a number of days, is {given!r}"
+        name = _variable((key,))
+        message = f"the environment variable {name} must be {what}, is {given!r}"
         raise ProjectError([Problem(message)])
     return int(given)
 
