@@ -67,6 +67,12 @@ class Looked:
     subscriptions: Sequence[Subscription] = ()
     error: str = ""
 
+    @property
+    def errors(self) -> list[str]:
+        """All that went wrong, each once."""
+        found = (self.error, *(one.error for one in self.subscriptions))
+        return list(dict.fromkeys(filter(None, found)))
+
 
 @dataclass(frozen=True)
 class Told:

@@ -12,6 +12,7 @@ from membrane_sync.orchestration.jobs import sync_job
 from membrane_sync.orchestration.outboxes import outbox_sensors
 from membrane_sync.orchestration.resources import MembraneResource, remember
 from membrane_sync.orchestration.sensors import connections_sensor
+from membrane_sync.orchestration.subscriptions import subscriptions_sensor
 from membrane_sync.orchestration.upkeep import upkeep
 from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
@@ -40,6 +41,7 @@ def build_definitions(root: Path) -> dg.Definitions:
             connections_sensor(project.integrations),
             due_sensor(project),
             inbox_sensor(),
+            subscriptions_sensor(),
             *outbox_sensors(project),
         ],
         resources={"membrane": MembraneResource(root=str(root))},

@@ -17,6 +17,7 @@ import dagster as dg
 
 from membrane_sync.bootstrap import Runtime, open_runtime
 from membrane_sync.errors import MembraneError
+from membrane_sync.orchestration.chores import Chores
 from membrane_sync.orchestration.event_queues import THREADS, Claims, Drained, Drainer
 from membrane_sync.orchestration.events_job import said
 from membrane_sync.orchestration.materialize import materializations
@@ -160,8 +161,11 @@ def main() -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, worker.stop)
+        chores = Chores(runtime, _say)
+        chores.start()
         _say("worker: waits for events")
         worker.run()
+        chores.stop()
     runtime.close()
 
 
