@@ -33,13 +33,18 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(project: Path, *words: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    project: Path, *words: str, log: Path, at: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`membrane` with these words; `at` is where the world finds its server."""
     command = [sys.executable, "-m", "membrane_sync.cli.main", *words]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=project,
-            env=environment(MEMBRANE_API_KEYS=KEY),
+            env=environment(
+                MEMBRANE_API_KEYS=KEY, MEMBRANE_PUBLIC_URL=at, MEMBRANE_PRIVATE_HOSTS="127.0.0.1"
+            ),
             stdout=output,
             stderr=output,
             start_new_session=True,
