@@ -18,7 +18,9 @@ from membrane_sync.errors import Problem
 from membrane_sync.project.located import Block, Items, Mark
 
 _TAG = "tag:yaml.org,2002:"
-MAX_DEPTH = 200
+MAX_DEPTH = 250
+
+_TOO_DEEP = f"nested too deeply; at most {MAX_DEPTH} levels are read"
 
 
 def _integer(text: str) -> int:
@@ -119,7 +121,7 @@ def _composed(text: str, shown: str) -> yaml.Node | None:
     except yaml.YAMLError as error:
         raise YamlProblem(_syntax_problem(error, shown)) from None
     except RecursionError:
-        raise YamlProblem(Problem("nested too deeply", shown, 1)) from None
+        raise YamlProblem(Problem(_TOO_DEEP, shown, 1)) from None
     return node
 
 
@@ -158,7 +160,7 @@ class _Builder:
         if any(node is outer for outer in self._within):
             return self._wrong("an alias that stands inside of what it repeats", node)
         if len(self._within) == MAX_DEPTH:
-            return self._wrong("nested too deeply", node)
+            return self._wrong(_TOO_DEEP, node)
         self._within.append(node)
         value = self._block(node) if isinstance(node, yaml.MappingNode) else self._items(node)
         self._within.pop()

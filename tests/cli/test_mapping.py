@@ -244,13 +244,18 @@ def test_ten_thousand_fields(outside: Path) -> None:
     assert len(json.loads(membrane("lineage", path, "--json").stdout)) == 10_000
 
 
+LISTED, PLAIN = ('{"$concat": [', "]}"), ('{"$lower": ', "}")
+
+
 @pytest.mark.parametrize(
-    ("depth", "says"), [(90, ""), (200, "nested too deeply"), (20_000, "nesting depth")]
-)
+    ("depth", "written", "says"),
+    [(120, LISTED, ""), (200, PLAIN, ""), (200, LISTED, "at most 250 levels"),
+     (20_000, PLAIN, "nesting depth")],
+)  # fmt: skip
 def test_a_deep_formula_gives_a_result_or_says_where_it_is_too_deep(
-    depth: int, says: str, outside: Path
+    depth: int, written: tuple[str, str], says: str, outside: Path
 ) -> None:
-    formula = '{"$concat": [' * depth + "x" + "]}" * depth
+    formula = written[0] * depth + "x" + written[1] * depth
     path = file(outside, f"import_value: {formula}\n")
     result = membrane("map", path, records="{}\n")
     if not says:
