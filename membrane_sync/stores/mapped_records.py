@@ -18,7 +18,7 @@ REFUSED = (
 
 _CHANGED_MAPPED = """
 CREATE OR REPLACE TEMP TABLE changed_mapped AS
-SELECT s.external_id, s.value, s.hash, s.position
+SELECT s.external_id, s.value, s.hash, s.position, m.rowid AS row
 FROM staged_mapped s
 LEFT JOIN {table} m ON m._external_id = s.external_id
 WHERE CASE
@@ -47,7 +47,8 @@ def stage_mapped(
 
 def write_mapped(file: LakeFile, sync: str, table: TypedTable) -> tuple[int, int]:
     """Write what is staged and differs; gives how many that is, and how many of them are gone."""
-    file.execute(_CHANGED_MAPPED.format(table=table.sql))
+    with file.sparing():
+        file.execute(_CHANGED_MAPPED.format(table=table.sql))
     changed = file.number("SELECT count(*) FROM changed_mapped")
     deleted = file.number("SELECT count(*) FROM changed_mapped WHERE value IS NULL")
     if changed:
@@ -73,7 +74,7 @@ def _write_changed(file: LakeFile, sync: str, table: TypedTable, changed: int) -
         "SELECT external_id, value, hash, position FROM changed_mapped",
         keep=["hash", "position"],
     )
-    file.execute(f"DELETE FROM {table.sql} USING typed WHERE _external_id = typed.external_id")
+    file.execute(f"DELETE FROM {table.sql} WHERE rowid IN (SELECT row FROM changed_mapped)")
     table.insert(
         f"external_id, json, hash, {first} + row_number() OVER (ORDER BY position), "
         "?, CASE WHEN json IS NULL THEN CAST(? AS TIMESTAMP) END",
