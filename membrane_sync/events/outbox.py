@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from membrane_sync.elements.internal_event import InternalEvent, Outbox
@@ -205,12 +205,10 @@ _TOO_MANY = (
 
 def _events(kind: Kind, row: OutboxRow, place: str = "") -> list[Event]:
     """The row's events; a dead one, if it can't be made sense of: the others aren't held up."""
-    payload = row.payload
-    told = Told(payload, key=f"{place} {row.number}" if place else "")
+    told = Told(row.payload, key=f"{place} {row.number}" if place else "")
     try:
-        payload = _decoded(payload)
-        told = Told(payload, _tenant(row.tenant), told.key)
-        return kind.events(told, "outbox")
+        told = replace(told, tenant=_tenant(row.tenant))
+        return kind.events(replace(told, payload=_decoded(row.payload)), "outbox")
     except Misfit as misfit:
         return [kind.refused(told, "outbox", misfit)]
 

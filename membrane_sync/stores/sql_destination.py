@@ -35,6 +35,16 @@ _CREDENTIALS = ("user", "password", "passfile", "sslpassword")
 """What a URL's query may say of who asks; the rest says where."""
 
 
+def place_of(url: sa.URL) -> str:
+    """Tells databases apart, without user and password."""
+    query = {name: value for name, value in url.query.items() if name not in _CREDENTIALS}
+    name = url.database or ""
+    if url.get_backend_name() == "sqlite":
+        name = Path(name).name  # a project that moves takes its file along
+    where = (url.get_backend_name(), url.host, url.port, name, sorted(query.items()))
+    return hashlib.sha256(repr(where).encode()).hexdigest()[:16]
+
+
 class Tables:
     """A database's tables that were made ready, for one destination or for many of a process.
 
@@ -91,13 +101,7 @@ class SqlDestination:
 
     @property
     def place(self) -> str:
-        url = self._engine.url
-        query = {name: value for name, value in url.query.items() if name not in _CREDENTIALS}
-        name = url.database or ""
-        if url.get_backend_name() == "sqlite":
-            name = Path(name).name  # a project that moves takes its file along
-        where = (url.get_backend_name(), url.host, url.port, name, sorted(query.items()))
-        return hashlib.sha256(repr(where).encode()).hexdigest()[:16]
+        return place_of(self._engine.url)
 
     def close(self) -> None:
         """Give back the database connections, unless others use them too."""

@@ -6,7 +6,6 @@ going on at some moment.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from membrane_sync.elements.internal_event import Outbox
 from membrane_sync.errors import AppUnavailable, DestinationError
 from membrane_sync.ports.events import Look, OutboxRow
+from membrane_sync.stores.sql_destination import place_of
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
 GAPS_A_QUERY = 100
@@ -38,9 +38,7 @@ class SqlOutbox:
 
     @property
     def place(self) -> str:
-        url = self._engine.url
-        where = (url.get_backend_name(), url.host, url.port, url.database, self._outbox.table)
-        return hashlib.sha256(repr(where).encode()).hexdigest()[:16]
+        return f"{place_of(self._engine.url)} {self._outbox.table}"
 
     def close(self) -> None:
         self._engine.dispose()

@@ -110,8 +110,10 @@ def test_rows_become_events_of_their_tenants_once(place: tuple[Workspace, str], 
 def test_a_row_that_is_no_event_is_dead_and_holds_up_no_other(place: tuple[Workspace, str]) -> None:
     workspace, url = place
     declare(workspace, "settle_seconds: 60")
-    wrong = sa.text("INSERT INTO outbox (tenant, payload) VALUES ('acme', '{\"order\": \"x\"}')")
-    write(url, wrong, insert(1, " "), insert(2, None), insert(3))
+    wrong = "INSERT INTO outbox (tenant, payload) VALUES ('acme', '{\"order\": \"x\"}')"
+    list_ = "INSERT INTO outbox (tenant, payload) VALUES ('acme', '[1]')"
+    rows = [sa.text(wrong), insert(1, " "), insert(2, None), sa.text(list_), insert(3)]
+    write(url, *rows)
     reading(workspace)
     assert orders(url) == [3]
     sql = "SELECT tenant, error FROM membrane_events WHERE status = 'dead' ORDER BY id"
@@ -119,6 +121,7 @@ def test_a_row_that_is_no_event_is_dead_and_holds_up_no_other(place: tuple[Works
         ("acme", "order: should be integer, is text"),
         ("", "tenant: is no key of a tenant"),
         ("", "tenant: is no key of a tenant, as the formula `tenant` gives it"),
+        ("acme", "payload: should be an object"),
     ]
 
 
