@@ -28,8 +28,8 @@ FIRST_CHUNK, SMALLEST_CHUNK, LARGEST_CHUNK = 500, 50, 8_000
 CHUNK_BYTES = 8_000_000
 """Events of about so many bytes are in memory for each thread: more of them if they're small."""
 
-TURN_SECONDS = 60.0
-"""A queue that isn't through by then goes to the end of the line."""
+TURN_SECONDS = 15.0
+"""A queue that isn't through by then goes to the end of the line, and what it did is told."""
 
 BUSY_WAIT_SECONDS = 0.5
 MOST_DEATHS = 2

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -323,10 +322,9 @@ def event_row(event: Event, webhook: int | None, moment: float) -> dict[str, Any
 
 def event_of(row: Any) -> Event:
     """An event as its row has it."""
-    values = {name: row._mapping[name] for name in _EVENT_FIELDS}
-    event = Event(**values)
-    return replace(
-        event,
+    found = row._mapping
+    return Event(
+        **{name: found[name] for name in _EVENT_FIELDS},
         runs=tuple(row.runs.split()),
         received_at=datetime.fromtimestamp(row.received_at, UTC),
         finished_at=row.finished_at and datetime.fromtimestamp(row.finished_at, UTC),
