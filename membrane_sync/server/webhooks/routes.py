@@ -6,14 +6,14 @@ They're open to everybody: whoever sends something proves itself by what its dec
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import MembraneError
@@ -172,13 +172,13 @@ class _OpenRoute(APIRoute):
     To look at parameters and results takes FastAPI longer than all the rest.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
-
-        async def handle(request: Request) -> Response:
-            return await endpoint(request, **request.path_params)
-
-        return handle
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        response: Response = await self.endpoint(request, **request.path_params)
+        await response(scope, receive, send)
 
 
 def webhook_router(webhooks: Webhooks) -> APIRouter:
