@@ -20,7 +20,7 @@ list: {path: /contacts}
 events:
   all:
     type: webhook
-    subscribe: {method: POST, path: /hooks}
+    subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
     handle: {type: {$var: $.body.what}, record: {$var: $.body.record}}
 """
 BODY = {"event": "updated", "record": {"id": "c1"}}
