@@ -17,7 +17,7 @@ from membrane_sync.errors import Fatal
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from membrane_sync.testing.simulator import Faults, Limits, Simulator
+    from membrane_sync.testing.simulator import Faults, Hooks, Limits, Simulator
 
 TENANT = "acme"
 
@@ -36,6 +36,10 @@ def simulate(
     faults: Annotated[
         list[str] | None,
         typer.Option("--fault", help="As error=0.05, drift_every=10, or 12=reset for one request."),
+    ] = None,
+    hooks: Annotated[
+        list[str] | None,
+        typer.Option("--hook", help="How webhooks go wrong, as late=0.2 or id_only=true."),
     ] = None,
     quotas: Annotated[
         list[str] | None, typer.Option("--quota", help="Requests per seconds, as 100/10.")
@@ -61,6 +65,7 @@ def simulate(
             records=records,
             faults=_faults(faults or []),
             limits=_limits(quotas or [], dialect),
+            hooks=_hooks(hooks or []),
             live=live,
         )
         left_out = _make_project(project) if project else {}
@@ -83,6 +88,13 @@ def _faults(texts: Sequence[str]) -> Faults:
         else:
             given[name] = value
     return _checked(Faults, {**given, "at": at}, "--fault")
+
+
+def _hooks(texts: Sequence[str]) -> Hooks:
+    from membrane_sync.testing.simulator import Hooks
+
+    given = dict(_split(text, "=", "--hook late=0.2") for text in texts)
+    return _checked(Hooks, given, "--hook")
 
 
 def _limits(texts: Sequence[str], dialect: str) -> Limits:

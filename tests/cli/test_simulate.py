@@ -48,6 +48,7 @@ def test_it_serves_what_was_asked_for_until_it_is_interrupted(tmp_path: Path) ->
         (["--fault", "eror=1"], "eror"),
         (["--fault", "error"], "--fault error=0.05"),
         (["--fault", "error=2"], "error"),
+        (["--hook", "lat=1"], "lat"),
         (["--quota", "10"], "--quota 100/10"),
         (["--quota", "0/1"], "quotas.0.requests"),
         (["--dialect", "klingon"], "dialect"),
