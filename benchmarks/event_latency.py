@@ -69,6 +69,7 @@ def _told(world: World, took: list[float]) -> None:
     assert 200 <= delivery.send() < 300
     answered = time.time()
     took.append(_finished(world.runtime) - answered)
+    print(f"  {took[-1]:.2f} s", file=sys.stderr)
 
 
 def _finished(runtime: Runtime) -> float:
@@ -156,6 +157,8 @@ def main() -> None:
     parser.add_argument("ways", nargs="*", default=["worker", "sensor"])
     parser.add_argument("--events", type=int, default=40)
     given = parser.parse_args()
+    # Told to end, it ends what it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     for way in given.ways:
         took = sorted(measured(way, given.events))
         p50, p95 = took[len(took) // 2], took[min(len(took) - 1, int(len(took) * 0.95))]

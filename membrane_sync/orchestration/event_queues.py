@@ -66,6 +66,8 @@ class Drainer:
         self._stop = Flag()
         self._mine = local()
         self._memories: list[Memory] = []
+        self._chunks_of: dict[str, int] = {}
+        """How many events make a chunk of those whose turn ended before they were through."""
 
     @property
     def is_stopped(self) -> bool:
@@ -116,7 +118,8 @@ class Drainer:
         self, drained: Drained, syncs: Sequence[ResolvedSync], opened: Opened, run_id: str
     ) -> None:
         queue, until = drained.queue, time.monotonic() + TURN_SECONDS
-        suspect, limit = queue.deaths > MOST_DEATHS, FIRST_CHUNK
+        suspect = queue.deaths > MOST_DEATHS
+        limit = self._chunks_of.pop(queue.connection, FIRST_CHUNK)
         applying = Applying(syncs, opened.parties, run_id)
         by_key = {sync.sync.key: sync for sync in syncs}
         try:
@@ -129,8 +132,10 @@ class Drainer:
                 opened.lease.check()
                 applied = applying.apply(events)
                 self._settle(drained, events, applied, run_id)
-                limit = next_chunk(events)
                 drained.error = applied.rest
+                limit = next_chunk(events)
+            else:
+                self._chunks_of[queue.connection] = limit
         finally:
             drained.reports = [(by_key[key], report) for key, report in applying.reports.items()]
 

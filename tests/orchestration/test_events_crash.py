@@ -25,7 +25,7 @@ from membrane_sync.testing.simulator.project import write_project
 from tests.orchestration import killing
 from tests.orchestration.killing import Part
 
-KILLS = int(os.environ.get("EVENT_KILLS", "8"))
+KILLS = int(os.environ.get("EVENT_KILLS", "5"))
 """100 of them take some minutes."""
 
 RECORDS = 40

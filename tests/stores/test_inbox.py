@@ -184,3 +184,35 @@ def test_subscriptions_are_found_by_selector_and_kept_sealed(ledger: SqlLedger, 
     assert [one.status for one in ledger.subscriptions.of_connection("acme")] == ["error"]
     ledger.subscriptions.drop("k1")
     assert ledger.subscriptions.get("k1") is None
+
+
+def test_a_worker_says_that_it_is_there_and_leaves_what_is_overdue_to_others(
+    ledger: SqlLedger,
+) -> None:
+    inbox = ledger.inbox
+    assert not inbox.is_attended()
+    inbox.attend(60)
+    inbox.attend(60)
+    assert inbox.is_attended()
+    put(ledger, ONE)
+    assert inbox.claim(10, 10, 60, overdue=30) == []
+    assert len(inbox.claim(10, 10, 60, overdue=0)) == 1
+    inbox.attend(0)
+    assert not inbox.is_attended()
+
+
+def test_claims_that_ran_out_are_counted_until_the_queue_is_let_go(ledger: SqlLedger) -> None:
+    put(ledger, ONE)
+    for deaths in range(3):
+        (batch,) = ledger.inbox.claim(1, 1, 0)
+        assert [queue.deaths for queue in ledger.inbox.queues(batch)] == [deaths]
+    ledger.inbox.release(batch, "acme")
+    (batch,) = ledger.inbox.claim(1, 1, 60)
+    assert [queue.deaths for queue in ledger.inbox.queues(batch)] == [0]
+
+
+def test_what_nothing_asks_for_is_ignored(ledger: SqlLedger, url: str) -> None:
+    first, second = put(ledger, ONE, replace(ONE, external_id="2")).events
+    ledger.inbox.settle([first], [], "run-1", ignored=[second])
+    statuses = read(url, "SELECT status FROM membrane_events ORDER BY id")
+    assert [row["status"] for row in statuses] == ["done", "ignored"]
