@@ -24,7 +24,7 @@ from tests.stores.databases import fresh_database, read
 SENDERS = 8
 ANSWERED_BEFORE_THE_KILL = 40
 KILLS = {"sqlite": 2, "postgresql": 1}
-"""PostgreSQL notices by itself that its client is gone; SQLite's file is opened anew."""
+"""A file of SQLite is taken over as the killed process left it."""
 
 
 @contextmanager
