@@ -14,9 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from membrane_sync.errors import Fatal, Fenced, MembraneError, RateLimited, Retryable
-from membrane_sync.events.asking import Told, ask, existing, is_gone, iso, refuse_gone, told
+from membrane_sync.events.asking import (
+    Told,
+    ask,
+    existing,
+    is_gone,
+    iso,
+    refuse_gone,
+    told,
+    value_of,
+)
 from membrane_sync.events.wanted import Wanted
-from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.ports import Api, ConnectionRecord
 from membrane_sync.ports.events import Subscription, Subscriptions
 from membrane_sync.sync.rendering import Scope
@@ -259,8 +267,8 @@ class Subscriber:
         if one.declaration.global_webhook is None:
             return ""
         seen = {**scope, "credentials": dict(self.connection.credentials)}
-        value = evaluate(one.declaration.selector, seen)
-        if value is MISSING or value is None or value == "" or isinstance(value, dict | list):
+        value = value_of(one.declaration.selector, seen, "selector")
+        if value is None or value == "" or isinstance(value, dict | list):
             raise Fatal(
                 f"{one.app}: `selector` gives nothing by which a global webhook's events could be "
                 "told apart",

@@ -161,3 +161,18 @@ def test_functions_may_subscribe_in_several_calls(
     assert list(simulator.webhooks.hooks) == [made.state["id"]]
     runtime.archive("acme")
     assert simulator.webhooks.hooks == {}
+
+
+def test_a_function_that_fails_is_noted_and_holds_up_nobody(
+    root: Path, url: str, simulator: Simulator
+) -> None:
+    with_events(root, BY_FUNCTION)
+    write(
+        root, "connectors/simulator/hooks.py", HOOKS.replace('answer.body["id"]', "answer.nothing")
+    )
+    runtime = open_runtime(root)
+    connect(runtime, url)
+    (looked,) = runtime.reconcile_subscriptions()
+    (made,) = looked.subscriptions
+    assert (made.status, made.attempts, looked.error) == ("error", 1, "")
+    assert "function 'subscribe'" in made.error and "AttributeError" in made.error
