@@ -95,7 +95,11 @@ def existing(api: Api, one: Wanted, request: Existing, scope: Scope, now: float)
         for item in (items if isinstance(items, list) else [])
         if evaluate({"$var": request.url}, item) == scope["webhook_url"]
     ]
-    return [told(one, Answer(answer.status, answer.headers, i), scope, now) for i in mine]
+    found = [told(one, Answer(answer.status, answer.headers, i), scope, now) for i in mine]
+    if one.declaration.expires_at is None and one.declaration.lifetime_seconds is not None:
+        # For how long it was asked for is known, and not since when.
+        return [replace(old, ends_at=0.0) for old in found]
+    return found
 
 
 def moment(value: Any) -> float | None:
