@@ -10,7 +10,7 @@ from typing import Any
 from membrane_sync.calls import as_call
 from membrane_sync.elements.request import ErrorRule, Request
 from membrane_sync.elements.webhook import Existing
-from membrane_sync.errors import UnexpectedAnswer
+from membrane_sync.errors import Fatal, MembraneError, UnexpectedAnswer
 from membrane_sync.events.wanted import Wanted
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.formulas.dates import instant
@@ -40,12 +40,19 @@ class Told:
 def ask(api: Api, one: Wanted, request: Request, scope: Scope) -> Answer:
     """Send a declared request; that what it's about is gone is no error, and `is_gone` says so.
 
-    Raises what the app has against it.
+    Raises what the app has against it, and Fatal where the request can't be made.
     """
-    if request.function is None:
-        answer = api.send(_tolerant(render(request, scope)))
-    else:
-        answer = _by_function(api, one, request, scope)
+    try:
+        if request.function is None:
+            answer = api.send(_tolerant(render(request, scope)))
+        else:
+            answer = _by_function(api, one, request, scope)
+    except MembraneError:
+        raise
+    except Exception as error:
+        # Not its message, which may hold what is secret. Others must not fail for it.
+        what = f"function {request.function!r}" if request.function else "the request"
+        raise Fatal(f"{one.app}: {what} of a subscription: {type(error).__name__}") from error
     refuse_graphql_errors(request, answer.body)
     return answer
 
@@ -67,13 +74,13 @@ def is_gone(answer: Answer) -> bool:
 def told(one: Wanted, answer: Answer, scope: Scope, now: float) -> Told:
     """What an answer says of the subscription; raises UnexpectedAnswer where it can't be read."""
     seen = {**scope, **answer_scope(answer)}
-    state = _value(one.declaration.state, seen, "state")
+    state = value_of(one.declaration.state, seen, "state")
     if state is not None and not isinstance(state, Mapping):
         raise UnexpectedAnswer(
             f"{one.app}: `state` gives {type(state).__name__}, not an object",
             hint="write it as {id: {$var: $.body.id}}",
         )
-    ends = moment(_value(one.declaration.expires_at, seen, "expires_at"))
+    ends = moment(value_of(one.declaration.expires_at, seen, "expires_at"))
     if ends is None and one.declaration.lifetime_seconds is not None:
         ends = now + one.declaration.lifetime_seconds
     return Told(state or {}, ends)
@@ -82,13 +89,17 @@ def told(one: Wanted, answer: Answer, scope: Scope, now: float) -> Told:
 def existing(api: Api, one: Wanted, request: Existing, scope: Scope, now: float) -> list[Told]:
     """The subscriptions that the app has for our URL."""
     answer = ask(api, one, request, scope)
-    items = _value({"$var": request.subscriptions}, answer_scope(answer), "subscriptions")
+    items = value_of({"$var": request.subscriptions}, answer_scope(answer), "subscriptions")
     mine = [
         item
         for item in (items if isinstance(items, list) else [])
         if evaluate({"$var": request.url}, item) == scope["webhook_url"]
     ]
-    return [told(one, Answer(answer.status, answer.headers, i), scope, now) for i in mine]
+    found = [told(one, Answer(answer.status, answer.headers, i), scope, now) for i in mine]
+    if one.declaration.expires_at is None and one.declaration.lifetime_seconds is not None:
+        # For how long it was asked for is known, and not since when.
+        return [replace(old, ends_at=0.0) for old in found]
+    return found
 
 
 def moment(value: Any) -> float | None:
@@ -115,7 +126,8 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _value(formula: Any, scope: Scope, what: str) -> Any:
+def value_of(formula: Any, scope: Scope, what: str) -> Any:
+    """What a formula about a subscription gives, None for nothing; raises UnexpectedAnswer."""
     try:
         value = evaluate(formula, scope)
     except FormulaError as error:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from membrane_sync.elements.internal_event import InternalEvent
 from membrane_sync.errors import Fatal, Fenced, LockTimeout, MembraneError
 from membrane_sync.events.subscribing import FIRST_BACK_OFF, Subscriber
-from membrane_sync.events.wanted import Wanted, covered, declared, events_of, wanted
+from membrane_sync.events.wanted import Wanted, covered, declared, events_of, needs_some, wanted
 from membrane_sync.formulas import evaluate
 from membrane_sync.ports import Api, ConnectionRecord, Due
 from membrane_sync.ports.events import Checkups, Subscription, Subscriptions
@@ -56,6 +56,10 @@ class EventLedger(Protocol):
 
     def connection(self, key: str) -> ConnectionRecord:
         """One connection with its credentials."""
+        ...
+
+    def known(self, key: str) -> ConnectionRecord:
+        """One connection without its credentials."""
         ...
 
 
@@ -143,8 +147,7 @@ class Keeper:
 
     def covered(self, key: str) -> set[str]:
         """The connection's streams of which webhooks tell every change, as things stand."""
-        mine = self.ledger.subscriptions.of_connection(key)
-        return covered(one.config for one in mine if one.status == "subscribed")
+        return _live(self.ledger.subscriptions.of_connection(key))
 
     @cached_property
     def version(self) -> str:
@@ -172,25 +175,29 @@ class Keeper:
     def _claimed(self, key: str, claim: str, *, anew: bool = False) -> Looked:
         """Look at a connection that's ours, and let it go; whatever happens, others go on."""
         error, due_at = "", None
-        before = self.covered(key)
+        before = self.ledger.subscriptions.of_connection(key)
         try:
-            due_at = self._reconciled(key, claim, anew=anew)
+            if before or self._needs_some(key):
+                due_at = self._reconciled(key, claim, anew=anew)
         except Fenced as lost:
             return Looked(key, error=lost.message)
         except MembraneError as failure:
             error, due_at = failure.message, time.time() + AGAIN_SECONDS
-        if self.covered(key) != before:
+        after = self.ledger.subscriptions.of_connection(key)
+        if _live(before) != _live(after):
             self.ledger.due.replan(key)
         self.ledger.checkups.settle(key, claim, due_at)
-        return Looked(key, self.ledger.subscriptions.of_connection(key), error)
+        return Looked(key, after, error)
+
+    def _needs_some(self, key: str) -> bool:
+        """Whether its syncs could need any, whatever its credentials are."""
+        return needs_some(self.syncs(self.ledger.known(key)))
 
     def _reconciled(self, key: str, claim: str, *, anew: bool) -> float | None:
         connection = self.ledger.connection(key)
         if connection.status not in ("ready", "paused"):
             return None  # Once it's connected again, it's looked at again.
         needed = wanted(self.project, connection, self.syncs(connection))
-        if not needed and not self.ledger.subscriptions.of_connection(key):
-            return None
 
         def hold() -> None:
             if not self.ledger.checkups.renew(key, claim, CLAIM_SECONDS):
@@ -234,6 +241,10 @@ class Keeper:
 
 def _is_here(url: str) -> bool:
     return urlsplit(url).hostname in _LOOPBACK
+
+
+def _live(subscriptions: Sequence[Subscription]) -> set[str]:
+    return covered(one.config for one in subscriptions if one.status == "subscribed")
 
 
 def _told(one: Subscription) -> Told:

@@ -14,9 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from membrane_sync.errors import Fatal, Fenced, MembraneError, RateLimited, Retryable
-from membrane_sync.events.asking import Told, ask, existing, is_gone, iso, refuse_gone, told
+from membrane_sync.events.asking import (
+    Told,
+    ask,
+    existing,
+    is_gone,
+    iso,
+    refuse_gone,
+    told,
+    value_of,
+)
 from membrane_sync.events.wanted import Wanted
-from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.ports import Api, ConnectionRecord
 from membrane_sync.ports.events import Subscription, Subscriptions
 from membrane_sync.sync.rendering import Scope
@@ -161,7 +169,9 @@ class Subscriber:
         if declaration.subscribe is None:
             return Told({})
         former = self._former(known, one, scope)
-        found = next((old for old in former if adopt and not self._has_ended(old)), None)
+        before = declaration.refresh_before_seconds
+        lasting = [old for old in former if old.ends_at is None or self._left(old) > before]
+        found = lasting[0] if adopt and lasting else None
         if found is None:
             self._keep(known, attempts=known.attempts + 1, refresh_at=self.now() + IN_DOUBT_SECONDS)
             answer = ask(self.api, one, declaration.subscribe, scope)
@@ -184,8 +194,9 @@ class Subscriber:
         mine = [Told(known.state, 0.0)] if known.state and known.state not in states else []
         return [*listed, *mine]
 
-    def _has_ended(self, old: Told) -> bool:
-        return old.ends_at is not None and old.ends_at - self.now() < IN_DOUBT_SECONDS
+    def _left(self, old: Told) -> float:
+        """For how many seconds it lives yet."""
+        return (old.ends_at or 0.0) - self.now()
 
     def _take_back(self, one: Wanted, scope: Scope) -> MembraneError | None:
         """Unsubscribe, if that's declared; gives what the app has against it."""
@@ -259,8 +270,8 @@ class Subscriber:
         if one.declaration.global_webhook is None:
             return ""
         seen = {**scope, "credentials": dict(self.connection.credentials)}
-        value = evaluate(one.declaration.selector, seen)
-        if value is MISSING or value is None or value == "" or isinstance(value, dict | list):
+        value = value_of(one.declaration.selector, seen, "selector")
+        if value is None or value == "" or isinstance(value, dict | list):
             raise Fatal(
                 f"{one.app}: `selector` gives nothing by which a global webhook's events could be "
                 "told apart",

@@ -70,6 +70,11 @@ def wanted(
     return [one for one in found if one is not None]
 
 
+def needs_some(syncs: Sequence[ResolvedSync]) -> bool:
+    """Whether any connection could need a subscription for these syncs."""
+    return any((*_of_records(sync), *_of_triggers(sync)) for sync in syncs)
+
+
 def declared(
     project: Project, connection: ConnectionRecord, config: Mapping[str, Any]
 ) -> Wanted | None:

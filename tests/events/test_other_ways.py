@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,49 @@ def test_functions_may_subscribe_in_several_calls(
     assert list(simulator.webhooks.hooks) == [made.state["id"]]
     runtime.archive("acme")
     assert simulator.webhooks.hooks == {}
+
+
+def test_a_function_that_fails_is_noted_and_holds_up_nobody(
+    root: Path, url: str, simulator: Simulator
+) -> None:
+    with_events(root, BY_FUNCTION)
+    write(
+        root, "connectors/simulator/hooks.py", HOOKS.replace('answer.body["id"]', "answer.nothing")
+    )
+    runtime = open_runtime(root)
+    connect(runtime, url)
+    (looked,) = runtime.reconcile_subscriptions()
+    (made,) = looked.subscriptions
+    assert (made.status, made.attempts, looked.error) == ("error", 1, "")
+    assert "function 'subscribe'" in made.error and "AttributeError" in made.error
+
+
+def test_an_app_that_wants_to_know_for_how_long_is_asked_anew_in_time(
+    root: Path, url: str, simulator: Simulator
+) -> None:
+    with_events(
+        root,
+        """\
+events:
+  all:
+    type: webhook
+    subscribe:
+      method: POST
+      path: /webhooks
+      body: {url: {$var: $.webhook_url}, collection: contacts, until: {$var: $.expires_at}}
+    state: {id: {$var: $.body.id}}
+    lifetime_seconds: 86400
+    unsubscribe: {method: DELETE, path: "/webhooks/{id}", path_parameters: {id: {$var: $.state.id}}}
+    existing: {path: /webhooks, subscriptions: $.body.items}
+    signature: {scheme: hmac, header: X-Simulator-Signature, secret: {$var: $.secret}}
+    handle: {type: {$var: $.body.change}, record: {$var: $.body.record}}
+""",
+    )
+    runtime, (made,) = subscribed(root, url)
+    assert made.refresh_at is not None
+    assert 80_000 < made.refresh_at - time.time() < 86_400 - 3_500
+    runtime.ledger.subscriptions.keep(replace(made, refresh_at=1.0))
+    runtime.subscriptions.one("acme")
+    (again,) = runtime.ledger.subscriptions.of_connection("acme")
+    assert again.state != made.state, "how long the old one lives yet isn't known"
+    assert list(simulator.webhooks.hooks) == [again.state["id"]]
