@@ -153,7 +153,9 @@ def test_a_functions_own_verdict_tells_no_secret() -> None:
     assert "planted" not in f"{caught.value} {caught.value!r}" and "***" in caught.value.hint
 
 
-SOON = datetime.now(UTC) + timedelta(hours=1)
+def in_an_hour(form: Callable[[datetime], Any]) -> Callable[[], Any]:
+    """The time an hour from when the test runs, which may be long after it was collected."""
+    return lambda: form(datetime.now(UTC) + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -161,10 +163,10 @@ SOON = datetime.now(UTC) + timedelta(hours=1)
     [
         ({"expires_in": 3600}, 3600),
         ({"expires_in": "3600"}, 3600),
-        ({"expires_in": None, "expires_at": SOON.timestamp()}, 3600),
-        ({"expires_at": SOON.timestamp() * 1000}, 3600),
-        ({"expires_at": SOON.isoformat()}, 3600),
-        ({"expires_at": SOON.replace(tzinfo=None).isoformat()}, 3600),
+        ({"expires_in": None, "expires_at": in_an_hour(datetime.timestamp)}, 3600),
+        ({"expires_at": in_an_hour(lambda at: at.timestamp() * 1000)}, 3600),
+        ({"expires_at": in_an_hour(datetime.isoformat)}, 3600),
+        ({"expires_at": in_an_hour(lambda at: at.replace(tzinfo=None).isoformat())}, 3600),
         ({"expires_in": "soon"}, None),
         ({"expires_in": float("nan")}, None),
         ({"expires_in": True}, None),
@@ -173,6 +175,7 @@ SOON = datetime.now(UTC) + timedelta(hours=1)
     ],
 )
 def test_when_credentials_end(given: dict[str, Any], seconds: float | None) -> None:
+    given = {name: value() if callable(value) else value for name, value in given.items()}
     ours = of(App(), {**KEY, "functions": {"refresh": "renew"}}, {"renew": lambda _: given})
     issued = ours.refresh({"key": "k"})
     assert issued.credentials == {"key": "k"}
