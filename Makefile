@@ -30,7 +30,7 @@ dev: $(READY) ## Dagster's UI and daemon on this project
 	@$(BIN)/membrane dev
 
 test: $(READY) ## The whole test suite
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=15
 
 lint: $(READY) ## Style and formatting
 	@$(BIN)/ruff check .

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 from membrane_sync.errors import MembraneError
 from membrane_sync.records import Report
-from membrane_sync.stores import sql_destination
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores import record_writer, sql_destination
 from membrane_sync.sync import map as map_verb
 from membrane_sync.sync import push as push_verb
 from membrane_sync.sync import store as store_verb
@@ -180,7 +180,7 @@ def _sync_to(
     if place == "rows":
         _before(sql_destination._Writer, "write", stand)
     if place == "transaction":
-        _before(DuckDbLake, "_write_cursor", stand)
+        _before(record_writer, "_write_cursor", stand)
     try:
         Workspace(root).sync(connection, progress=progress)
         channel.send("done")
@@ -188,11 +188,11 @@ def _sync_to(
         channel.send(error.code)
 
 
-def _before(kind: type, method: str, stand: Callable[[], None]) -> None:
-    original = getattr(kind, method)
+def _before(owner: type | ModuleType, method: str, stand: Callable[[], None]) -> None:
+    original = getattr(owner, method)
 
     def wrapped(*args: Any, **named: Any) -> Any:
         stand()
         return original(*args, **named)
 
-    setattr(kind, method, wrapped)
+    setattr(owner, method, wrapped)
