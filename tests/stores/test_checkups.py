@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from membrane_sync.ports import ConnectionRecord, Override
 from membrane_sync.ports.events import Subscription
 from membrane_sync.stores.sql_ledger import SqlLedger
-from membrane_sync.stores.vault import AesVault
-from tests.stores.databases import fresh_database
 
 CONFIG = {"kind": "external", "event": "paid", "parameters": {}}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        yield url
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    opened = SqlLedger(url, AesVault(b"a key of the tests"))
-    for key in ("acme", "globex"):
-        opened.connect(ConnectionRecord(key, "kinto", key))
-    yield opened
-    opened.close()
 
 
 def settle_all(ledger: SqlLedger, version: str = "1", due_at: float | None = None) -> list[str]:

@@ -15,7 +15,6 @@ from membrane_sync.ports import ConnectionRequest
 from membrane_sync.stores.sql_connection_requests import KEPT_SECONDS, SqlConnectionRequests
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
-from tests.stores.databases import fresh_database
 
 NOW = 1_800_000_000.0
 REQUEST = ConnectionRequest(
@@ -29,13 +28,6 @@ REQUEST = ConnectionRequest(
     input={"pin": "planted-pin"},
     custom_state="7",
 )
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        yield url
 
 
 @pytest.fixture

@@ -12,17 +12,10 @@ import pytest
 from membrane_sync.ports import ConnectionRecord, Override, Settled, Timetable
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
-from tests.stores.databases import fresh_database, read
+from tests.stores.databases import read
 
 A = Timetable("a", every_seconds=900)
 B = Timetable("b", cron="0 6 * * *", timezone="Europe/Berlin")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        yield url
 
 
 @pytest.fixture

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from membrane_sync.errors import NotFound
-from membrane_sync.ports import ConnectionRecord
 from membrane_sync.ports.events import Arrival, Event, EventFilter, Failure, Webhook
 from membrane_sync.stores import event_retention
 from membrane_sync.stores.sql_ledger import SqlLedger
-from membrane_sync.stores.vault import AesVault
-from tests.stores.databases import fresh_database, read, run
+from tests.stores.databases import read, run
 
 ONE = Event("webhook", "record", "contacts", "acme", "acme", change="updated", payload='{"a": 1}')
 HOOK = Webhook("webhook", "a-key", b"\x00raw", {"content-type": "text/plain"}, {"q": "1"})
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        yield url
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    opened = SqlLedger(url, AesVault(b"a key of the tests"))
-    for key in ("acme", "globex"):
-        opened.connect(ConnectionRecord(key, "kinto", key))
-    yield opened
-    opened.close()
 
 
 def put(ledger: SqlLedger, *events: Event, webhook: Webhook | None = None) -> list[int]:

@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from membrane_sync.ports import ConnectionRecord
 from membrane_sync.ports.events import Arrival, Event, Failure, Put, Subscription, Webhook
 from membrane_sync.stores.sql_ledger import SqlLedger
-from membrane_sync.stores.vault import AesVault
-from tests.stores.databases import fresh_database, read
+from tests.stores.databases import read
 
 ONE = Event("webhook", "record", "contacts", "acme", "acme", change="updated", external_id="1")
 HOOK = Webhook("webhook", "a-subscription", b'{"id": 1}', {"content-type": "application/json"})
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        yield url
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    opened = SqlLedger(url, AesVault(b"a key of the tests"))
-    for key in ("acme", "globex"):
-        opened.connect(ConnectionRecord(key, "kinto", key))
-    yield opened
-    opened.close()
 
 
 def put(ledger: SqlLedger, *events: Event, webhook: Webhook | None = None) -> Put:

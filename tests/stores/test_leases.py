@@ -7,16 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from membrane_sync.errors import Fenced, LockTimeout
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_leases import SqlLeases
-from tests.stores.databases import fresh_database, read, run
+from tests.stores.databases import read, run
 
 DIES = """
 import os, sys
@@ -25,13 +23,6 @@ from membrane_sync.stores.sql_leases import SqlLeases
 with SqlLeases(LedgerDatabase(sys.argv[1]), 60).hold("acme", "sync", 0):
     os._exit(9)
 """
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        yield url
 
 
 def leases(url: str, seconds: float = 60.0) -> SqlLeases:
