@@ -11,9 +11,9 @@ from membrane_sync.calls import as_call
 from membrane_sync.elements.request import ErrorRule, Request
 from membrane_sync.elements.webhook import Existing
 from membrane_sync.errors import Fatal, MembraneError, UnexpectedAnswer
+from membrane_sync.events.times import seconds_of
 from membrane_sync.events.wanted import Wanted
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
-from membrane_sync.formulas.dates import instant
 from membrane_sync.ports import Api
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.rendering import (
@@ -25,8 +25,6 @@ from membrane_sync.sync.rendering import (
 )
 
 GONE = (404, 410)
-_MILLISECONDS_FROM = 1e11
-"""Seconds since 1970 that are more than this would be 3,000 years off: they're milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def told(one: Wanted, answer: Answer, scope: Scope, now: float) -> Told:
             f"{one.app}: `state` gives {type(state).__name__}, not an object",
             hint="write it as {id: {$var: $.body.id}}",
         )
-    ends = moment(value_of(one.declaration.expires_at, seen, "expires_at"))
+    ends = _end(value_of(one.declaration.expires_at, seen, "expires_at"))
     if ends is None and one.declaration.lifetime_seconds is not None:
         ends = now + one.declaration.lifetime_seconds
     return Told(state or {}, ends)
@@ -102,23 +100,14 @@ def existing(api: Api, one: Wanted, request: Existing, scope: Scope, now: float)
     return found
 
 
-def moment(value: Any) -> float | None:
-    """Seconds since 1970 of a time as apps write it: a text, seconds, or milliseconds.
-
-    >>> moment("2026-01-01T00:00:00Z") == moment(1767225600) == moment("1767225600000")
-    True
-    """
-    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
-        value = float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value / 1000 if value > _MILLISECONDS_FROM else float(value)
-    found = instant(value) if isinstance(value, str) else None
-    if value not in (None, "") and found is None:
+def _end(value: Any) -> float | None:
+    try:
+        return seconds_of(value)
+    except ValueError:
         raise UnexpectedAnswer(
             f"`expires_at` gives {type(value).__name__}, in which there's no time",
             hint="it should be a time in ISO 8601, or a number of seconds since 1970",
-        )
-    return None if found is None else found.timestamp()
+        ) from None
 
 
 def iso(seconds: float) -> str:

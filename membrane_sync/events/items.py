@@ -12,12 +12,11 @@ from typing import Any
 from membrane_sync.elements.global_webhook import GlobalWebhook
 from membrane_sync.elements.webhook import Receiving
 from membrane_sync.events.endpoint import Subscriber
+from membrane_sync.events.times import seconds_of
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
-from membrane_sync.formulas.dates import iso_instant
 from membrane_sync.ports.events import Event, EventChange, EventSource
 
 CHANGES: tuple[EventChange, ...] = ("created", "updated", "deleted")
-_MILLISECONDS = 1e11
 _NOT_KEPT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -182,19 +181,10 @@ def _event_id(declared: Receiving, scope: Mapping[str, Any]) -> str:
 def _occurred_at(declared: Receiving, scope: Mapping[str, Any]) -> float | None:
     if declared.occurred_at is None:
         return None
-    found = _value(declared.occurred_at, scope)
-    if found is MISSING or found is None:
-        return None
     try:
-        number = float(found)
-    except (TypeError, ValueError):
-        moment = iso_instant(found) if isinstance(found, str) else None
-        if moment is None:
-            raise NotUnderstood("`occurred_at` gives no time") from None
-        return moment.timestamp()
-    if isinstance(found, bool) or not abs(number) < 1e15:
-        raise NotUnderstood("`occurred_at` gives no time")
-    return number / 1000 if abs(number) > _MILLISECONDS else number
+        return seconds_of(_value(declared.occurred_at, scope))
+    except ValueError:
+        raise NotUnderstood("`occurred_at` gives no time") from None
 
 
 def _value(formula: Any, scope: Mapping[str, Any]) -> Any:
