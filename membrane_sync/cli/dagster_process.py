@@ -34,6 +34,9 @@ def run_dev(root: Path, host: str, port: int, api_port: int | None = None) -> in
     beside = [worker(root)]
     if api_port is not None:
         beside.append(_serve(host, api_port))
+    making = [sys.executable, "-m", "membrane_sync.orchestration.instance"]
+    if subprocess.run(making, cwd=root, env=environment, check=False).returncode:
+        return 1
     started = [subprocess.Popen(command, cwd=root, env=environment) for command in beside]
     try:
         return _run(dagster(arguments), root, environment)

@@ -224,13 +224,33 @@ def _locators_of(node: Value) -> list[Value]:
     if not isinstance(node, dict):
         return []
     operator = operator_of(node)
-    if operator is None or operator.name not in ("$var", "$case", "$jsonata"):
+    if operator is None or operator.name not in ("$var", "$case", "$jsonata", "$formula"):
         return []
     if operator.name == "$var":
         return [node["$var"]]
+    if operator.name == "$formula":
+        return [*_filled_locators(node["$formula"])]
     if operator.name == "$jsonata":  # which names it reads isn't known: perhaps all
         return [] if has(node["$jsonata"], "input") else ["$"]
     return [condition.get("field") for _, condition in conditions_of(node["$case"])]
+
+
+def _filled_locators(formula: Value) -> Iterator[Value]:
+    """What `$formula` fills in: its variables wherever they stand, but for those of items."""
+    waiting = [formula]
+    while waiting:
+        node = waiting.pop()
+        if is_array(node):
+            waiting.extend(node)
+        elif isinstance(node, dict):
+            operator = operator_of(node)
+            args = node.values() if operator is None else [node[operator.name]]
+            if operator is not None and operator.name == "$var":
+                yield from args
+            elif operator is not None and operator.name == "$iterate":
+                waiting.extend(arg["source"] for arg in args if has(arg, "source"))
+            else:
+                waiting.extend(args)
 
 
 def _outside(steps: Path | None, items: int) -> Path | None:

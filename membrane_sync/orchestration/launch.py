@@ -11,10 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import dagster as dg
-
 from membrane_sync.orchestration import translator
 from membrane_sync.orchestration.definitions import build_definitions
+from membrane_sync.orchestration.instance import open_instance
 from membrane_sync.orchestration.partitions import register
 
 
@@ -25,7 +24,7 @@ def launch(root: Path, connections: Sequence[str]) -> bool:
     runtime = open_runtime(root)
     definitions = build_definitions(root)
     successes = []
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         for integration, keys in runtime.ledger.living().items():
             for key in keys:
                 register(instance, integration, key)

@@ -20,6 +20,7 @@ from membrane_sync.errors import MembraneError
 from membrane_sync.orchestration.chores import Chores
 from membrane_sync.orchestration.event_queues import THREADS, Claims, Drained, Drainer
 from membrane_sync.orchestration.events_job import said
+from membrane_sync.orchestration.instance import open_instance
 from membrane_sync.orchestration.materialize import materializations
 from membrane_sync.orchestration.partitions import register
 
@@ -155,7 +156,7 @@ def main() -> None:
     parser.add_argument("--claim-seconds", type=float, default=CLAIM_SECONDS)
     given = parser.parse_args()
     runtime = open_runtime(given.root)
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         worker = Worker(
             runtime, InDagster(instance), threads=given.threads, claim_seconds=given.claim_seconds
         )

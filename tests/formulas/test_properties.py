@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from membrane_sync.formulas import (
@@ -122,6 +122,10 @@ def test_field_by_field_agrees_with_the_whole(formula: Any, scope: Any) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(FORMULAS, st.dictionaries(NAMES, VALUES, max_size=4))
+@example({"$formula": {"$plain": {"$var": "a"}}}, {"a": 1})
+@example({"$formula": {"$findAppRecordId": {"$var": "$"}}}, {"a": None})
+@example({"$formula": {"$iterate": {"$var": "a"}}}, {"a": 1})
+@example({"$formula": {"$iterate": {"source": {"$tpl": {"$var": "a"}}}}}, {"a": 1})
 def test_only_the_variables_matter(formula: Any, scope: dict[str, Any]) -> None:
     read = [parse(locator) for locator in variables(formula)]
     names = {steps[0] if steps else None for steps in read}
