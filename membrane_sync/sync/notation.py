@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import format_datetime, parsedate_to_datetime
+from operator import attrgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -47,7 +48,8 @@ class Notation:
             moments = [*map(datetime.fromisoformat, values)]
         except (TypeError, ValueError):
             return None
-        return moments if all(moment.tzinfo is UTC for moment in moments) else None
+        zones = [*map(attrgetter("tzinfo"), moments)]
+        return moments if zones.count(UTC) == len(moments) else None
 
     def number(self, value: Any) -> float:
         """How many units since 1970 a value of a number's cursor stands for, also as it's sent."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -93,8 +94,9 @@ class Trail:
         self._replaying = resumed
         self._begun = resumed
         self._closed = False
-        self._sizes: list[int] = []
-        self._bases: list[tuple[int, Any]] = []
+        self._ends = [0]
+        """How many bytes the log's answers have up to each of them."""
+        self._bases: deque[tuple[int, Any]] = deque()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -118,7 +120,7 @@ class Trail:
         if kept is not None and kept[0] == call_name(call):
             return kept[1]
         self._replaying = False
-        self._log.shorten(len(self._sizes))
+        self._log.shorten(len(self._ends) - 1)
         return None
 
     def commit(self, pages: int) -> None:
@@ -130,7 +132,7 @@ class Trail:
 
         None if it can't begin there.
         """
-        self._sizes.append(len(answer.content))
+        self._ends.append(self._ends[-1] + len(answer.content))
         if base is not None:
             self._bases.append((self.page, base))
         if self._replaying or self._closed:
@@ -165,18 +167,19 @@ class Trail:
 
         So that of a list that is sorted by its cursor, however long, the log is short.
         """
-        bases = [found for found in self._bases if found[0] <= self.committed]
-        if not bases:
+        while len(self._bases) > 1 and self._bases[1][0] <= self.committed:
+            self._bases.popleft()
+        if not self._bases or self._bases[0][0] > self.committed:
             return
-        page, base = bases[-1]
+        page, base = self._bases[0]
         dropped = page - self._beginning.first_page
-        if sum(self._sizes[:dropped]) < REBASE_BYTES:
+        if self._ends[dropped] < REBASE_BYTES:
             return
         rest = list(islice(self._log.answers(), dropped, None))
         self._beginning = replace(self._beginning, asked=base, first_page=page)
         self._log.begin(self._beginning.written(), rest)
-        self._sizes = self._sizes[dropped:]
-        self._bases = [found for found in self._bases if found[0] > page]
+        self._ends = [end - self._ends[dropped] for end in self._ends[dropped:]]
+        self._bases.popleft()
 
 
 def call_name(call: Call) -> str:
