@@ -107,7 +107,7 @@ def _world() -> Iterator[World]:
         )
         with _process(["-m", "membrane_sync.cli.main", "serve", "--port", str(port)], root):
             _wait_for(f"{public}/health")
-            runtime.subscriptions.one("acme")
+            runtime.events.subscriptions.one("acme")
             yield World(root, app, runtime)
         runtime.close()
 

@@ -182,7 +182,7 @@ class Bench:
                 ConnectionRecord(key, "scale", TENANT, input=given, credentials={"token": "t"})
             )
         first = runtime.ledger.connection("k00000")
-        lake = runtime.lake_path(first.key)
+        lake = runtime.stores.lake_path(first.key)
         for sync in runtime.syncs(first):
             with runtime.connect(first.key, sync) as parties:
                 run_sync(sync, parties)
@@ -190,7 +190,7 @@ class Bench:
         if needed > shutil.disk_usage(self.root).free:
             raise SystemExit(f"the lakes need {needed >> 30} GB at {self.root}; set TMPDIR")
         for number in range(1, self.connections):
-            shutil.copy(lake, runtime.lake_path(f"k{number:05}"))
+            shutil.copy(lake, runtime.stores.lake_path(f"k{number:05}"))
         runtime.close()
 
     def load(self) -> tuple[float, int]:

@@ -80,7 +80,8 @@ def connect(
     with failures(as_json):
         runtime = open_runtime(find_root(project))
         known = _known(runtime, key or f"{tenant}_{integration}", tenant, integration)
-        way = runtime.access(integration, option or known.option or _chosen(runtime, integration))
+        option = option or known.option or _chosen(runtime, integration)
+        way = runtime.apps.access(integration, option)
         asked = way.connector.input_schema
         given = gather(asked, pairs(values or [], "--set"), known=known.input)
         typed = gather(way.authentication.input_schema, secrets_of(credentials or []), secret=True)
@@ -88,11 +89,11 @@ def connect(
         if given or not known.input:  # else a connection stays as it is, new defaults or not
             known = replace(known, input=checked_input(asked, {**known.input, **given}))
         known = replace(known, option=way.option)
-        authenticator = runtime.authenticator(integration, way.option, known.input)
+        authenticator = runtime.apps.authenticator(integration, way.option, known.input)
         issued = _issued(authenticator, typed, Manner(device, port, browser))
         record = with_credentials(known, issued, time.time())
         if test:
-            record = replace(record, account=runtime.prove(record))
+            record = replace(record, account=runtime.apps.prove(record))
         runtime.register(record, same_account=same_account)
     if as_json:
         print_json({"connection": record.key, "integration": integration, "tenant": tenant})
@@ -121,7 +122,7 @@ def _known(runtime: Runtime, key: str, tenant: str, integration: str) -> Connect
 
 def _chosen(runtime: Runtime, integration: str) -> str:
     """The option that a person chooses where there are several; empty where there's no choice."""
-    offered = runtime.accesses(integration)
+    offered = runtime.apps.accesses(integration)
     if len(offered) < 2 or not sys.stdin.isatty():
         return ""
     for number, way in enumerate(offered, 1):

@@ -35,7 +35,7 @@ def disconnect(
     console.print(f"[green]✓[/] disconnected {escape(connection)}")
     if done.warning:
         console.print(f"[yellow]warning[/]: {escape(done.warning)}", soft_wrap=True)
-    console.print(f"Its records are still in {escape(str(runtime.lake_path(connection)))}")
+    console.print(f"Its records are still in {escape(str(runtime.stores.lake_path(connection)))}")
 
 
 def status(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:

@@ -70,7 +70,7 @@ def show(
     with failures(as_json):
         runtime = open_runtime(find_root(project))
         record = runtime.ledger.known(connection)
-        found = _described(runtime, record) | {"lake": str(runtime.lake_path(connection))}
+        found = _described(runtime, record) | {"lake": str(runtime.stores.lake_path(connection))}
     if as_json:
         print_json(found)
         return
@@ -90,7 +90,7 @@ def prove(
                 hint=f"connect it again: membrane connect {record.integration}",
             )
         declared = runtime.project.connector(record.integration).test is not None
-        runtime.prove(record)
+        runtime.apps.prove(record)
     said = "its credentials work" if declared else "not tested, since its connector has no test"
     _say(f"{connection}: {said}", {"key": connection, "tested": declared}, as_json)
 
@@ -101,7 +101,7 @@ def refresh(
     """Get new credentials from the app now, without the user."""
     with failures(as_json):
         runtime = open_runtime(find_root(project))
-        record = runtime.refresh(connection)
+        record = runtime.apps.refresh(connection)
     _say(f"{connection}: its credentials are new", _described(runtime, record), as_json)
 
 
@@ -144,7 +144,7 @@ def archive(
             _confirm(connection)
         done = runtime.archive(connection)
         record = runtime.ledger.known(connection)
-        lake = str(runtime.lake_path(connection))
+        lake = str(runtime.stores.lake_path(connection))
     said = _described(runtime, record) | {"lake": lake, "warning": done.warning}
     _say(f"archived {connection}; its credentials are wiped", said, as_json)
     if not as_json:
@@ -160,9 +160,9 @@ def subscriptions(
     with failures(as_json):
         runtime = open_runtime(find_root(project))
         record = runtime.ledger.known(connection)
-        covered = runtime.subscriptions.covered(connection)
+        covered = runtime.events.subscriptions.covered(connection)
         by = {sync.sync.key: ways(sync, covered) for sync in runtime.syncs(record)}
-        found = [_subscription(one) for one in runtime.subscriptions.of(connection)]
+        found = [_subscription(one) for one in runtime.events.subscriptions.of(connection)]
     _show_subscriptions({"syncs": by, "subscriptions": found}, as_json)
 
 
@@ -172,10 +172,10 @@ def resubscribe(
     """Ask the app anew for everything it's to tell of, though that may work."""
     with failures(as_json):
         runtime = open_runtime(find_root(project))
-        looked = runtime.subscriptions.one(connection, anew=True)
+        looked = runtime.events.subscriptions.one(connection, anew=True)
         if looked.error:
             raise Fatal(looked.error)
-        found = [_subscription(one) for one in runtime.subscriptions.of(connection)]
+        found = [_subscription(one) for one in runtime.events.subscriptions.of(connection)]
     _show_subscriptions({"subscriptions": found}, as_json)
 
 
@@ -211,7 +211,7 @@ def _confirm(connection: str) -> None:
 
 def _described(runtime: Runtime, record: ConnectionRecord) -> dict[str, Any]:
     """What may be shown to anybody who works with the project."""
-    ends, secret = record.expires_at, runtime.secret_input(record.integration)
+    ends, secret = record.expires_at, runtime.apps.secret_input(record.integration)
     return {
         "key": record.key,
         "tenant": record.tenant,

@@ -115,7 +115,7 @@ def replay(
     """
     which = _filter(connection, status, kind, name, since)
     with failures(as_json):
-        again = _runtime(project).replay(tenant or None)
+        again = _runtime(project).events.replay(tenant or None)
         if event:
             done = [id for one in event for id in again.event(one)]
             refused: Mapping[int, str] = {}
@@ -156,7 +156,7 @@ def webhooks(
         runtime = _runtime(project)
         log = runtime.ledger.webhooks
         if again and webhook is not None:
-            put = runtime.webhook_replay.webhook(webhook)
+            put = runtime.events.webhook_replay.webhook(webhook)
             _say_taken(put, as_json)
             return
         if webhook is not None:
@@ -184,7 +184,7 @@ def _say_taken(put: Put, as_json: bool) -> None:
 def prune(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
     """Forget webhooks and events that ended as long ago as `keep_events_days` says."""
     with failures(as_json):
-        gone = _runtime(project).forget_events()
+        gone = _runtime(project).events.forget_events()
     if as_json:
         print_json(gone)
         return

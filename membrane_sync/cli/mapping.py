@@ -163,7 +163,7 @@ def _of_project(key: str, integration: str, connection: str, start: Path, instan
     project = Project.load(find_root(start))
     app = integration or _integration_of(project, connection)
     if connection:
-        project = Runtime(project).seen_by(connection, app, instance)
+        project = Runtime(project).resolved.seen_by(connection, app, instance)
     layer = {"integration": app, "connection": connection}
     mapping = _element(project, FieldMapping, "field_mapping", key, layer)
     schema, kinds = None, {f"field_mapping {key}"}
@@ -172,13 +172,13 @@ def _of_project(key: str, integration: str, connection: str, start: Path, instan
         kinds.add(f"data_schema {schema.key}")
     _refuse_problems(project, kinds)
     if schema is not None and schema.function is not None and connection:
-        schema = Runtime(project).schema_of(project, schema, connection)
+        schema = Runtime(project).resolved.schema_of(project, schema, connection)
     collection = None
     if app and mapping.data_source:  # else it's unknown where exported records go
         source = project.get(DataSource, mapping.data_source, **layer)
         collection = project.collection_of(app, source)
         if collection is not None and connection:
-            collection = Runtime(project).as_known(connection, collection, source)
+            collection = Runtime(project).resolved.as_known(connection, collection, source)
         mapping, _ = project.composed(app, mapping, source)
     lookup = schemas.lookup_in(project, **layer)
     block = project.block("field_mapping", key, **layer)
@@ -204,7 +204,7 @@ def _answering(project: Project, mapping: str, layer: dict[str, str], instance: 
     from membrane_sync.sync.lookup import Answering
 
     wait = project.settings.lock_wait_seconds
-    lake = DuckDbLake(Runtime(project).lake_path(layer["connection"]), wait_seconds=wait)
+    lake = DuckDbLake(Runtime(project).stores.lake_path(layer["connection"]), wait_seconds=wait)
     return Answering(lake, project.names(**layer), _links_of(project, mapping, layer), instance)
 
 

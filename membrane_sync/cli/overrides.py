@@ -76,7 +76,7 @@ def list_(
     with failures(as_json):
         runtime = open_runtime(find_root(project))
         record = runtime.ledger.connection(connection)
-        judged = [j for j in runtime.judged(record) if j.conflict or not conflicts]
+        judged = [j for j in runtime.resolved.judged(record) if j.conflict or not conflicts]
     rows = [
         {
             "line": j.mark.line,

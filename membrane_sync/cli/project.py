@@ -124,7 +124,7 @@ def explain(
         own: list[Leaf] = []
         if connection:
             runtime = Runtime(loaded)
-            loaded = runtime.seen_by(connection, app, instance)
+            loaded = runtime.resolved.seen_by(connection, app, instance)
             own = _own_fields(runtime, connection, key) if kind == "data_collection" else []
         leaves = leaves_of(loaded, kind, key, integration=app, connection=connection or "")
         leaves += own
@@ -144,7 +144,7 @@ def _own_fields(runtime: Runtime, connection: str, key: str) -> list[Leaf]:
     """The fields that the connection's account has of its own, as the lake knows them."""
     from membrane_sync.project.explain import Leaf
 
-    learnt = runtime.learnt_fields(connection, key)
+    learnt = runtime.stores.learnt_fields(connection, key)
     if learnt is None:
         return []
     place = f"{connection}.duckdb, learnt {learnt['at'][:19]}Z"

@@ -62,7 +62,7 @@ def compact(
         runtime = open_runtime(find_root(project))
         keys = [connection] if connection else [c.key for c in runtime.ledger.connections()]
         for key in keys:
-            path = runtime.lake_path(runtime.ledger.connection(key).key)
+            path = runtime.stores.lake_path(runtime.ledger.connection(key).key)
             before = path.stat().st_size if path.exists() else 0
             with lake_of(project, key) as lake:
                 dropped = lake.compact()

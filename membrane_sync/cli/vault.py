@@ -58,13 +58,14 @@ def rotate(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
     """
     with failures(as_json):
         runtime = open_runtime(find_root(project))
-        secrets, vault = runtime.ledger.secrets, runtime.vault
+        secrets, vault = runtime.ledger.secrets, runtime.stores.vault
         former = set(vault.known) - {vault.newest}
         unfinished = not former.isdisjoint(secrets.count())
-        made = not (unfinished or runtime.settings.vault or runtime.secret_keys.from_environment)
+        keys = runtime.stores.secret_keys
+        made = not (unfinished or runtime.settings.vault or keys.from_environment)
         if made:
-            runtime.secret_keys.add()
-        done = secrets.reseal() + runtime.ledger.input.seal(runtime.secret_input)
+            keys.add()
+        done = secrets.reseal() + runtime.ledger.input.seal(runtime.apps.secret_input)
         newest = vault.newest
     if as_json:
         said = {"key": newest, "made": made, "sealed": done.sealed, "unread": done.unread}
@@ -84,16 +85,17 @@ def prune(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
     """Take keys that seal nothing any more out of the key file; older backups need them."""
     with failures(as_json):
         runtime = open_runtime(find_root(project))
-        in_use = {runtime.vault.newest, *runtime.ledger.secrets.count()}
-        in_file = runtime.secret_keys.in_file()
+        in_use = {runtime.stores.vault.newest, *runtime.ledger.secrets.count()}
+        keys = runtime.stores.secret_keys
+        in_file = keys.in_file()
         unused = [key for key in in_file if key_id(key) not in in_use]
-        if in_file and len(unused) == len(in_file) and not runtime.secret_keys.from_environment:
+        if in_file and len(unused) == len(in_file) and not keys.from_environment:
             raise Fatal(
                 "no key of the file seals anything, so that none would be left",
                 hint="delete the file, if the secrets are in an external store for good",
             )
         if unused:
-            runtime.secret_keys.drop(unused)
+            keys.drop(unused)
         names = [key_id(key) for key in unused]
     if as_json:
         print_json({"dropped": names})
@@ -103,10 +105,10 @@ def prune(project: ProjectOption = HERE, as_json: JsonOption = False) -> None:
 
 def _standing(runtime: Runtime) -> Sequence[dict[str, Any]]:
     """A row for each key at hand, and for each one that has sealed something."""
-    counts, vault = runtime.ledger.secrets.count(), runtime.vault
+    counts, vault = runtime.ledger.secrets.count(), runtime.stores.vault
     names = dict.fromkeys([*vault.known, *sorted(counts)])
     uses = dict.fromkeys(vault.known, "opens") | {vault.newest: "seals and opens"}
-    plain = len(runtime.ledger.input.plain(runtime.secret_input))
+    plain = len(runtime.ledger.input.plain(runtime.apps.secret_input))
     sealed = [
         {
             "key": "damaged" if name == UNKNOWN else name,

@@ -27,7 +27,13 @@ from membrane_sync.errors import (
     RateLimited,
     Retryable,
 )
-from membrane_sync.ports import ConnectionRecord, ConnectionRequest, DeviceCode, Issued
+from membrane_sync.ports import (
+    Authenticator,
+    ConnectionRecord,
+    ConnectionRequest,
+    DeviceCode,
+    Issued,
+)
 
 CALLBACK_PATH = "/oauth/callback"
 STATE_SECONDS = 600.0
@@ -170,8 +176,14 @@ class Answering:
             self.host.requests.release(request.id, "failed")
             raise
 
+    def _authenticator(self, request: ConnectionRequest, kept: Mapping[str, Any]) -> Authenticator:
+        names = (request.integration, kept["option"])
+        return self.host.apps.authenticator(*names, kept["input"])
+
     def _begin(self, request: ConnectionRequest, kept: Mapping[str, Any]) -> Answered:
-        authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
+        authenticator = self.host.apps.authenticator(
+            request.integration, kept["option"], kept["input"]
+        )
         if not authenticator.needs_browser and authenticator.offers_device:
             return self._show_code(request, kept, authenticator.begin_device(kept["credentials"]))
         if not authenticator.needs_browser:
@@ -197,7 +209,9 @@ class Answering:
     def _poll(
         self, request: ConnectionRequest, kept: Mapping[str, Any], code: DeviceCode
     ) -> Answered:
-        authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
+        authenticator = self.host.apps.authenticator(
+            request.integration, kept["option"], kept["input"]
+        )
         try:
             found = authenticator.poll_device(code)
         except Retryable as error:
@@ -222,7 +236,9 @@ class Answering:
     ) -> Answered:
         if "error" in answer or "denied" in answer:
             raise _refusal(answer.get("error", "access_denied"))
-        authenticator = self.host.authenticator(request.integration, kept["option"], kept["input"])
+        authenticator = self.host.apps.authenticator(
+            request.integration, kept["option"], kept["input"]
+        )
         back = callback_url(self.host, request.integration)
         issued = authenticator.finish(answer, back, kept["kept"])
         return self._connect(request, kept, issued)
@@ -238,7 +254,7 @@ class Answering:
             input=kept["input"],
             option=kept["option"],
         )
-        self.host.register(replace(record, account=self.host.prove(record)))
+        self.host.register(replace(record, account=self.host.apps.prove(record)))
         self.host.requests.settle(request.id, "success")
         return Answered()
 

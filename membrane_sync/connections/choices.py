@@ -37,7 +37,7 @@ def choices(host: Host, request: ConnectionRequest) -> list[Choice]:
     asked = [one for one in missing if one.required] if existing else missing
     return [
         _choice(access, asked)
-        for access in host.accesses(request.integration)
+        for access in host.apps.accesses(request.integration)
         if request.option in ("", access.option)
     ]
 

@@ -44,8 +44,44 @@ MOST_LOOKED_AT = 1_000
 """Connections of one tenant in one integration."""
 
 
+class Apps(Protocol):
+    """How the apps are reached with credentials that aren't stored yet."""
+
+    def accesses(self, integration: str) -> Sequence[Access]:
+        """The ways to authenticate that users may choose from."""
+        ...
+
+    def authenticator(
+        self, integration: str, option: str = "", input: Mapping[str, Any] | None = None
+    ) -> Authenticator:
+        """One way to authenticate, to get credentials by it."""
+        ...
+
+    def prove(self, connection: ConnectionRecord) -> str:
+        """Call the app with the connection's credentials; gives which account it is, if known."""
+        ...
+
+
+class Lakes(Protocol):
+    """Where records are kept."""
+
+    def lake_path(self, connection: str) -> Path:
+        """Where a connection's records are, or would be."""
+        ...
+
+
 class Host(Protocol):
     """What a connection request needs of a runtime."""
+
+    @property
+    def apps(self) -> Apps:
+        """The apps that connections are made with."""
+        ...
+
+    @property
+    def stores(self) -> Lakes:
+        """The records that connections have."""
+        ...
 
     @property
     def project(self) -> Project:
@@ -64,24 +100,6 @@ class Host(Protocol):
 
     def tenant_ledger(self, tenant: str | None) -> TenantLedger:
         """The connections that a tenant may see; None for all."""
-        ...
-
-    def lake_path(self, connection: str) -> Path:
-        """Where a connection's records are, or would be."""
-        ...
-
-    def accesses(self, integration: str) -> Sequence[Access]:
-        """The ways to authenticate that users may choose from."""
-        ...
-
-    def authenticator(
-        self, integration: str, option: str = "", input: Mapping[str, Any] | None = None
-    ) -> Authenticator:
-        """One way to authenticate, to get credentials by it."""
-        ...
-
-    def prove(self, connection: ConnectionRecord) -> str:
-        """Call the app with the connection's credentials; gives which account it is, if known."""
         ...
 
     def register(self, connection: ConnectionRecord, *, same_account: bool = False) -> None:
@@ -123,7 +141,7 @@ def create_request(
             "redirect_uri is not one of the addresses that users may be sent back to",
             hint="add it to connect.redirects in the settings (MEMBRANE_CONNECT_REDIRECTS)",
         )
-    options = [access.option for access in host.accesses(integration.key)]
+    options = [access.option for access in host.apps.accesses(integration.key)]
     if wanted.option and wanted.option not in options:
         raise NotFound(
             f"integration {integration.key!r} offers no authentication option {wanted.option!r}",
@@ -288,7 +306,7 @@ def _new_key(host: Host, wanted: Wanted) -> str:
 
 
 def _is_taken(host: Host, key: str) -> bool:
-    if host.lake_path(key).exists():
+    if host.stores.lake_path(key).exists():
         return True
     try:
         host.tenant_ledger(None).connection(key)

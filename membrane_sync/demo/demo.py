@@ -138,7 +138,7 @@ def _connect(
     names = ", ".join(connection.key for connection in connections)
     with _step(demo, f"connect two customers: {names}"):
         for connection in connections:
-            runtime.prove(connection)
+            runtime.apps.prove(connection)
             runtime.register(connection)
         _launch(demo).wait(timeout=120)
     return connections

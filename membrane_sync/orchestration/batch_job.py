@@ -113,7 +113,7 @@ def plan(runtime: "Runtime", version: str) -> None:
     """Give connections that are new, or have changed, a row for each sync that is due by itself."""
     for record in runtime.ledger.due.unplanned(version, PLANS_PER_TICK):
         try:
-            covered = runtime.subscriptions.covered(record.key)
+            covered = runtime.events.subscriptions.covered(record.key)
             tables = timetables(runtime.syncs(record), covered)
         except MembraneError:
             # It can't be said what it takes part in; `membrane status` says why.

@@ -55,13 +55,13 @@ class Chores:
         return Thread(target=go_on, name=name, daemon=True)
 
     def _read_outboxes(self) -> bool:
-        readings = self._runtime.read_outboxes()
+        readings = self._runtime.events.read_outboxes()
         for reading in readings:
             self._tell(f"outbox of {reading.event}", reading.error)
         return any(reading.more for reading in readings)
 
     def _look_after(self) -> bool:
-        looked = self._runtime.reconcile_subscriptions()
+        looked = self._runtime.events.reconcile_subscriptions()
         for one in looked:
             self._tell(f"subscriptions of {one.connection}", "; ".join(one.errors))
         return False

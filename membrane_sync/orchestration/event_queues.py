@@ -180,7 +180,7 @@ class Drainer:
     def _memory(self) -> Memory:
         """This thread's DuckDB, which it uses for one lake after another."""
         if not hasattr(self._mine, "memory"):
-            self._mine.memory = self._runtime.new_memory(threads=1)
+            self._mine.memory = self._runtime.stores.new_memory(threads=1)
             self._memories.append(self._mine.memory)
         memory: Memory = self._mine.memory
         return memory

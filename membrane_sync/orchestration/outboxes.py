@@ -31,7 +31,7 @@ def _sensor() -> dg.SensorDefinition:
         runtime, rows, more = membrane.runtime(), 0, True
         errors: dict[str, str] = {}
         while more and time.monotonic() < until:
-            readings = runtime.read_outboxes()
+            readings = runtime.events.read_outboxes()
             rows += sum(reading.rows for reading in readings)
             more = any(reading.more for reading in readings)
             errors = {reading.event: reading.error for reading in readings if reading.error}

@@ -103,7 +103,7 @@ def run_stage(
             metadata = _run(stage, context, runtime, connection, sync, wanted)
             rows, checked = _looked_at(stage, runtime, connection, sync)
             if stage is PULL and sync.collection.custom_fields is not None:
-                known = runtime.as_known(connection.key, sync.collection, sync.source)
+                known = runtime.resolved.as_known(connection.key, sync.collection, sync.source)
                 metadata["dagster/column_schema"] = translator.table_schema(known.fields_schema)
     metadata = {"dagster/partition_row_count": rows, **metadata}
     return dg.MaterializeResult(metadata=metadata, check_results=checked)

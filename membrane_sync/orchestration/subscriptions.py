@@ -21,7 +21,7 @@ def subscriptions_sensor() -> dg.SensorDefinition:
     def subscriptions(
         context: dg.SensorEvaluationContext, membrane: MembraneResource
     ) -> dg.SkipReason:
-        looked = membrane.runtime().reconcile_subscriptions(CONNECTIONS_PER_TICK)
+        looked = membrane.runtime().events.reconcile_subscriptions(CONNECTIONS_PER_TICK)
         for one in looked:
             for error in one.errors:
                 context.log.warning(f"{one.connection}: {error}")

@@ -92,7 +92,7 @@ def standings(runtime: "Runtime", now: float) -> dict[str, str]:
             # What it takes part in can't be said, so that none of it runs.
             found[connection.key] = "failed"
             continue
-        covered = runtime.subscriptions.covered(connection.key)
+        covered = runtime.events.subscriptions.covered(connection.key)
         tables = {table.sync: table for table in timetables(syncs, covered)}
         for sync in syncs:
             key = sync.sync.key
@@ -135,7 +135,7 @@ def prune(context: dg.OpExecutionContext, config: PruneConfig, membrane: Membran
         f"deleted {deleted:,} runs, kept {kept:,} old ones that are the newest of a partition; "
         f"forgot {forgotten:,} in the ledger"
     )
-    gone = runtime.forget_events()
+    gone = runtime.events.forget_events()
     context.log.info("forgot " + ", ".join(f"{count:,} {what}" for what, count in gone.items()))
 
 

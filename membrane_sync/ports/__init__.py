@@ -1,6 +1,6 @@
 """All that the core needs from outside.
 
-`clients/` and `stores/` implement these; `bootstrap.py` alone knows which stands behind which.
+`clients/` and `stores/` implement these; `bootstrap/` alone knows which stands behind which.
 What events need is in `ports.events`.
 """
 

@@ -50,7 +50,7 @@ class Accounts:
 
     def accesses(self, integration: str) -> list[Access]:
         """The ways to authenticate that may be chosen from."""
-        return self._runtime.accesses(integration)
+        return self._runtime.apps.accesses(integration)
 
     def connect(
         self, tenant: str, integration: str, typed: Typed, *, key: str = "", name: str = ""
@@ -75,7 +75,7 @@ class Accounts:
 
     def test(self, key: str) -> None:
         """Call the app with its credentials; raises NotAuthorized, or what else the app says."""
-        self._runtime.prove(self._ledger.opened(key), stored=True)
+        self._runtime.apps.prove(self._ledger.opened(key), stored=True)
 
     def exchange(self, key: str, request: RawRequest) -> RawAnswer:
         """Send a request through it, and give the app's answer as it is; close it.
@@ -88,7 +88,7 @@ class Accounts:
                 f"connection {key!r} is archived, and has no credentials",
                 hint=f"connect it again: PUT /connections/{key}/credentials",
             )
-        api = self._runtime.api(record, longest_wait=LONGEST_WAIT_SECONDS)
+        api = self._runtime.apps.api(record, longest_wait=LONGEST_WAIT_SECONDS)
         try:
             answer = api.exchange(request)
         except BaseException:
@@ -115,18 +115,18 @@ class Accounts:
 
     def subscriptions(self, key: str) -> Sequence[Told]:
         """What its app was asked to tell of."""
-        return self._runtime.subscriptions.of(self._ledger.connection(key).key)
+        return self._runtime.events.subscriptions.of(self._ledger.connection(key).key)
 
     def refresh(self, key: str) -> None:
         """Get new credentials by its old ones; raises NotAuthorized where the app refuses."""
-        self._runtime.refresh(self._ledger.connection(key).key)
+        self._runtime.apps.refresh(self._ledger.connection(key).key)
 
     def _connect(self, record: ConnectionRecord, typed: Typed) -> ConnectionRecord:
         runtime, integration = self._runtime, record.integration
-        option = runtime.access(integration, typed.option).option
+        option = runtime.apps.access(integration, typed.option).option
         given = record.input if typed.input is None else typed.input
-        given, secrets = runtime.checked_input(integration, option, given, typed.credentials)
-        authenticator = runtime.authenticator(integration, option, given)
+        given, secrets = runtime.apps.checked_input(integration, option, given, typed.credentials)
+        authenticator = runtime.apps.authenticator(integration, option, given)
         if authenticator.needs_browser:
             raise Fatal(
                 f"{integration!r} asks its users in a browser",
@@ -142,7 +142,7 @@ class Accounts:
                 expires_at=None if issued.expires_in is None else time.time() + issued.expires_in,
             )
             if typed.test:
-                record = replace(record, account=runtime.prove(record))
+                record = replace(record, account=runtime.apps.prove(record))
         except UnexpectedAnswer as error:
             # Whoever answered may not be the app at all: the address was typed in.
             raise Rejected(error.message, hint=error.hint) from None

@@ -102,10 +102,11 @@ class Reception:
         ledger = runtime.ledger.for_tenant(tenant)
         tenants = runtime.ledger.tenants
         accounts = Accounts(runtime, ledger)
-        events = runtime.internal_events, runtime.ledger.event_log(tenant), runtime.replay(tenant)
+        log, replay = runtime.ledger.event_log(tenant), runtime.events.replay(tenant)
+        events = runtime.events.internal, log, replay
         parts = (tenant, ledger, accounts, runtime.project, *events)
         if identity.tenant is None:
-            webhooks = runtime.ledger.webhooks, runtime.webhook_replay
+            webhooks = runtime.ledger.webhooks, runtime.events.webhook_replay
             return Workspace(*parts, None, tenants, *webhooks, runtime.ledger.for_tenant)
         known = tenants.keep(identity.tenant, name=identity.name, fields=identity.fields)
         return Scope(*parts, known)

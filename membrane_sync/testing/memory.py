@@ -1,4 +1,4 @@
-"""Lake, destination and ledger in memory, for tests: short, and true to `ports.py`."""
+"""Lake, destination and ledger in memory, for tests: short, and true to `ports`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_what_is_subscribed_to_is_shown_and_asked_for_anew(tmp_path: Path) -> No
         assert before == {"syncs": {"contacts": "pull latest every 5 min"}, "subscriptions": []}
         assert "no subscription" in cli("connections", "subscriptions", "acme").stdout
 
-        runtime.reconcile_subscriptions()
+        runtime.events.reconcile_subscriptions()
         (made,) = runtime.ledger.subscriptions.of_connection("acme")
         shown = cli("connections", "subscriptions", "acme").stdout
         assert "contacts: webhook, poll every 5 min" in shown and "subscribed" in shown

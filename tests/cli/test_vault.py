@@ -56,7 +56,7 @@ def test_a_key_of_the_file_is_changed_and_pruned(cli: Cli) -> None:
     ]
     # A process that ran before reads what was sealed, and seals with the new key.
     assert running.ledger.connection("acme_kinto").credentials == {"password": "planted"}
-    assert running.vault.newest == key_id(second)
+    assert running.stores.vault.newest == key_id(second)
     assert cli.json("vault", "prune") == {"dropped": [key_id(first)]}
     assert key_file(cli).read_bytes().split() == [second]
     assert cli.json("vault", "prune") == {"dropped": []}
@@ -64,7 +64,7 @@ def test_a_key_of_the_file_is_changed_and_pruned(cli: Cli) -> None:
 
 
 def test_a_rotation_that_was_cut_off_makes_no_other_key(cli: Cli) -> None:
-    open_runtime(cli.root).secret_keys.add()
+    open_runtime(cli.root).stores.secret_keys.add()
     done = cli.json("vault", "rotate")
     assert (done["made"], done["sealed"]) == (False, 2)
     assert len(key_file(cli).read_bytes().split()) == 2

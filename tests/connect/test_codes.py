@@ -113,7 +113,7 @@ def test_what_only_passes_costs_no_code(trip: Trip, provider: OidcProvider) -> N
     provider.allow(code.complete_url, "ann")
     assert there.look(6).code is not None, "the app is down"
     assert there.look(11).code is not None, "it's busy"
-    assert there.look(11).code is not None and away.troubles == []
+    assert there.look(11).code is not None and away.apps.troubles == []
     assert there.look(30) == Looked() and stands(there)[0] == "success"
 
 
@@ -122,13 +122,24 @@ class Away:
 
     def __init__(self, runtime: Any, troubles: list[Exception]) -> None:
         self._runtime = runtime
-        self.troubles = troubles
+        self.apps = AwayApps(runtime.apps, troubles)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runtime, name)
 
+
+class AwayApps:
+    """The apps, with troubles that pass."""
+
+    def __init__(self, apps: Any, troubles: list[Exception]) -> None:
+        self._apps = apps
+        self.troubles = troubles
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._apps, name)
+
     def authenticator(self, *names: Any) -> Authenticator:
-        made = self._runtime.authenticator(*names)
+        made = self._apps.authenticator(*names)
         poll = made.poll_device
 
         def troubled(code: DeviceCode) -> Any:
@@ -199,7 +210,7 @@ def test_a_page_that_is_left_open_says_that_the_code_ended(
 
 
 def test_an_address_that_is_none_is_not_linked(trip: Trip, monkeypatch: Any) -> None:
-    made = trip.world.runtime.authenticator("teller")
+    made = trip.world.runtime.apps.authenticator("teller")
     begin = made.begin_device
     evil = lambda typed: replace(begin(typed), complete_url="javascript:alert(1)")  # noqa: E731
     monkeypatch.setattr(type(made), "begin_device", lambda self, typed: evil(typed))

@@ -94,7 +94,7 @@ def test_by_the_page(notebook: Notebook, tenant: str) -> None:
     key = notebook.world.seen(request)["connection"]
     record = notebook.world.runtime.ledger.connection(key)
     assert record.credentials["oauth_token_secret"] == "planted-token-secret"
-    with closing(notebook.world.runtime.api(record)) as api:
+    with closing(notebook.world.runtime.apps.api(record)) as api:
         assert api.send(Call("GET", "/notes", {"q": "a b"})).body == {"ok": True}
     through = notebook.world.backend.get(f"/connections/{key}/proxy/notes?q=a%20b")
     assert (through.status_code, through.json()) == (200, {"ok": True})

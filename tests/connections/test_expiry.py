@@ -58,7 +58,7 @@ def test_many_requests_over_several_lifetimes_meet_no_refusal(
     refreshed, called = len(refreshes(brief_provider)), len(brief_provider.calls())
     until = time.monotonic() + SECONDS
     sent: list[int] = []
-    with closing(runtime.api(record)) as api:
+    with closing(runtime.apps.api(record)) as api:
 
         def work() -> None:
             while time.monotonic() < until:
@@ -84,7 +84,7 @@ def test_a_token_that_has_ended_is_refreshed_when_the_app_refuses_it(
     assert record.expires_at is None
     time.sleep(5.5)
     called = len(brief_provider.calls())
-    with closing(runtime.api(record)) as api:
+    with closing(runtime.apps.api(record)) as api:
         assert [api.send(RECORDS).status for _ in range(3)] == [200, 200, 200]
     answers = [(c["path"][:4], c["status"]) for c in brief_provider.calls()[called:]]
     assert answers == [("/api", 401), ("/tok", 200), *[("/api", 200)] * 3]
@@ -95,7 +95,7 @@ def test_by_hand_they_are_refreshed_at_any_time(
     runtime: Runtime, brief_provider: OidcProvider
 ) -> None:
     first = connect(runtime, brief_provider, expires_at=time.time() + 5)
-    second = runtime.refresh(ACME)
+    second = runtime.apps.refresh(ACME)
     assert second.version == first.version + 1
     assert second.credentials["access_token"] != first.credentials["access_token"]
     assert works(brief_provider, second.credentials["access_token"])
@@ -105,21 +105,21 @@ def test_a_grant_that_was_withdrawn_is_marked_and_told(
     runtime: Runtime, brief_provider: OidcProvider
 ) -> None:
     record = connect(runtime, brief_provider)
-    runtime.refresh(ACME)
+    runtime.apps.refresh(ACME)
     # As a thief would: the provider ends the whole grant.
-    stale = runtime.authenticator("app")
+    stale = runtime.apps.authenticator("app")
     with pytest.raises(Defunct):
         stale.refresh(record.credentials)
-    with closing(runtime.api(runtime.ledger.connection(ACME))) as api, pytest.raises(Defunct):
+    with closing(runtime.apps.api(runtime.ledger.connection(ACME))) as api, pytest.raises(Defunct):
         api.send(RECORDS)
     marked = runtime.ledger.connection(ACME)
     assert marked.status == "reconnect_needed" and "invalid_grant" in marked.reason
     secrets = [*record.credentials.values(), *marked.credentials.values()]
     assert not [s for s in secrets if len(str(s)) > 20 and str(s) in marked.reason]
     with pytest.raises(Defunct, match="invalid_grant"):
-        runtime.refresh(ACME)
+        runtime.apps.refresh(ACME)
     connect(runtime, brief_provider, expires_at=time.time() + 5)
-    with closing(runtime.api(runtime.ledger.connection(ACME))) as api:
+    with closing(runtime.apps.api(runtime.ledger.connection(ACME))) as api:
         assert api.send(RECORDS).status == 200
 
 
@@ -131,5 +131,5 @@ def test_what_was_typed_in_cannot_be_refreshed(tmp_path: Path) -> None:
     opened = open_runtime(tmp_path)
     opened.register(ConnectionRecord(ACME, "app", "acme", credentials={"token": "t"}))
     with pytest.raises(Fatal, match="credentials of 'acme_app' can't be refreshed"):
-        opened.refresh(ACME)
+        opened.apps.refresh(ACME)
     opened.ledger.close()

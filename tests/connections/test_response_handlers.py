@@ -109,14 +109,14 @@ def runtime(request: pytest.FixtureRequest, app: App, tmp_path: Path) -> Iterato
             },
         )
         opened = open_runtime(tmp_path)
-        issued = opened.authenticator("moody").issue({"password": "p"})
+        issued = opened.apps.authenticator("moody").issue({"password": "p"})
         opened.register(ConnectionRecord("acme", "moody", "acme", credentials=issued.credentials))
         yield opened
         opened.close()
 
 
 def items(runtime: Runtime) -> Any:
-    with closing(runtime.api(runtime.ledger.connection("acme"))) as api:
+    with closing(runtime.apps.api(runtime.ledger.connection("acme"))) as api:
         return api.send(Call("GET", "/things")).body
 
 

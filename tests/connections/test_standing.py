@@ -171,8 +171,8 @@ def test_to_try_other_credentials_marks_nothing(workspace: Workspace, tenant: Te
     workspace.replace(KINTO, "\ntest:\n", CLOSED)
     wrong = replace(tenant.connection, credentials={"username": tenant.name, "password": "no"})
     with pytest.raises(Defunct):
-        workspace.runtime.prove(wrong)
-    workspace.runtime.prove(tenant.connection)
+        workspace.runtime.apps.prove(wrong)
+    workspace.runtime.apps.prove(tenant.connection)
     record = workspace.runtime.ledger.connection(key)
     assert (record.status, record.refusals) == ("ready", 0)
 

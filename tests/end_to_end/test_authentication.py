@@ -95,56 +95,56 @@ def oauth_app(oidc_provider: OidcProvider, tmp_path: Path) -> Runtime:
 
 
 def test_a_user_connects_by_oauth(oidc_provider: OidcProvider, oauth_app: Runtime) -> None:
-    assert [way.option for way in oauth_app.accesses("app")] == ["user", "machine"]
-    given, typed = oauth_app.checked_input("app", "user", {"url": oidc_provider.api_url}, {})
-    ours = oauth_app.authenticator("app", "user", given)
+    assert [way.option for way in oauth_app.apps.accesses("app")] == ["user", "machine"]
+    given, typed = oauth_app.apps.checked_input("app", "user", {"url": oidc_provider.api_url}, {})
+    ours = oauth_app.apps.authenticator("app", "user", given)
     assert ours.needs_browser
     begun = ours.begin(CALLBACK, "state", typed)
     issued = ours.finish(oidc_provider.allow(begun.url, "ann"), CALLBACK, begun.kept)
     assert issued.credentials["account"] == "ann"
     record = connection(given, issued.credentials, "user")
-    oauth_app.prove(record)
+    oauth_app.apps.prove(record)
     assert call(oauth_app, record, "/records")["sub"] == "ann"
     renewed = ours.refresh(record.credentials).credentials
-    oauth_app.prove(connection(given, renewed, "user"))
+    oauth_app.apps.prove(connection(given, renewed, "user"))
     other = connection(given, {**renewed, "account": "bob"}, "user")
     with pytest.raises(NotAuthorized, match="'alive' finds the credentials wrong"):
-        oauth_app.prove(other)
+        oauth_app.apps.prove(other)
     ours.disconnect(renewed)
     with pytest.raises(NotAuthorized):
-        oauth_app.prove(connection(given, renewed, "user"))
+        oauth_app.apps.prove(connection(given, renewed, "user"))
     with pytest.raises(Defunct):
         ours.refresh(renewed)
 
 
 def test_a_machine_connects_by_itself(oidc_provider: OidcProvider, oauth_app: Runtime) -> None:
     given = {"url": oidc_provider.api_url}
-    issued = oauth_app.authenticator("app", "machine", given).issue({})
+    issued = oauth_app.apps.authenticator("app", "machine", given).issue({})
     record = connection(given, issued.credentials, "machine")
-    oauth_app.prove(record)
+    oauth_app.apps.prove(record)
     assert call(oauth_app, record, "/records")["sub"] == "machine"
 
 
 def test_a_session(pocketbase: PocketBase, tmp_path: Path) -> None:
     app = runtime(tmp_path, SESSION_APP, "name: App\n")
     with pytest.raises(InvalidInput, match="'password' is required"):
-        app.checked_input("app", "", {"url": pocketbase.url}, {"email": pocketbase.email})
-    given, typed = app.checked_input(
+        app.apps.checked_input("app", "", {"url": pocketbase.url}, {"email": pocketbase.email})
+    given, typed = app.apps.checked_input(
         "app",
         "",
         {"url": pocketbase.url},
         {"email": pocketbase.email, "password": pocketbase.password},
     )
-    ours = app.authenticator("app", "", given)
+    ours = app.apps.authenticator("app", "", given)
     issued = ours.issue(typed)
     assert issued.expires_in == 1200
-    app.prove(connection(given, issued.credentials))
+    app.apps.prove(connection(given, issued.credentials))
     renewed = ours.refresh(issued.credentials)
     assert renewed.credentials["password"] == pocketbase.password
-    app.prove(connection(given, renewed.credentials))
+    app.apps.prove(connection(given, renewed.credentials))
     # Where the old token is of no use any more, what was typed still is.
     again = ours.refresh({**issued.credentials, "token": "ended"})
-    app.prove(connection(given, again.credentials))
+    app.apps.prove(connection(given, again.credentials))
     with pytest.raises(Defunct) as caught:
         ours.refresh({**typed, "password": "planted-wrong", "token": "ended"})
     assert "planted" not in str(caught.value)
@@ -152,7 +152,7 @@ def test_a_session(pocketbase: PocketBase, tmp_path: Path) -> None:
 
 def test_a_wrong_password(pocketbase: PocketBase, tmp_path: Path) -> None:
     app = runtime(tmp_path, SESSION_APP, "name: App\n")
-    ours = app.authenticator("app", "", {"url": pocketbase.url})
+    ours = app.apps.authenticator("app", "", {"url": pocketbase.url})
     with pytest.raises(NotAuthorized) as caught:
         ours.issue({"email": pocketbase.email, "password": "planted-wrong"})
     assert "planted" not in str(caught.value)
@@ -165,7 +165,7 @@ def connection(given: dict[str, Any], credentials: Any, option: str = "") -> Con
 
 
 def call(runtime: Runtime, record: ConnectionRecord, path: str) -> dict[str, Any]:
-    api = runtime.api(record)
+    api = runtime.apps.api(record)
     try:
         found: dict[str, Any] = api.send(Call("GET", path)).body
         return found

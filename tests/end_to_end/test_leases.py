@@ -106,7 +106,7 @@ def test_a_frozen_process_cannot_make_the_lake_that_was_not_there(
     fresh: Workspace, connection: str, tenant: Tenant
 ) -> None:
     with FencedProcess(fresh, connection, "pull") as frozen:
-        assert not fresh.runtime.lake_path(connection).exists()
+        assert not fresh.runtime.stores.lake_path(connection).exists()
         frozen.freeze()
         record = fresh.runtime.ledger.connection(connection)
         with fresh.runtime.connect(connection, fresh.runtime.syncs(record)[0]):
@@ -132,7 +132,7 @@ def test_a_clean_release_leaves_no_mark_in_the_lake(
     fresh: Workspace, connection: str, tenant: Tenant
 ) -> None:
     fresh.sync(connection)
-    lake = fresh.runtime.lake_path(connection)
+    lake = fresh.runtime.stores.lake_path(connection)
     before = lake.read_bytes()
     assert Workspace(fresh.root).sync(connection).written == 0
     assert lake.read_bytes() == before

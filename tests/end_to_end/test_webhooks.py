@@ -56,7 +56,7 @@ def until(check: Callable[[], bool]) -> None:
 
 
 def names(workspace: Workspace, connection: str) -> dict[str, str]:
-    lake = workspace.runtime.lake_path(connection)
+    lake = workspace.runtime.stores.lake_path(connection)
     if not lake.exists():
         return {}
     return {key: record["name"] for key, record in workspace.records(connection).items()}

@@ -34,7 +34,7 @@ def rows(place: tuple[Workspace, str]) -> list[dict[str, Any]]:
 
 def wrong(workspace: Workspace, *payloads: Any, tenant: str = "") -> dict[str, str]:
     with pytest.raises(InvalidInput) as failed:
-        workspace.runtime.internal_events.publish("order_paid", payloads, tenant=tenant)
+        workspace.runtime.events.internal.publish("order_paid", payloads, tenant=tenant)
     return failed.value.fields
 
 
@@ -76,7 +76,7 @@ def test_a_batch_of_several_tenants_is_taken_as_a_whole_or_not_at_all(
         "[4].payload": "should be an object",
     }
     assert rows(place) == []
-    done = workspace.runtime.internal_events.publish("order_paid", [PAID, other])
+    done = workspace.runtime.events.internal.publish("order_paid", [PAID, other])
     assert [row["connection"] for row in rows(place)] == ["acme_1", "acme_2", "globex_1"]
     assert list(done.events) == [row["id"] for row in rows(place)]
 
@@ -122,7 +122,7 @@ def test_many_who_tell_the_same_at_once_make_one_event(place: tuple[Workspace, s
 
     def tell() -> None:
         batch = [PAID | {"order": order} for order in range(100, 120)]
-        total.append(len(runtime.internal_events.publish("order_paid", batch).events))
+        total.append(len(runtime.events.internal.publish("order_paid", batch).events))
 
     threads = [threading.Thread(target=tell) for _ in range(4)]
     for thread in threads:

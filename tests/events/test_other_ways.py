@@ -107,7 +107,7 @@ def connect(runtime: Runtime, url: str) -> None:
 def subscribed(root: Path, url: str) -> tuple[Runtime, list[Subscription]]:
     runtime = open_runtime(root)
     connect(runtime, url)
-    (looked,) = runtime.reconcile_subscriptions()
+    (looked,) = runtime.events.reconcile_subscriptions()
     assert looked.error == ""
     assert [(one.status, one.error) for one in looked.subscriptions] == [
         ("subscribed", "") for _ in looked.subscriptions
@@ -123,7 +123,7 @@ def test_events_of_all_customers_find_theirs_by_what_the_app_says(
     runtime, (made,) = subscribed(root, url)
     assert (made.global_webhook, made.selector) == ("simulator/all", "acme")
     assert runtime.ledger.subscriptions.matching("simulator/all", ["acme"]) == {"acme": [made]}
-    assert runtime.subscriptions.covered("acme") == {"contacts"}
+    assert runtime.events.subscriptions.covered("acme") == {"contacts"}
     assert simulator.webhooks.hooks == {}
 
 
@@ -132,7 +132,7 @@ def test_an_event_that_is_meant_nowhere_is_an_error(root: Path, url: str) -> Non
     write(root, "connectors/simulator/global_webhooks/all.yaml", "events: {$var: $.body}\n")
     runtime = open_runtime(root)
     connect(runtime, url)
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     (made,) = runtime.ledger.subscriptions.of_connection("acme")
     assert made.status == "error" and "`selector` gives nothing" in made.error
 
@@ -149,7 +149,7 @@ def test_a_connector_event_tells_of_records_and_makes_syncs_run(
     runtime, made = subscribed(root, url)
     assert sorted(one.config["kind"] for one in made) == ["external", "record"]
     assert len(simulator.webhooks.hooks) == 2
-    assert runtime.subscriptions.covered("acme") == {"contacts"}
+    assert runtime.events.subscriptions.covered("acme") == {"contacts"}
     runtime.archive("acme")
     assert simulator.webhooks.hooks == {}
 
@@ -174,7 +174,7 @@ def test_a_function_that_fails_is_noted_and_holds_up_nobody(
     )
     runtime = open_runtime(root)
     connect(runtime, url)
-    (looked,) = runtime.reconcile_subscriptions()
+    (looked,) = runtime.events.reconcile_subscriptions()
     (made,) = looked.subscriptions
     assert (made.status, made.attempts, looked.error) == ("error", 1, "")
     assert "function 'subscribe'" in made.error and "AttributeError" in made.error
@@ -205,7 +205,7 @@ events:
     assert made.refresh_at is not None
     assert 80_000 < made.refresh_at - time.time() < 86_400 - 3_500
     runtime.ledger.subscriptions.keep(replace(made, refresh_at=1.0))
-    runtime.subscriptions.one("acme")
+    runtime.events.subscriptions.one("acme")
     (again,) = runtime.ledger.subscriptions.of_connection("acme")
     assert again.state != made.state, "how long the old one lives yet isn't known"
     assert list(simulator.webhooks.hooks) == [again.state["id"]]

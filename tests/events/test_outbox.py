@@ -77,7 +77,7 @@ def open_transaction(url: str) -> Iterator[sa.Connection]:
 
 
 def reading(workspace: Workspace, limit: int = 1_000) -> Reading:
-    (found,) = workspace.runtime.read_outboxes(limit)
+    (found,) = workspace.runtime.events.read_outboxes(limit)
     assert found.error == ""
     return found
 
@@ -133,7 +133,7 @@ def test_a_dead_row_is_replayed_once_its_yaml_is_mended(place: tuple[Workspace, 
     reading(workspace)
     workspace.replace(EVENT, "order: {type: integer}", "order: {type: string}")
     (event,) = workspace.runtime.ledger.event_log(None).events(0, 10)
-    assert len(workspace.runtime.replay().event(event.id)) == 2
+    assert len(workspace.runtime.events.replay().event(event.id)) == 2
     assert orders(url) == ["x"]
 
 
@@ -223,7 +223,7 @@ def test_many_writers_who_commit_when_they_like_lose_nothing(
     workspace, url = place
     declare(workspace, mode)
     runtime = workspace.runtime
-    runtime.read_outboxes()
+    runtime.events.read_outboxes()
     total, done, written = 25, threading.Event(), list[int]()
     errors: list[BaseException] = []
 
@@ -247,7 +247,7 @@ def test_many_writers_who_commit_when_they_like_lose_nothing(
             is_last = False
             while not is_last:
                 is_last = done.is_set()
-                for found in runtime.read_outboxes(7):
+                for found in runtime.events.read_outboxes(7):
                     assert found.error == ""
                     is_last = is_last and not found.more
         except BaseException as error:
@@ -295,7 +295,7 @@ def test_whoever_is_killed_before_or_after_the_commit_loses_and_doubles_nothing(
     for put in (killed_before, killed_after):
         monkeypatch.setattr(inbox, "put", put)
         with pytest.raises(Killed):
-            workspace.runtime.read_outboxes()
+            workspace.runtime.events.read_outboxes()
     monkeypatch.setattr(inbox, "put", kept)
     reading(workspace)
     assert orders(url) == [1, 2]
@@ -321,7 +321,7 @@ def test_what_cannot_be_read_is_said_and_holds_up_no_other(place: tuple[Workspac
         "outbox: {table: outbox, cursor_column: payload}\n",
     )
     write(url, insert(1))
-    missing, wrong, good = workspace.runtime.read_outboxes()
+    missing, wrong, good = workspace.runtime.events.read_outboxes()
     assert "nowhere" in missing.error and "no whole number" in wrong.error
     assert (good.event, good.rows, orders(url)) == ("order_paid", 1, [1])
 
@@ -337,8 +337,8 @@ def test_with_too_many_gaps_nothing_new_is_read_until_they_settle(
     outboxes = Outboxes(
         runtime.project,
         runtime.ledger.inbox,
-        runtime.internal_events,
-        runtime.outboxes._open,
+        runtime.events.internal,
+        runtime.events.outboxes._open,
         lambda: now,
     )
     write(url, insert(2, id=2), insert(4, id=4))

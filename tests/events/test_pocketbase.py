@@ -60,7 +60,7 @@ def test_every_change_is_told_to_the_subscription_and_signed(
     workspace: Workspace, app: PocketBase, received: queue.Queue[Received]
 ) -> None:
     connection = workspace.connect(pocketbase_connection(app))
-    workspace.runtime.reconcile_subscriptions()
+    workspace.runtime.events.reconcile_subscriptions()
     (made,) = workspace.runtime.ledger.subscriptions.of_connection(connection)
     assert (made.status, made.error) == ("subscribed", "")
     assert [one["id"] for one in app.list("webhooks")] == [made.state["id"]]

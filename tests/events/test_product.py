@@ -46,7 +46,7 @@ class World:
     product: EchoApp
 
     def reconcile(self, *tenants: str, later: float = 0.0) -> dict[tuple[str, str], str]:
-        subscriber = self.workspace.runtime.product_subscriber
+        subscriber = self.workspace.runtime.events.product_subscriber
         moment = subscriber.now() + later
         return dict(replace(subscriber, now=lambda: moment).reconcile(tenants))
 
@@ -153,7 +153,7 @@ def test_only_one_process_asks_at_a_time(world: World) -> None:
 
 
 def test_new_connections_are_looked_at_by_and_by(world: World) -> None:
-    world.workspace.runtime.reconcile_subscriptions()
+    world.workspace.runtime.events.reconcile_subscriptions()
     assert sorted(seen.headers["x-tenant"] for seen in world.product.seen) == ["acme", "globex"]
 
 

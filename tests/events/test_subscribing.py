@@ -87,7 +87,7 @@ def alter(runtime: Runtime, **changes: object) -> None:
 def test_a_sync_that_needs_events_makes_one_subscription(
     runtime: Runtime, simulator: Simulator
 ) -> None:
-    (looked,) = runtime.reconcile_subscriptions()
+    (looked,) = runtime.events.reconcile_subscriptions()
     made = only(runtime)
     assert (looked.connection, list(looked.subscriptions), looked.error) == ("acme", [made], "")
     assert (made.status, made.error, made.refresh_at) == ("subscribed", "", None)
@@ -96,30 +96,30 @@ def test_a_sync_that_needs_events_makes_one_subscription(
     assert hook.url == f"http://127.0.0.1:8700/webhooks/{made.key}"
     assert (hook.secret, made.state) == (made.secret, {"id": hook.id})
     assert len(made.key) >= 43 and len(made.secret) >= 43
-    assert runtime.reconcile_subscriptions() == []
-    assert runtime.subscriptions.covered("acme") == {"contacts"}
+    assert runtime.events.reconcile_subscriptions() == []
+    assert runtime.events.subscriptions.covered("acme") == {"contacts"}
 
 
 def test_nothing_to_do_asks_the_app_nothing(
     root: Path, runtime: Runtime, simulator: Simulator
 ) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     before = simulator.log.count
     other = open_runtime(root)
-    assert other.reconcile_subscriptions() == []
-    assert runtime.subscriptions.one("acme").error == ""
+    assert other.events.reconcile_subscriptions() == []
+    assert runtime.events.subscriptions.one("acme").error == ""
     assert simulator.log.count == before
     other.close()
 
 
 def test_one_that_ends_is_renewed_before(runtime: Runtime, simulator: Simulator) -> None:
     simulator.webhooks.switches = Hooks(longest_seconds=4_000)
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     made = only(runtime)
     assert made.refresh_at is not None and 300 < made.refresh_at - time.time() < 2_100
     alter(runtime, refresh_at=1.0)
     simulator.webhooks.switches = Hooks(longest_seconds=9_000)
-    runtime.subscriptions.one("acme")
+    runtime.events.subscriptions.one("acme")
     renewed = only(runtime)
     assert (renewed.key, renewed.state, renewed.status) == (made.key, made.state, "subscribed")
     assert renewed.refresh_at is not None and renewed.refresh_at - time.time() > 4_000
@@ -129,11 +129,11 @@ def test_one_that_ends_is_renewed_before(runtime: Runtime, simulator: Simulator)
 def test_what_the_app_has_forgotten_is_asked_for_anew(
     runtime: Runtime, simulator: Simulator
 ) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     made = only(runtime)
     simulator.webhooks.expire()
     alter(runtime, refresh_at=1.0)
-    runtime.subscriptions.one("acme")
+    runtime.events.subscriptions.one("acme")
     (hook,) = simulator.webhooks.hooks.values()
     again = only(runtime)
     assert again.state == {"id": hook.id} != made.state
@@ -147,13 +147,13 @@ def test_without_a_refresh_it_is_subscribed_to_anew_and_the_old_one_goes(
     (refresh,) = [line for line in text.splitlines() if line.startswith("    refresh:")]
     plain = edit(root, COLLECTION, refresh, "    refresh_before_seconds: 10")
     simulator.webhooks.switches = Hooks(longest_seconds=30)
-    plain.reconcile_subscriptions()
+    plain.events.reconcile_subscriptions()
     (first,) = simulator.webhooks.hooks
     simulator.webhooks.hooks[first] = replace(
         simulator.webhooks.hooks[first], ends_at=time.time() + 5
     )
     alter(plain, refresh_at=1.0)
-    plain.subscriptions.one("acme")
+    plain.events.subscriptions.one("acme")
     (second,) = simulator.webhooks.hooks
     assert second != first and only(plain).state == {"id": second}
     plain.close()
@@ -162,51 +162,51 @@ def test_without_a_refresh_it_is_subscribed_to_anew_and_the_old_one_goes(
 def test_after_a_crash_what_was_asked_for_is_found_again(
     runtime: Runtime, simulator: Simulator
 ) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     (hook,) = simulator.webhooks.hooks
     # Killed before the answer was noted: the row is there, and says that the app was asked.
     alter(runtime, status="unsubscribed", state={}, attempts=1, refresh_at=1.0)
-    runtime.subscriptions.one("acme")
+    runtime.events.subscriptions.one("acme")
     assert list(simulator.webhooks.hooks) == [hook]
     assert (only(runtime).status, only(runtime).state) == ("subscribed", {"id": hook})
 
 
 def test_what_the_app_has_twice_is_made_one(runtime: Runtime, simulator: Simulator) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     (hook,) = simulator.webhooks.hooks.values()
     simulator.webhooks.subscribe(hook.url, "contacts", "", "acme")
     alter(runtime, status="unsubscribed", state={}, attempts=1, refresh_at=1.0)
-    runtime.subscriptions.one("acme")
+    runtime.events.subscriptions.one("acme")
     assert len(simulator.webhooks.hooks) == 1
 
 
 def test_an_app_that_is_down_is_asked_again_later(
     runtime: Runtime, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("membrane_sync.bootstrap.INTERACTIVE_SECONDS", 0.1)
+    monkeypatch.setattr("membrane_sync.bootstrap.events.INTERACTIVE_SECONDS", 0.1)
     simulator.dice.faults = Faults(error=1)
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     failed = only(runtime)
     assert (failed.status, failed.attempts) == ("error", 1)
     assert "500" in failed.error or "50" in failed.error
     assert failed.refresh_at is not None and 0 < failed.refresh_at - time.time() < 40
-    assert runtime.subscriptions.covered("acme") == set()
+    assert runtime.events.subscriptions.covered("acme") == set()
     simulator.dice.faults = Faults()
-    runtime.subscriptions.one("acme")
+    runtime.events.subscriptions.one("acme")
     assert only(runtime) == failed, "not before its time"
     alter(runtime, refresh_at=1.0)
-    runtime.subscriptions.one("acme")
+    runtime.events.subscriptions.one("acme")
     assert (only(runtime).status, only(runtime).attempts) == ("subscribed", 0)
 
 
 def test_a_sync_that_is_switched_off_takes_its_subscription_along(
     root: Path, runtime: Runtime, simulator: Simulator
 ) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     off = edit(
         root, PACKAGE, "data_link_table: contacts", "data_link_table: contacts\n    enabled: false"
     )
-    off.reconcile_subscriptions()
+    off.events.reconcile_subscriptions()
     assert simulator.webhooks.hooks == {}
     assert off.ledger.subscriptions.of_connection("acme") == []
     off.close()
@@ -215,12 +215,12 @@ def test_a_sync_that_is_switched_off_takes_its_subscription_along(
 def test_what_the_app_no_longer_knows_is_unsubscribed_too(
     root: Path, runtime: Runtime, simulator: Simulator
 ) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     simulator.webhooks.expire()
     off = edit(
         root, PACKAGE, "data_link_table: contacts", "data_link_table: contacts\n    enabled: false"
     )
-    off.reconcile_subscriptions()
+    off.events.reconcile_subscriptions()
     assert off.ledger.subscriptions.of_connection("acme") == []
     off.close()
 
@@ -228,10 +228,10 @@ def test_what_the_app_no_longer_knows_is_unsubscribed_too(
 def test_another_declaration_is_told_to_the_app(
     root: Path, runtime: Runtime, simulator: Simulator
 ) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     first = only(runtime)
     changed = edit(root, COLLECTION, "collection: contacts, secret", "collection: notes, secret")
-    changed.reconcile_subscriptions()
+    changed.events.reconcile_subscriptions()
     (hook,) = simulator.webhooks.hooks.values()
     assert (hook.collection, only(changed).key) == ("notes", first.key)
     assert only(changed).state == {"id": hook.id} != first.state
@@ -241,7 +241,7 @@ def test_another_declaration_is_told_to_the_app(
 def test_a_connection_that_ends_is_unsubscribed_first(
     runtime: Runtime, simulator: Simulator
 ) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     assert runtime.archive("acme").warning == ""
     assert simulator.webhooks.hooks == {}
     assert runtime.ledger.subscriptions.of_connection("acme") == []
@@ -249,31 +249,31 @@ def test_a_connection_that_ends_is_unsubscribed_first(
 
 def test_a_paused_one_keeps_its_subscription_alive(runtime: Runtime, simulator: Simulator) -> None:
     simulator.webhooks.switches = Hooks(longest_seconds=4_000)
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     before = only(runtime)
     runtime.pause("acme")
     alter(runtime, refresh_at=1.0)
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     after = only(runtime)
     assert (after.status, after.state) == ("subscribed", before.state)
     assert after.refresh_at is not None and after.refresh_at > time.time()
 
 
 def test_connected_again_all_is_looked_at(runtime: Runtime, simulator: Simulator, url: str) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     runtime.ledger.set_status("acme", "reconnect_needed", "revoked")
     simulator.webhooks.expire()
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     assert simulator.webhooks.hooks == {}
     connect(runtime, url)
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     assert list(simulator.webhooks.hooks) == [only(runtime).state["id"]]
 
 
 def test_told_to_it_is_asked_for_anew(runtime: Runtime, simulator: Simulator) -> None:
-    runtime.reconcile_subscriptions()
+    runtime.events.reconcile_subscriptions()
     (first,) = simulator.webhooks.hooks
-    runtime.subscriptions.one("acme", anew=True)
+    runtime.events.subscriptions.one("acme", anew=True)
     (second,) = simulator.webhooks.hooks
     assert first != second
 
@@ -286,7 +286,7 @@ def test_an_app_out_there_cannot_reach_this_machine(root: Path) -> None:
         "https://api.example.com",
     )
     connect(away, "https://api.example.com")
-    away.reconcile_subscriptions()
+    away.events.reconcile_subscriptions()
     failed = only(away)
     assert failed.status == "error"
     assert "MEMBRANE_PUBLIC_URL" in failed.error and "8700" in failed.error
@@ -301,7 +301,7 @@ runtime = open_runtime(Path(sys.argv[1]))
 runtime.ledger.living()
 print("ready", flush=True)
 sys.stdin.readline()
-print(len(runtime.reconcile_subscriptions()), flush=True)
+print(len(runtime.events.reconcile_subscriptions()), flush=True)
 runtime.close()
 """
 

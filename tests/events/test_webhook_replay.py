@@ -54,14 +54,14 @@ def kept(workspace: Workspace, webhook: Webhook = HOOK) -> int:
 def test_once_the_yaml_is_mended_a_webhook_brings_its_events(workspace: Workspace) -> None:
     id = kept(workspace)
     with pytest.raises(Rejected, match="failed"):
-        workspace.runtime.webhook_replay.webhook(id)
+        workspace.runtime.events.webhook_replay.webhook(id)
     workspace.replace(COLLECTION, "$.body.what", "$.body.event")
     runtime = workspace.runtime
-    assert len(runtime.webhook_replay.webhook(id).events) == 1
+    assert len(runtime.events.webhook_replay.webhook(id).events) == 1
     (event,) = runtime.ledger.inbox.pending("acme", 10)
     assert (event.webhook, event.external_id, event.change) == (id, "c1", "updated")
     assert runtime.ledger.webhooks.webhook(id).status == "routed"
-    assert runtime.webhook_replay.webhook(id).duplicates == 1
+    assert runtime.events.webhook_replay.webhook(id).duplicates == 1
     assert runtime.ledger.event_log("acme").webhook(event.id) is not None
 
 
@@ -69,5 +69,5 @@ def test_a_webhook_whose_subscription_is_gone_stays_as_it_is(workspace: Workspac
     id = kept(workspace)
     workspace.runtime.ledger.subscriptions.drop("k1")
     with pytest.raises(NotFound, match="nothing takes in webhook"):
-        workspace.runtime.webhook_replay.webhook(id)
+        workspace.runtime.events.webhook_replay.webhook(id)
     assert workspace.runtime.ledger.webhooks.webhook(id).status == "failed"

@@ -77,11 +77,12 @@ def test_what_is_due_is_synced_in_one_run_and_recorded_where_it_changed(
 
     make_due(workspace)
     tenants[1].write([person(77)])
-    lakes = {key: workspace.runtime.lake_path(key).read_bytes() for key in keys}
+    lakes = {key: workspace.runtime.stores.lake_path(key).read_bytes() for key in keys}
     second = run_batch(workspace, instance, asked_for(workspace, instance))
     assert {key for _, key in materialized(instance, second.run_id)} == {keys[1]}
     assert f"{1} changed" in log_of(instance, second.run_id)
-    same = [key for key in keys if workspace.runtime.lake_path(key).read_bytes() == lakes[key]]
+    path = workspace.runtime.stores.lake_path
+    same = [key for key in keys if path(key).read_bytes() == lakes[key]]
     assert same == [keys[0], keys[2]]
     runs = {(run.connection, run.sync): run.id for run in workspace.runtime.ledger.last_runs()}
     assert runs[keys[1], "contacts"] == second.run_id

@@ -117,7 +117,7 @@ def test_killed_at_random_each_genuine_event_takes_effect_once(
         ]
         try:
             until(lambda: answers(public), "to start the server")
-            (subscription,) = runtime.subscriptions.one("acme").subscriptions
+            (subscription,) = runtime.events.subscriptions.one("acme").subscriptions
             assert subscription.status == "subscribed", subscription.error
             load = Load(app)
             load.start()

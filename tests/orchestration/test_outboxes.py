@@ -49,7 +49,7 @@ def test_a_tick_reads_all_there_is(
     place: tuple[Workspace, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, url = place
-    monkeypatch.setattr("membrane_sync.bootstrap.Runtime.read_outboxes.__defaults__", (2,))
+    monkeypatch.setattr("membrane_sync.bootstrap.events.Events.read_outboxes.__defaults__", (2,))
     workspace.write(EVENT, ORDER_PAID + "outbox: {table: outbox}\n")
     run(url, "CREATE TABLE outbox (id INTEGER PRIMARY KEY, tenant TEXT, payload TEXT)")
     run(url, *[ROW.replace("1}", f"{n}}}") for n in range(5)])

@@ -42,7 +42,7 @@ def test_connections_come_pause_and_go(workspace: Workspace, kinto: Kinto) -> No
         until({paused, other})
         # Its first batch is due at once, and syncs the other one alone.
         wait_for("the schedule", lambda: workspace_synced(workspace, other), seconds=90)
-        assert not runtime.lake_path(paused).exists()
+        assert not runtime.stores.lake_path(paused).exists()
         assert due_rows(workspace)[paused, "contacts"]["batch"] == ""
 
         params = {"assetSelection": [{"path": ASSET.split("/")}], "partitionNames": [paused]}
@@ -61,7 +61,7 @@ def test_connections_come_pause_and_go(workspace: Workspace, kinto: Kinto) -> No
 
 
 def workspace_synced(workspace: Workspace, connection: str) -> bool:
-    return workspace.runtime.lake_path(connection).exists() and any(
+    return workspace.runtime.stores.lake_path(connection).exists() and any(
         run.finished_at is not None and not run.error
         for run in workspace.runtime.ledger.last_runs()
         if run.connection == connection

@@ -49,7 +49,7 @@ def test_a_run_checks_what_it_has_read_mapped_and_linked(
     assert checks(run_job(workspace, instance, connection)) == dict.fromkeys(names, (True, 0))
 
     tenant.update([{"id": "c00001", "score": "many"}, {"id": "c00002", "score": "much"}])
-    lake = workspace.runtime.lake_path(connection)
+    lake = workspace.runtime.stores.lake_path(connection)
     spoil(lake, "INSERT INTO records.contacts SELECT * FROM records.contacts LIMIT 1")
     spoil(lake, "DELETE FROM mapped.contacts WHERE _external_id = 'c00003'")
     spoil(lake, "DELETE FROM links WHERE external_id = 'c00004'")

@@ -63,7 +63,7 @@ class World:
         with self.runtime.ledger._database.begin() as transaction:
             for name in names:
                 transaction.exec_driver_sql(f"DELETE FROM membrane_{name}")
-        self.runtime.intake.recipients.forget()
+        self.runtime.events.intake.recipients.forget()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -252,7 +252,7 @@ class Gate:
         self.puts: list[int] = []
         self.fails: Callable[[Sequence[Arrival]], None] = lambda _: None
         self._put = type(world.runtime.ledger.inbox).put.__get__(world.runtime.ledger.inbox)
-        patch.setattr(world.runtime.intake, "_inbox", self)
+        patch.setattr(world.runtime.events.intake, "_inbox", self)
 
     def put(self, arrivals: Sequence[Arrival]) -> Sequence[Put]:
         self.reached.set()
@@ -426,7 +426,7 @@ def test_what_is_meant_for_nobody_is_kept_and_can_be_decided_again(world: World)
     told = {"kind": "external", "event": "told"}
     subscribe(world.runtime, "g1", config=told, global_webhook="echo/all", selector="1")
     kept = Webhook(row["source"], row["name"], bytes(row["body"]), id=row["id"])
-    decision = world.runtime.intake.decide_again(kept)
+    decision = world.runtime.events.intake.decide_again(kept)
     assert decision is not None
     assert [(e.connection, json.loads(e.payload)) for e in decision.events] == [("acme", record)]
 

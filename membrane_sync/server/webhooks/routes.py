@@ -51,8 +51,8 @@ class Webhooks:
         self.bodies = Bodies()
         self.tally = Tally()
         self._base = runtime.settings.connect.public_url
-        self._recipients = runtime.intake.recipients
-        self._taking = Group(runtime.intake.take, "webhooks", most_waiting=most_waiting)
+        self._recipients = runtime.events.intake.recipients
+        self._taking = Group(runtime.events.intake.take, "webhooks", most_waiting=most_waiting)
         self._finding = Group(self._recipients.read, "endpoints", most_waiting=most_waiting)
 
     @property
