@@ -45,11 +45,16 @@ class LedgerDatabase:
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """A transaction; raises LedgerUnavailable if the database can't be reached."""
-        if not self._ready:
-            with self._laying_out:
-                if not self._ready:
-                    self._lay_out()
-        return self._transaction()
+        self._prepare()
+        return self._transaction(self._engine)
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that writes nothing: in SQLite it needn't wait for those that do.
+
+        Use it for all that may take long, since SQLite's writers wait for one another.
+        """
+        self._prepare()
+        return self._transaction(self._engine.execution_options(reads_only=True))
 
     def scrub(self) -> None:
         """Let nothing that was overwritten stay in SQLite's files, as far as nobody reads them now.
@@ -67,10 +72,16 @@ class LedgerDatabase:
         finally:
             connection.close()
 
+    def _prepare(self) -> None:
+        if not self._ready:
+            with self._laying_out:
+                if not self._ready:
+                    self._lay_out()
+
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         try:
-            with self._engine.begin() as transaction:
+            with engine.begin() as transaction:
                 yield transaction
         except OperationalError as error:
             raise LedgerUnavailable(
@@ -80,7 +91,7 @@ class LedgerDatabase:
             ) from None
 
     def _lay_out(self) -> None:
-        with self._transaction() as transaction:
+        with self._transaction(self._engine) as transaction:
             if transaction.dialect.name == "postgresql":
                 # Others may be creating the same tables: SQLite lets one in at a time anyway.
                 transaction.execute(sa.select(sa.func.pg_advisory_xact_lock(_LAYOUT_LOCK)))
