@@ -17,8 +17,11 @@ from sqlalchemy.schema import CreateColumn
 from membrane_sync.errors import Fatal, LedgerUnavailable
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
-VERSION = 6
+VERSION = 7
 """Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
+
+_FORMER_INDEXES = ("membrane_events_dead",)
+"""What `membrane_events_status` does since version 7."""
 
 _LAYOUT_LOCK = 7_239_204
 """Number of PostgreSQL's advisory lock for creating the tables; any would do."""
@@ -101,6 +104,7 @@ class LedgerDatabase:
                 transaction.execute(sa.insert(_version).values(version=VERSION))
             elif found < VERSION:
                 _add_columns(transaction)
+                _add_indexes(transaction)
                 transaction.execute(sa.update(_version).values(version=VERSION))
             elif found > VERSION:
                 raise Fatal(
@@ -120,6 +124,18 @@ def _add_columns(transaction: sa.Connection) -> None:
                 definition = CreateColumn(column).compile(dialect=transaction.dialect)
                 name = transaction.dialect.identifier_preparer.format_table(table)
                 transaction.execute(sa.text(f"ALTER TABLE {name} ADD COLUMN {definition}"))
+
+
+def _add_indexes(transaction: sa.Connection) -> None:
+    """Give older tables the indexes of newer versions, and take those that nothing uses now."""
+    inspector = sa.inspect(transaction)
+    for table in metadata.tables.values():
+        there = {index["name"] for index in inspector.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in there:
+                index.create(transaction)
+    for name in _FORMER_INDEXES:
+        transaction.execute(sa.text(f"DROP INDEX IF EXISTS {name}"))
 
 
 def _engine(url: str) -> sa.Engine:
