@@ -24,9 +24,8 @@ from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 
 THREADS = 4
-FIRST_CHUNK, SMALLEST_CHUNK, LARGEST_CHUNK = 500, 50, 8_000
-CHUNK_BYTES = 8_000_000
-"""Events of about so many bytes are in memory for each thread: more of them if they're small."""
+CHUNK_EVENTS, CHUNK_BYTES = 8_000, 8_000_000
+"""At most so many events, of about so many bytes, are in memory for each thread."""
 
 TURN_SECONDS = 15.0
 """A queue that isn't through by then goes to the end of the line, and what it did is told."""
@@ -66,8 +65,6 @@ class Drainer:
         self._stop = Flag()
         self._mine = local()
         self._memories: list[Memory] = []
-        self._chunks_of: dict[str, int] = {}
-        """How many events make a chunk of those whose turn ended before they were through."""
 
     @property
     def is_stopped(self) -> bool:
@@ -118,14 +115,13 @@ class Drainer:
         self, drained: Drained, syncs: Sequence[ResolvedSync], opened: Opened, run_id: str
     ) -> None:
         queue, until = drained.queue, time.monotonic() + TURN_SECONDS
-        suspect = queue.deaths > MOST_DEATHS
-        limit = self._chunks_of.pop(queue.connection, FIRST_CHUNK)
+        most = 1 if queue.deaths > MOST_DEATHS else CHUNK_EVENTS
         applying = Applying(syncs, opened.parties, run_id)
         by_key = {sync.sync.key: sync for sync in syncs}
         try:
             while not self.is_stopped and drained.error is None and time.monotonic() < until:
-                events = self._inbox.pending(queue.connection, 1 if suspect else limit)
-                if suspect:
+                events = self._inbox.pending(queue.connection, most, CHUNK_BYTES)
+                if most == 1:
                     events = self._try(events, run_id)
                 if not events:
                     break
@@ -133,9 +129,6 @@ class Drainer:
                 applied = applying.apply(events)
                 self._settle(drained, events, applied, run_id)
                 drained.error = applied.rest
-                limit = next_chunk(events)
-            else:
-                self._chunks_of[queue.connection] = limit
         finally:
             drained.reports = [(by_key[key], report) for key, report in applying.reports.items()]
 
@@ -184,13 +177,6 @@ class Drainer:
             self._memories.append(self._mine.memory)
         memory: Memory = self._mine.memory
         return memory
-
-
-def next_chunk(events: Sequence[Event]) -> int:
-    """How many of such events make a chunk; never many more than there were before."""
-    size = sum(len(event.payload) + len(event.external_id) for event in events)
-    fit = CHUNK_BYTES * len(events) // max(1, size)
-    return max(SMALLEST_CHUNK, min(fit, 4 * len(events), LARGEST_CHUNK))
 
 
 class Claims:

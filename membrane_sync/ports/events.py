@@ -192,8 +192,12 @@ class Inbox(Protocol):
         """Keep the claim for so long from now on."""
         ...
 
-    def pending(self, connection: str, limit: int) -> Sequence[Event]:
-        """The connection's next events that are due: as they came, and those to be tried again."""
+    def pending(self, connection: str, limit: int, most_bytes: int = ...) -> Sequence[Event]:
+        """The connection's next events that are due: as they came, and those to be tried again.
+
+        At most so many, and no more once they have so many bytes; an event that says only an id
+        counts as a record of some size, which is yet to be fetched. One is given, however large.
+        """
         ...
 
     def settle(

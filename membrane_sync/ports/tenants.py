@@ -38,7 +38,7 @@ class Tenants(Protocol):
         ...
 
     def forget(self, key: str) -> None:
-        """Forget what is said of it, not its connections; raises NotFound."""
+        """Forget what is said of it, and its events, but not its connections; raises NotFound."""
         ...
 
 

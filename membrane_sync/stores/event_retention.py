@@ -1,4 +1,4 @@
-"""Which events needn't be kept any more: what has ended long ago, a bounded number at a time."""
+"""Events that are kept no more, a bounded number at a time: of long ago, or of who has left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from membrane_sync.stores.event_tables import event_queues, events, seen_events, webhooks
+from membrane_sync.stores.sql_bulk import among
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_leases import now
 
@@ -44,6 +45,26 @@ def forget_events(
         moment = now(transaction)
     seen = _forget(database, seen_events, seen_events.c.key, seen_events.c.until <= moment)
     return {**old, "keys": seen}
+
+
+def forget_events_of(database: LedgerDatabase, tenant: str) -> None:
+    """Delete a tenant's events, whatever became of them, with the webhooks that brought them.
+
+    A webhook that told of other tenants, too, goes as well: their events don't need it.
+    """
+    some = sa.select(events.c.id, events.c.webhook).where(events.c.tenant == tenant)
+    some = some.order_by(events.c.id).limit(FORGOTTEN_AT_ONCE)
+    while True:
+        with database.begin() as transaction:
+            found = transaction.execute(some).all()
+            for table, ids in (
+                (webhooks, {row.webhook for row in found if row.webhook is not None}),
+                (events, {row.id for row in found}),
+            ):
+                forget = sa.delete(table).where(among(transaction, table.c.id, sorted(ids)))
+                transaction.execute(forget)
+        if len(found) < FORGOTTEN_AT_ONCE:
+            return
 
 
 def _forget(

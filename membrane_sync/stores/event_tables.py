@@ -59,8 +59,7 @@ sa.Index(
     sqlite_where=_pending,
     postgresql_where=_pending,
 )
-_dead = events.c.status == "dead"
-sa.Index("membrane_events_dead", events.c.id, sqlite_where=_dead, postgresql_where=_dead)
+sa.Index("membrane_events_status", events.c.status, events.c.id)
 sa.Index("membrane_events_finished", events.c.finished_at)
 sa.Index("membrane_events_tenant", events.c.tenant, events.c.id)
 

@@ -7,6 +7,7 @@ SQLite, where nobody else writes meanwhile, the ids beforehand.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,17 @@ def inserted(transaction: sa.Connection, table: sa.Table, rows: Rows) -> Sequenc
     numbered = [{"id": id, **row} for id, row in zip(ids, rows, strict=True)]
     transaction.execute(sa.insert(table), numbered)
     return ids
+
+
+def among(
+    transaction: sa.Connection, column: sa.Column[int], numbers: Sequence[int]
+) -> sa.ColumnElement[bool]:
+    """Whether the column has one of the numbers, however many they are: they go as one value."""
+    if transaction.dialect.name == "postgresql":
+        given = sa.bindparam(None, [*numbers], postgresql.ARRAY(column.type))
+        return column == sa.any_(given)
+    each = sa.func.json_each(json.dumps([*numbers])).table_valued("value")
+    return column.in_(sa.select(each.c.value))
 
 
 def upserted(

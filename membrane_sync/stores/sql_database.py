@@ -17,8 +17,11 @@ from sqlalchemy.schema import CreateColumn
 from membrane_sync.errors import Fatal, LedgerUnavailable
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
-VERSION = 6
+VERSION = 7
 """Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
+
+_FORMER_INDEXES = ("membrane_events_dead",)
+"""What `membrane_events_status` does since version 7."""
 
 _LAYOUT_LOCK = 7_239_204
 """Number of PostgreSQL's advisory lock for creating the tables; any would do."""
@@ -45,11 +48,16 @@ class LedgerDatabase:
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """A transaction; raises LedgerUnavailable if the database can't be reached."""
-        if not self._ready:
-            with self._laying_out:
-                if not self._ready:
-                    self._lay_out()
-        return self._transaction()
+        self._prepare()
+        return self._transaction(self._engine)
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that writes nothing: in SQLite it needn't wait for those that do.
+
+        Use it for all that may take long, since SQLite's writers wait for one another.
+        """
+        self._prepare()
+        return self._transaction(self._engine.execution_options(reads_only=True))
 
     def scrub(self) -> None:
         """Let nothing that was overwritten stay in SQLite's files, as far as nobody reads them now.
@@ -67,10 +75,16 @@ class LedgerDatabase:
         finally:
             connection.close()
 
+    def _prepare(self) -> None:
+        if not self._ready:
+            with self._laying_out:
+                if not self._ready:
+                    self._lay_out()
+
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         try:
-            with self._engine.begin() as transaction:
+            with engine.begin() as transaction:
                 yield transaction
         except OperationalError as error:
             raise LedgerUnavailable(
@@ -80,7 +94,7 @@ class LedgerDatabase:
             ) from None
 
     def _lay_out(self) -> None:
-        with self._transaction() as transaction:
+        with self._transaction(self._engine) as transaction:
             if transaction.dialect.name == "postgresql":
                 # Others may be creating the same tables: SQLite lets one in at a time anyway.
                 transaction.execute(sa.select(sa.func.pg_advisory_xact_lock(_LAYOUT_LOCK)))
@@ -90,6 +104,7 @@ class LedgerDatabase:
                 transaction.execute(sa.insert(_version).values(version=VERSION))
             elif found < VERSION:
                 _add_columns(transaction)
+                _add_indexes(transaction)
                 transaction.execute(sa.update(_version).values(version=VERSION))
             elif found > VERSION:
                 raise Fatal(
@@ -109,6 +124,18 @@ def _add_columns(transaction: sa.Connection) -> None:
                 definition = CreateColumn(column).compile(dialect=transaction.dialect)
                 name = transaction.dialect.identifier_preparer.format_table(table)
                 transaction.execute(sa.text(f"ALTER TABLE {name} ADD COLUMN {definition}"))
+
+
+def _add_indexes(transaction: sa.Connection) -> None:
+    """Give older tables the indexes of newer versions, and take those that nothing uses now."""
+    inspector = sa.inspect(transaction)
+    for table in metadata.tables.values():
+        there = {index["name"] for index in inspector.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in there:
+                index.create(transaction)
+    for name in _FORMER_INDEXES:
+        transaction.execute(sa.text(f"DROP INDEX IF EXISTS {name}"))
 
 
 def _engine(url: str) -> sa.Engine:

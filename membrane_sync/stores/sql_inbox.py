@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from membrane_sync.stores.event_tables import (
     seen_events,
     webhooks,
 )
-from membrane_sync.stores.sql_bulk import inserted, upserted
+from membrane_sync.stores.sql_bulk import among, inserted, upserted
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_leases import now
 
@@ -36,6 +36,13 @@ SETTLED_AT_ONCE = 500
 """Ids in one statement; databases bound the number of its parameters."""
 
 LONGEST_ERROR = 2_000
+
+MOST_BYTES = 8_000_000
+READ_AT_ONCE = 200
+"""Rows that are in memory while it isn't known yet how large they are."""
+
+FETCHED_BYTES = 16_000
+"""What an event counts for that says only an id: its record has yet to be fetched."""
 
 _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -74,7 +81,7 @@ class SqlInbox:
 
     def waiting(self) -> int:
         query = sa.select(sa.func.count()).select_from(events)
-        with self._database.begin() as transaction:
+        with self._database.reading() as transaction:
             found = transaction.execute(query.where(events.c.status == "pending"))
             return int(found.scalar_one())
 
@@ -120,15 +127,17 @@ class SqlInbox:
             claimed = sa.update(event_queues).where(event_queues.c.batch == batch)
             transaction.execute(claimed.values(claimed_until=until))
 
-    def pending(self, connection: str, limit: int) -> Sequence[Event]:
-        with self._database.begin() as transaction:
+    def pending(self, connection: str, limit: int, most_bytes: int = MOST_BYTES) -> Sequence[Event]:
+        with self._database.reading() as transaction:
             query = sa.select(events).where(
                 events.c.status == "pending",
                 events.c.connection == connection,
                 events.c.due_at <= now(transaction),
             )
             query = query.order_by(events.c.due_at, events.c.id).limit(limit)
-            return [event_of(row) for row in transaction.execute(query)]
+            with transaction.execute(query, execution_options={"yield_per": READ_AT_ONCE}) as found:
+                rows = [*_first(found, most_bytes)]
+        return [event_of(row) for row in rows]
 
     def attend(self, seconds: float) -> None:
         with self._database.begin() as transaction:
@@ -156,9 +165,9 @@ class SqlInbox:
         with self._database.begin() as transaction:
             moment = now(transaction)
             for status, settled in (("done", done), ("ignored", ignored)):
-                for ids in pieces(settled, SETTLED_AT_ONCE):
+                if settled:
                     finished = {"status": status, "error": "", "finished_at": moment, "runs": runs}
-                    update = sa.update(events).where(events.c.id.in_(ids))
+                    update = sa.update(events).where(among(transaction, events.c.id, settled))
                     transaction.execute(update.values(finished))
             for failure in failures:
                 failed: dict[str, Any] = {"error": failure.error[:LONGEST_ERROR], "runs": runs}
@@ -187,6 +196,14 @@ class SqlInbox:
             values = {"batch": "", "claimed_until": 0.0, "due_at": due_at, "deaths": 0}
             values["attempts"] = 0 if again_at is None else attempts + 1
             transaction.execute(sa.update(event_queues).where(here).values(values))
+
+
+def _first(rows: Iterable[sa.Row[Any]], most_bytes: int) -> Iterator[sa.Row[Any]]:
+    for row in rows:
+        yield row
+        most_bytes -= len(row.payload) or FETCHED_BYTES
+        if most_bytes <= 0:
+            return
 
 
 def pieces(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import NotConnected, NotFound
 from membrane_sync.ports import ConnectionRecord, ConnectionStatus, Tenant
+from membrane_sync.stores.event_retention import forget_events_of
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 
 _tenants = sa.Table(
@@ -68,6 +69,9 @@ class SqlTenants:
         return _tenant(row)
 
     def forget(self, key: str) -> None:
+        self.tenant(key)
+        # First: who asks again after a crash goes on with it.
+        forget_events_of(self._database, key)
         with self._database.begin() as transaction:
             if not transaction.execute(sa.delete(_tenants).where(_tenants.c.key == key)).rowcount:
                 raise _no_tenant(key)

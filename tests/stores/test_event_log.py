@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from membrane_sync.errors import NotFound
+from membrane_sync.ports import ConnectionRecord
 from membrane_sync.ports.events import Arrival, Event, EventFilter, Failure, Webhook
 from membrane_sync.stores import event_retention
 from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import read, run
 
 ONE = Event("webhook", "record", "contacts", "acme", "acme", change="updated", payload='{"a": 1}')
@@ -182,6 +188,53 @@ def test_what_has_ended_long_ago_is_forgotten_and_what_waits_is_kept(
     assert forget(ledger, 12) == {"events": 6, "webhooks": 1, "keys": 0}
     assert listed(ledger) == [*fresh, *waiting]
     assert len(read(url, "SELECT key FROM membrane_seen_events")) == 1
+
+
+def test_a_tenants_events_go_with_the_tenant_and_no_other_does(
+    ledger: SqlLedger, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_retention, "FORGOTTEN_AT_ONCE", 2)
+    theirs = replace(ONE, connection="globex", tenant="globex")
+    done = put(ledger, *[ONE] * 3, webhook=HOOK)
+    put(ledger, ONE, theirs, webhook=replace(HOOK, source="global_webhook"))
+    put(ledger, replace(ONE, connection="", kind="internal", status="ignored"))
+    fail(ledger, done[:1])
+    ledger.inbox.settle(done[1:], [], "")
+    (kept,) = put(ledger, theirs, webhook=replace(HOOK, body=b"theirs"))
+    with pytest.raises(NotFound):
+        ledger.tenants.forget("nobody")
+    ledger.tenants.forget("acme")
+    assert ledger.event_log("acme").events(0, 100) == []
+    assert [e.tenant for e in ledger.event_log(None).events(0, 100)] == ["globex"] * 2
+    (webhook,) = ledger.webhooks.webhooks(0, 100)
+    assert ledger.webhooks.webhook(webhook.id).body == b"theirs"
+    assert ledger.event_log("globex").webhook(kept) is not None
+
+
+def test_a_status_is_found_by_index_and_a_tenants_by_theirs(tmp_path: Path) -> None:
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}", AesVault(b"a key of the tests"))
+    ledger.connect(ConnectionRecord("acme", "kinto", "acme"))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if "ORDER BY membrane_events.id" in statement:
+            asked.append((statement, parameters))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        ledger.event_log(None).events(0, 10, EventFilter(status="pending"))
+        ledger.event_log(None).events(0, 10, EventFilter(status="done", connection="acme"))
+        ledger.event_log("acme").events(0, 10, EventFilter(status="done"))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+        plans = [str(database.execute(f"EXPLAIN QUERY PLAN {s}", p).fetchall()) for s, p in asked]
+    by_status, by_connection, by_tenant = plans
+    assert "membrane_events_status" in by_status
+    assert "membrane_events_tenant" in by_connection
+    assert "membrane_events_tenant" in by_tenant
+    assert "TEMP B-TREE" not in "".join(plans)
 
 
 def test_events_that_wait_for_a_connection_that_is_archived_end_in_time(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from membrane_sync.errors import LedgerUnavailable
 from membrane_sync.ports.events import Arrival, Event, Failure, Put, Subscription, Webhook
+from membrane_sync.stores.sql_inbox import FETCHED_BYTES
 from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import read
 
 ONE = Event("webhook", "record", "contacts", "acme", "acme", change="updated", external_id="1")
@@ -37,6 +45,33 @@ def test_events_come_in_their_order_and_are_gone_when_settled(ledger: SqlLedger)
     ledger.inbox.release(batch, "globex")
     (again,) = claim(ledger)
     assert [queue.connection for queue in ledger.inbox.queues(again)] == ["globex"]
+
+
+def test_as_many_are_given_as_their_bytes_allow(ledger: SqlLedger) -> None:
+    told = [replace(ONE, payload="x" * 100) for _ in range(4)]
+    put(ledger, *told, ONE, ONE)
+    pending = ledger.inbox.pending
+
+    def given(*bounds: int) -> int:
+        return len(pending("acme", *bounds))
+
+    assert [given(10), given(3), given(10, 250), given(10, 1)] == [6, 3, 3, 1]
+    ledger.inbox.settle([event.id for event in pending("acme", 4)], [], "")
+    # Those that say only an id count for the record that is to be fetched.
+    assert [given(10, FETCHED_BYTES), given(10, FETCHED_BYTES + 1)] == [1, 2]
+
+
+def test_to_read_what_waits_is_not_to_wait_for_who_writes(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = SqlLedger(f"sqlite:///{path}?timeout=0.1", AesVault(b"a key of the tests"))
+    put(ledger, ONE)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert len(ledger.inbox.pending("acme", 10)) == 1
+        assert len(ledger.event_log(None).events(0, 10)) == 1
+        with pytest.raises(LedgerUnavailable):
+            put(ledger, ONE)
+    ledger.close()
 
 
 def test_what_comes_again_is_one(ledger: SqlLedger, url: str) -> None:

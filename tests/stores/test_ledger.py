@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from membrane_sync.errors import AppUnavailable, Fatal, NotConnected, SecretError
 from membrane_sync.ports import ConnectionRecord, Ledger, Override, RunRecord
@@ -328,6 +329,34 @@ def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> Non
     assert ledger.connection("acme_kinto") == replace(ACME, version=0)
     assert len(ledger.overrides("acme_kinto")) == 1
     assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_ledger_of_version_6_gets_the_index_that_it_lacks(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
+    with fresh_database(kind, tmp_path, server) as url:
+        SqlLedger(url, VAULT).connect(ACME)
+        assert "membrane_events_status" in indexes(url)
+        run(
+            url,
+            "DROP INDEX membrane_events_status",
+            "CREATE INDEX membrane_events_dead ON membrane_events (id) WHERE status = 'dead'",
+            "UPDATE membrane_version SET version = 6",
+        )
+        assert SqlLedger(url, VAULT).connection("acme_kinto").tenant == ACME.tenant
+        assert "membrane_events_status" in indexes(url)
+        assert "membrane_events_dead" not in indexes(url)
+        assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
+
+
+def indexes(url: str) -> set[str | None]:
+    engine = sa.create_engine(url)
+    try:
+        return {index["name"] for index in sa.inspect(engine).get_indexes("membrane_events")}
+    finally:
+        engine.dispose()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

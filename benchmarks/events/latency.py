@@ -1,6 +1,6 @@
 """From a webhook's 2xx until its record is in the lake, mapped and delivered, by sensor and worker.
 
-    python -m benchmarks.event_latency [sensor|worker ...] [--events N]
+    python -m benchmarks.events latency [sensor|worker ...] [--events N]
 
 Everything is a process of its own, as in production: `membrane serve`, Dagster's daemon with a code
 server, or `membrane worker`. The simulator's contacts change one at a time, at random moments; each
@@ -151,19 +151,17 @@ def _free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.events latency", description=__doc__
+    )
     parser.add_argument("ways", nargs="*", default=["worker", "sensor"])
     parser.add_argument("--events", type=int, default=40)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     # Told to end, it ends what it has started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     for way in given.ways:
         took = sorted(measured(way, given.events))
         p50, p95 = took[len(took) // 2], took[min(len(took) - 1, int(len(took) * 0.95))]
         print(f"{way}: {len(took)} events, p50 {p50:.2f} s, p95 {p95:.2f} s, max {took[-1]:.2f} s")
-
-
-if __name__ == "__main__":
-    main()

@@ -21,12 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from benchmarks.events.meter import cpu_seconds, databases
 
 CONNECTIONS = 50
 SENDERS = 64
@@ -213,16 +214,16 @@ def _request(number: int, name: str) -> bytes:
 def measured(root: Path, ledger_url: str, keep: bool, seconds: float) -> Figures:
     """One run in processes of its own."""
     environ = {**os.environ, "MEMBRANE_LEDGER_URL": ledger_url, "MEMBRANE_API_KEYS": KEY}
-    words = [sys.executable, "-m", "benchmarks.events"]
+    words = [sys.executable, "-m", "benchmarks.events", "intake"]
     command = [*words, "serve", str(root), *(["--keep"] if keep else [])]
     process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
         _sent(words, url, 1.0)  # so that both sides are warm
-        before = _cpu(process.pid)
+        before = cpu_seconds(process.pid)
         said = _sent(words, url, seconds)
-        cpu = _cpu(process.pid) - before
+        cpu = cpu_seconds(process.pid) - before
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -231,35 +232,15 @@ def measured(root: Path, ledger_url: str, keep: bool, seconds: float) -> Figures
 
 
 def _sent(words: list[str], url: str, seconds: float) -> dict[str, Any]:
-    command = [*words, "load", url, "--seconds", str(seconds)]
+    command = [*words, "load", url, str(seconds)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def ledgers(kinds: Sequence[str], root: Path) -> Iterator[dict[str, str]]:
-    """Empty ledgers by kind."""
-    from tests.apps.postgresql import postgresql_server
-
-    with ExitStack() as closing:
-        urls: dict[str, str] = {}
-        if "sqlite" in kinds:
-            urls["sqlite"] = f"sqlite:///{root / 'ledger.db'}"
-        if "postgresql" in kinds:
-            server = postgresql_server(root / "postgresql", durable=True)
-            urls["postgresql"] = closing.enter_context(server)
-        yield urls
-
-
 def intake(kinds: Sequence[str], seconds: float) -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as directory, ledgers(kinds, Path(directory)) as urls:
+    with tempfile.TemporaryDirectory() as directory, databases(kinds, Path(directory)) as urls:
         print(
             f"{'':12}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms each':>13}{'of floor':>10}"
         )
@@ -297,27 +278,17 @@ def check(url: str, figures: Figures) -> None:
     assert kept >= figures.answered, f"{figures.answered} were answered and {kept} kept"
 
 
-def main() -> None:
-    """Run what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    taking = commands.add_parser("intake")
-    taking.add_argument("kinds", nargs="*", default=["sqlite", "postgresql"])
-    taking.add_argument("--seconds", type=float, default=10.0)
-    serving = commands.add_parser("serve")
-    serving.add_argument("root")
-    serving.add_argument("--keep", action="store_true")
-    loading = commands.add_parser("load")
-    loading.add_argument("url")
-    loading.add_argument("--seconds", type=float, default=10.0)
-    given = parser.parse_args()
-    if given.command == "intake":
-        intake(given.kinds, given.seconds)
-    elif given.command == "serve":
-        serve(given.root, given.keep)
+def main(arguments: Sequence[str]) -> None:
+    """Measure, or be the server or the load of a measurement."""
+    if arguments[:1] == ["serve"]:
+        serve(arguments[1], "--keep" in arguments)
+    elif arguments[:1] == ["load"]:
+        load(arguments[1], float(arguments[2]))
     else:
-        load(given.url, given.seconds)
-
-
-if __name__ == "__main__":
-    main()
+        parser = argparse.ArgumentParser(
+            prog="python -m benchmarks.events intake", description=__doc__
+        )
+        parser.add_argument("kinds", nargs="*", default=["sqlite", "postgresql"])
+        parser.add_argument("--seconds", type=float, default=10.0)
+        given = parser.parse_args(arguments)
+        intake(given.kinds, given.seconds)
