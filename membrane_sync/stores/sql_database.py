@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateColumn
 from membrane_sync.errors import Fatal, LedgerUnavailable
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
-VERSION = 6
+VERSION = 7
 """Version of the tables; an older ledger gets what it lacks, one of a newer version is refused."""
 
 _LAYOUT_LOCK = 7_239_204
