@@ -22,4 +22,7 @@ class GlobalWebhook(Element, Receiving):
         if signature is not None and signature.secret is None:
             message = "the signature of a global webhook needs secret, over $.parameters"
             raise Unfit((("signature",), message))
+        if self.gives_secret:
+            message = "one URL has one secret: nobody could tell which tenant's app gave it"
+            raise Unfit((("challenge", "secret"), message))
         return self

@@ -114,13 +114,24 @@ class Reply(Spec):
 class Challenge(Reply):
     """What a sender asks before it sends events, and its answer.
 
-    Formulas see what those of webhooks see, and what the signature's `secret` sees.
+    Formulas see what those of webhooks see, and what the signature's `secret` sees. By one with a
+    `secret`, the app gives its own: it's taken while the app is being subscribed to, once.
     """
 
     when: Formula = Field(description="True for a request that is no event but a challenge")
     signed: bool = Field(
         default=True, description="False for a sender that asks without its signature"
     )
+    secret: Formula = Field(
+        default=None, description="The secret that the app made up, and signs by from then on"
+    )
+
+    @model_validator(mode="after")
+    def _comes_first(self) -> Challenge:
+        if self.secret is not None and self.signed:
+            message = "nothing is signed before its secret is known: add signed: false"
+            raise Unfit((("secret",), message))
+        return self
 
 
 class Receiving(Spec):
@@ -143,6 +154,18 @@ class Receiving(Spec):
         default=3 * DAY, ge=0, description="For how long an event that comes again is the same"
     )
     max_body_bytes: int = Field(default=2**20, gt=0)
+
+    @property
+    def gives_secret(self) -> bool:
+        """Whether the app makes up the secret, and tells it by a challenge."""
+        return self.challenge is not None and self.challenge.secret is not None
+
+    @model_validator(mode="after")
+    def _secret_is_used(self) -> Receiving:
+        if self.gives_secret and self.signature is None:
+            message = "a challenge's secret is of no use without signature"
+            raise Unfit((("challenge", "secret"), message))
+        return self
 
 
 class Existing(Request):

@@ -80,6 +80,8 @@ class Intake:
             decision = receive(endpoint, request, now)
             if decision.answer.status == 401 and (newer := self.recipients.renewed(endpoint)):
                 decision = receive(newer, request, now)
+            if decision.secret and not self.recipients.take_secret(endpoint, decision.secret):
+                return Taken("refused", WebhookAnswer(401), "no secret is expected from the app")
             return decision
         except Retryable as error:
             return _unavailable(error)

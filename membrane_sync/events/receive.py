@@ -37,8 +37,8 @@ class WebhookAnswer:
 class Decision:
     """What to do with a request.
 
-    With `refused`, the reason, nothing is kept, nor of a challenge. With `told`, which a global
-    webhook says, `routed` gives what to keep.
+    With `refused`, the reason, nothing is kept, nor of a challenge, but for the `secret` that it
+    gives. With `told`, which a global webhook says, `routed` gives what to keep.
     """
 
     answer: WebhookAnswer
@@ -46,6 +46,7 @@ class Decision:
     webhook: Webhook | None = None
     events: Sequence[Event] = ()
     told: Sequence[Told] = ()
+    secret: str = field(default="", repr=False)
 
     @property
     def arrival(self) -> Arrival | None:
@@ -173,8 +174,15 @@ def _asks(challenge: Challenge, endpoint: Endpoint, scope: Mapping[str, Any]) ->
 
 
 def _challenged(challenge: Challenge, endpoint: Endpoint, scope: Mapping[str, Any]) -> Decision:
+    seen = {**scope, **endpoint.known}
+    secret = ""
+    if challenge.secret is not None:
+        found = evaluate(challenge.secret, seen, strict=False)
+        if not isinstance(found, str) or not _GIVEN_SECRET.fullmatch(found):
+            return _refusal(400, "its challenge gives no secret, or none of 8 characters or more")
+        secret = found
     try:
-        return Decision(_answer(challenge, {**scope, **endpoint.known}))
+        return Decision(_answer(challenge, seen), secret=secret)
     except FormulaError as error:
         return _refusal(400, f"the answer to its challenge can't be made: {error}")
 
@@ -203,6 +211,7 @@ def _answer(reply: Reply, scope: Mapping[str, Any]) -> WebhookAnswer:
     return WebhookAnswer(reply.status, {**kind, **said}, json.dumps(body).encode())
 
 
+_GIVEN_SECRET = re.compile(r"[\x21-\x7e]{8,1000}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 

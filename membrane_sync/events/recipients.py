@@ -10,6 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from hmac import compare_digest
 from threading import Lock
 from typing import Any, Generic, TypeVar, cast
 
@@ -83,12 +84,13 @@ class Recipients:
             "parameters": self._parameters(record.integration),
             "input": dict(record.input),
             "state": dict(subscription.state),
-            "secret": subscription.secret,
         }
+        knowns = [{**known, "secret": secret} for secret in subscription.secrets]
         config, key = subscription.config, subscription.key
         about = (config.get("collection") or config.get("event"), config.get("change"))
         title = "/".join(str(part) for part in (subscription.connection, *about) if part)
-        endpoint = Endpoint(key, title, "webhook", receiving, *_proof(receiving, known), subscriber)
+        proof = _proof(receiving, *knowns)
+        endpoint = Endpoint(key, title, "webhook", receiving, *proof, subscriber)
         return self._endpoints.put(key, endpoint)
 
     def global_webhook(self, app: str, key: str) -> Endpoint | None:
@@ -112,13 +114,27 @@ class Recipients:
 
     def renewed(self, endpoint: Endpoint) -> Endpoint | None:
         """The endpoint as it is now; None if that was just looked at."""
-        if endpoint.subscriber is None or self._endpoints.age(endpoint.name) < (
-            RENEWED_AFTER_SECONDS
-        ):
+        if endpoint.subscriber is None:
+            return None
+        is_young = self._endpoints.age(endpoint.name) < RENEWED_AFTER_SECONDS
+        # What the app signs by may be known by another process in the very moment.
+        if is_young and endpoint.subscriber.subscription.secret_until is None:
             return None
         self._connections.drop(endpoint.subscriber.subscription.connection)
         found = self.read([endpoint.name])[0]
         return found if isinstance(found, Endpoint) else None
+
+    def take_secret(self, endpoint: Endpoint, secret: str) -> bool:
+        """Keep the secret that an app gave; False where it wasn't to give one, or another one.
+
+        An app that didn't hear our answer gives it once more.
+        """
+        is_taken = self._subscriptions.take_secret(endpoint.name, secret)
+        found = self.read([endpoint.name])[0]  # from now on, this process knows it
+        if is_taken or not isinstance(found, Endpoint) or found.subscriber is None:
+            return is_taken
+        given = found.subscriber.subscription.given[:1]
+        return any(compare_digest(secret.encode(), known.encode()) for known in given)
 
     def meant(
         self, global_webhook: str, selectors: Sequence[str]

@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from membrane_sync.errors import Fatal, Fenced, MembraneError, RateLimited, Retryable
+from membrane_sync.elements.request import Request
+from membrane_sync.errors import (
+    Fatal,
+    Fenced,
+    MembraneError,
+    RateLimited,
+    Retryable,
+    UnexpectedAnswer,
+)
 from membrane_sync.events.asking import (
     Told,
     ask,
@@ -38,6 +46,9 @@ MOST_FAREWELLS = 8
 
 IN_DOUBT_SECONDS = 60.0
 """When to ask again for a subscription whose answer never came."""
+
+SECRET_SECONDS = 120.0
+"""How long an app may take to give its secret, where it makes one up."""
 
 
 @dataclass
@@ -70,8 +81,7 @@ class Subscriber:
         for left in there.values():
             if anew or self._is_time(left) or left.status == "subscribed":
                 self._end(left)
-        moments = [one.refresh_at for one in self._mine() if one.refresh_at is not None]
-        return min(moments, default=None)
+        return _first(self._mine())
 
     def renew(self, wanted: Sequence[Wanted]) -> float | None:
         """Only renew what ends: for a connection that rests, whose events wait meanwhile."""
@@ -80,8 +90,7 @@ class Subscriber:
             one = declared.get(known.identity)
             if one is not None and known.status == "subscribed":
                 self._bring_up(known, one, anew=False)
-        moments = [one.refresh_at for one in self._mine() if one.status == "subscribed"]
-        return min((moment for moment in moments if moment is not None), default=None)
+        return _first([one for one in self._mine() if one.status == "subscribed"])
 
     def end_all(self) -> list[str]:
         """Remove all subscriptions, come what may; says what the app has against it."""
@@ -113,9 +122,12 @@ class Subscriber:
         try:
             url = self.address(one, known.key)
             version = one.version(url)
+            lacks_secret = one.declaration.gives_secret and not known.given
+            if not anew and self._is_awaited(known, one):
+                return
             if not anew and known.config.get("version") == version:
                 if self._is_time(known):
-                    self._ask(known, one, url, version, anew=False)
+                    self._ask(known, one, url, version, anew=lacks_secret)
             else:
                 # Of one that was never asked for, there's nothing that could be wrong by now.
                 self._ask(known, one, url, version, anew=bool(known.attempts or known.state))
@@ -123,6 +135,21 @@ class Subscriber:
             raise
         except MembraneError as error:
             self._failed(known, error)
+
+    def _is_awaited(self, known: Subscription, one: Wanted) -> bool:
+        """Whether the app is yet to give its secret; raises UnexpectedAnswer if it never did."""
+        if known.secret_until is None:
+            return False
+        gives_secret = one.declaration.gives_secret
+        if gives_secret and known.secret_until > self.now():
+            return True
+        self.subscriptions.expect_secret(known.key, None)
+        if known.status != "subscribed" or not gives_secret:
+            return False  # it never answered either
+        raise UnexpectedAnswer(
+            f"{one.app} was subscribed to, and gave no secret within {SECRET_SECONDS:g} s",
+            hint="compare `challenge` with what the app sends first, and see GET /webhook-counts",
+        )
 
     def _is_time(self, known: Subscription) -> bool:
         return known.refresh_at is not None and known.refresh_at <= self.now()
@@ -174,13 +201,25 @@ class Subscriber:
         found = lasting[0] if adopt and lasting else None
         if found is None:
             self._keep(known, attempts=known.attempts + 1, refresh_at=self.now() + IN_DOUBT_SECONDS)
-            answer = ask(self.api, one, declaration.subscribe, scope)
-            refuse_gone(one, answer)
-            found = told(one, answer, scope, self.now())
+            found = self._asked(known, one, declaration.subscribe, scope)
         for old in former:
             if old.state and old.state != found.state:
                 self._take_back(one, {**scope, "state": old.state})
         return found
+
+    def _asked(self, known: Subscription, one: Wanted, request: Request, scope: Scope) -> Told:
+        """Subscribe; meanwhile the app may give its secret, and for some time after it."""
+        gives_secret = one.declaration.gives_secret
+        if gives_secret:
+            self.subscriptions.expect_secret(known.key, SECRET_SECONDS)
+        try:
+            answer = ask(self.api, one, request, scope)
+            refuse_gone(one, answer)
+            return told(one, answer, scope, self.now())
+        except MembraneError:
+            if gives_secret:
+                self.subscriptions.expect_secret(known.key, None)
+            raise
 
     def _former(self, known: Subscription, one: Wanted, scope: Scope) -> list[Told]:
         """What the app has of it from before, as far as can be known."""
@@ -242,6 +281,7 @@ class Subscriber:
         now, newest = self.now(), self.subscriptions.get(known.key) or known
         ends_at = known.config.get("ends_at")
         lives = known.status == "subscribed" and ends_at is not None and ends_at > now
+        lives = lives and known.secret_until is None  # nobody could verify what it sends
         attempts = max(newest.attempts, known.attempts + 1)
         self._keep(
             known,
@@ -259,7 +299,7 @@ class Subscriber:
         scope = {
             **one.scope,
             "webhook_url": url,
-            "secret": known.secret,
+            "secret": known.secrets[0],
             "state": dict(known.state),
         }
         lifetime = one.declaration.lifetime_seconds
@@ -278,6 +318,12 @@ class Subscriber:
                 hint="write what the app says of its account, as {$var: $.input.account}",
             )
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _first(subscriptions: Sequence[Subscription]) -> float | None:
+    """When the first of them has something to be done."""
+    moments = [m for one in subscriptions for m in (one.refresh_at, one.secret_until)]
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _renewal(ends_at: float | None, before: float, now: float) -> float | None:

@@ -49,6 +49,8 @@ class Wanted:
         told = self.declaration.model_dump(
             mode="json", include={"subscribe", "global_webhook", "selector", "lifetime_seconds"}
         )
+        if self.declaration.gives_secret:  # One that was made otherwise can't be verified.
+            told["gives_secret"] = True
         return _hash([told, webhook_url, self.scope])
 
 

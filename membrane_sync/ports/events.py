@@ -359,7 +359,8 @@ class Subscription:
     `identity` is the same for what one subscription serves; a connection has one of each. `state`
     is what the app gave when it was subscribed to, and may be secret; so is `secret`, which signs
     its webhooks. `selector` is by which a global webhook finds it. `refresh_at` is when something
-    is to be done about it.
+    is to be done about it. `given` are the secrets that the app made up, the newest first, of which
+    it signs by any; it may give one until `secret_until`, None if it's not asked to.
     """
 
     key: str
@@ -375,6 +376,13 @@ class Subscription:
     attempts: int = 0
     error: str = ""
     identity: str = ""
+    given: Sequence[str] = ()
+    secret_until: float | None = None
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """What its webhooks may be signed by, the newest first."""
+        return self.given or [self.secret]
 
 
 class Subscriptions(Protocol):
@@ -403,7 +411,18 @@ class Subscriptions(Protocol):
         ...
 
     def keep(self, subscription: Subscription) -> None:
-        """Keep it in the place of the one with its key."""
+        """Keep it in the place of the one with its key, but for what the app gave of secrets."""
+        ...
+
+    def expect_secret(self, key: str, seconds: float | None) -> None:
+        """Let the app give a secret, once, for so long from now on; None for no more."""
+        ...
+
+    def take_secret(self, key: str, secret: str) -> bool:
+        """Keep the secret that an app gave; False, and nothing is kept, if none is expected.
+
+        What it gave before is good for some minutes yet.
+        """
         ...
 
     def drop(self, key: str) -> None:

@@ -107,6 +107,9 @@ subscriptions = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("identity", sa.String(100), nullable=False),
+    # What the app gave: only `take_secret` writes it.
+    sealed_column("given", "{connection}/subscription", server_default=""),
+    sa.Column("secret_until", sa.Double),
 )
 sa.Index(
     "membrane_subscriptions_selected",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,10 @@ from membrane_sync.ports import Vault
 from membrane_sync.ports.events import Subscription
 from membrane_sync.stores.event_tables import subscriptions
 from membrane_sync.stores.sql_database import LedgerDatabase, inserting
+from membrane_sync.stores.sql_leases import now
+
+FORMER_SECONDS = 600.0
+"""For how long webhooks may come that an app signed by its former secret."""
 
 _PLAIN = (
     *("key", "connection", "tenant", "config", "status", "global_webhook", "selector"),
@@ -74,10 +79,35 @@ class SqlSubscriptions:
         if "state" in values:
             self._forget(subscription.connection, replaced)
 
+    def expect_secret(self, key: str, seconds: float | None) -> None:
+        with self._database.begin() as transaction:
+            until = None if seconds is None else now(transaction) + seconds
+            change = sa.update(subscriptions).where(subscriptions.c.key == key)
+            transaction.execute(change.values(secret_until=until))
+
+    def take_secret(self, key: str, secret: str) -> bool:
+        found = self.get(key)
+        if found is None or found.secret_until is None:
+            return False
+        given: dict[str, Any] = {"secret": secret}
+        for former in found.given[:1]:
+            given |= {"former": former, "former_until": time.time() + FORMER_SECONDS}
+        sealed = self._vault.seal(given, _owner(found.connection))
+        here = sa.and_(subscriptions.c.key == key, subscriptions.c.secret_until.is_not(None))
+        with self._database.begin() as transaction:
+            is_time = sa.and_(here, subscriptions.c.secret_until > now(transaction))
+            replaced = transaction.execute(sa.select(subscriptions.c.given).where(is_time)).scalar()
+            # Of two that come at once, one finds that nothing is expected any more.
+            change = sa.update(subscriptions).where(is_time)
+            change = change.values(given=sealed, secret_until=None)
+            is_taken = transaction.execute(change).rowcount == 1
+        self._forget(found.connection, [replaced or "" if is_taken else sealed])
+        return is_taken
+
     def drop(self, key: str) -> None:
         found = self._found(subscriptions.c.key == key)
         with self._database.begin() as transaction:
-            replaced = _sealed_texts(transaction, key)
+            replaced = _sealed_texts(transaction, key, subscriptions.c.given)
             transaction.execute(sa.delete(subscriptions).where(subscriptions.c.key == key))
         for one in found:
             self._forget(one.connection, replaced)
@@ -113,11 +143,20 @@ class SqlSubscriptions:
         plain["identity"] = "" if row.identity == row.key else row.identity
         state = self._vault.open(row.state, owner) if row.state else {}
         secret = self._vault.open(row.secret, owner)["secret"] if row.secret else ""
-        return Subscription(**plain, state=state, secret=secret)
+        given = _given(self._vault.open(row.given, owner)) if row.given else ()
+        return Subscription(
+            **plain, state=state, secret=secret, given=given, secret_until=row.secret_until
+        )
 
 
-def _sealed_texts(transaction: sa.Connection, key: str) -> Sequence[str]:
-    query = sa.select(subscriptions.c.state, subscriptions.c.secret)
+def _given(sealed: Mapping[str, Any]) -> Sequence[str]:
+    """The secret that the app gave, and the one before it for as long as it's good."""
+    is_good = "former" in sealed and sealed["former_until"] > time.time()
+    return (sealed["secret"], sealed["former"]) if is_good else (sealed["secret"],)
+
+
+def _sealed_texts(transaction: sa.Connection, key: str, *more: sa.Column[str]) -> Sequence[str]:
+    query = sa.select(subscriptions.c.state, subscriptions.c.secret, *more)
     row = transaction.execute(query.where(subscriptions.c.key == key)).one_or_none()
     return tuple(row) if row is not None else ()
 
