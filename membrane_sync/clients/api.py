@@ -55,6 +55,8 @@ from membrane_sync.records import Answer, Call, RawAnswer, RawRequest
 ATTEMPTS = 6
 DEADLINE_SECONDS = 300.0
 LONGEST_WAIT_SECONDS = 60.0
+LONGEST_HEEDED_SECONDS = 7 * 86_400.0
+"""Who asks for more than a week means something else; a sync would never be tried again."""
 UNSAID_SECONDS = 60.0
 """How long to wait where an app refuses for its rate limit and doesn't say how long (GitHub's)."""
 
@@ -225,7 +227,7 @@ class HttpApi:
 
     def _hold(self, seconds: float) -> None:
         """Neither this process nor those that share the quotas send for so many seconds."""
-        until = self._clock() + seconds
+        until = self._clock() + min(seconds, LONGEST_HEEDED_SECONDS)
         # Several answers say the same; a second is no news.
         if until > self._held_until + 1:
             self._held_until = until
@@ -254,11 +256,14 @@ class HttpApi:
         headers = dict(response.headers.items())  # their names are in lower case already
         url = _plain_address(response.url)
         content = response.content
-        if not content or "json" not in headers.get("content-type", "json"):
-            return Answer(response.status_code, headers, response.text, url)
-        if is_plain(content):
+        called_json = "json" in headers.get("content-type", "json")
+        # Some apps call it text or HTML.
+        may_be = called_json or content.lstrip()[:1] in (b"{", b"[")
+        if content and may_be and is_plain(content):
             return Answer(response.status_code, headers, url=url, content=content, read=self._read)
         body: Any = response.text
+        if not content or not called_json:
+            return Answer(response.status_code, headers, body, url)
         try:
             body = read_json(content)
         except (AppUnavailable, UnexpectedAnswer) as error:
@@ -332,6 +337,7 @@ class HttpApi:
         if wait is None:
             wait = unsaid
         elif wait > 0:
+            wait = min(wait, LONGEST_HEEDED_SECONDS)
             self._hold(wait)
         return RateLimited(said, retry_after=wait)
 

@@ -49,15 +49,21 @@ def rate_status(
 
 
 def retry_after(headers: Headers, now: datetime | None = None) -> float | None:
-    """Seconds to wait by `Retry-After`, a number of seconds or an HTTP date; never below 0."""
+    """Seconds to wait by `Retry-After`, of which it's the longest if it came twice; never below 0.
+
+    Azure and others have milliseconds in a header of their own, which is the more exact one.
+    """
+    for name in _RETRY_MILLISECONDS:
+        exact = _number(headers.get(name, ""))
+        if exact is not None:
+            return max(0.0, exact / 1000)
     text = headers.get("retry-after", "").strip()
     if not text:
         return None
-    number = _number(text)
-    if number is not None:
-        return max(0.0, number)
-    moment = _date(text)
-    return None if moment is None else max(0.0, (moment - (now or _now())).total_seconds())
+    numbers = [_number(part) for part in text.split(",")]
+    if None not in numbers:
+        text = str(max(number for number in numbers if number is not None))
+    return _seconds(text, headers, None, now)
 
 
 def _declared(headers: Headers, names: RateLimitHeaders, now: datetime | None) -> RateStatus | None:
@@ -172,6 +178,8 @@ _DIALECTS = (
     _shopify,
     _salesforce,
 )
+
+_RETRY_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms")
 
 _EPOCH = 1e9
 """A number of seconds as large as this is a time since 1970: 32 years are no wait."""

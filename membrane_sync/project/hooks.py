@@ -13,14 +13,14 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from membrane_sync.elements.nearest import nearest
-from membrane_sync.errors import NotFound, Problem, ProjectError
+from membrane_sync.errors import MembraneError, NotFound, Problem, ProjectError
 
 HOOKS = "hooks.py"
 
@@ -103,14 +103,37 @@ def find_hook(files: Sequence[Path], name: str) -> Callable[..., Any]:
 
 def called(function: Callable[..., Any], *arguments: Any) -> Any:
     """What the function gives; ProjectError, with file and line, where it raises."""
-    file = Path(function.__code__.co_filename)
     try:
         return function(*arguments)
+    except MembraneError:
+        raise
     except Exception as error:
-        line = _line_in(file, error)
-        # Not its message, which may hold what a tenant or a secret is called.
-        message = f"{function.__name__} raised {type(error).__name__}"
-        raise ProjectError([Problem(message, _shown(file), line)]) from error
+        raise _raised(function, error) from error
+
+
+def made_by(function: Callable[..., Any], scope: Mapping[str, Any]) -> Any:
+    """What a connector's function makes of a scope: a value, or a generator.
+
+    Either tells of what it raises as `called` does, but for errors that are ours already.
+    """
+    made = called(function, dict(scope))
+    return _told(function, made) if isinstance(made, Generator) else made
+
+
+def _told(function: Callable[..., Any], made: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    try:
+        return (yield from made)
+    except MembraneError:
+        raise
+    except Exception as error:
+        raise _raised(function, error) from error
+
+
+def _raised(function: Callable[..., Any], error: Exception) -> ProjectError:
+    """The error with file and line, and without its message: that may hold a name, or a secret."""
+    file = Path(function.__code__.co_filename)
+    message = f"{function.__name__} raised {type(error).__name__}"
+    return ProjectError([Problem(message, _shown(file), _line_in(file, error))])
 
 
 def digest_of(files: Sequence[Path]) -> str:

@@ -18,6 +18,7 @@ from membrane_sync.errors import MembraneError, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.formulas.locators import steps_of
 from membrane_sync.ports import Api, Lake
+from membrane_sync.project.hooks import made_by
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.project.schemas import TYPES, checked
 from membrane_sync.records import Report
@@ -128,7 +129,7 @@ def custom_fields(
 def _by_function(spec: CustomFields, api: Api, scope: Scope, functions: Functions) -> Any:
     """The schema that the function gives, with or without calls; None if it only makes a call."""
     function = functions.get(spec.function or "")
-    made = function(dict(scope)) if function is not None else None
+    made = made_by(function, scope) if function is not None else None
     if isinstance(made, Mapping):
         return made if "path" not in made else None
     if not isinstance(made, Generator):

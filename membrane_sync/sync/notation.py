@@ -19,6 +19,9 @@ from membrane_sync.elements.cursor import FORMATS, SECONDS_PER_UNIT, Cursor
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_LONGEST_DATE = len("20260131")
+"""ISO 8601 without any sign is a day at most."""
+
 
 class Notation:
     """The notation of one cursor's times; of other cursors' values it knows nothing."""
@@ -140,6 +143,8 @@ class Notation:
             moment = parsedate_to_datetime(value)
         elif notation == "iso8601":
             moment = datetime.fromisoformat(value.strip())
+            if value.strip().isdigit() and len(value.strip()) > _LONGEST_DATE:
+                raise ValueError  # a number of milliseconds, which reads as a time of 1711
         else:
             moment = datetime.strptime(value.strip(), notation)
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).astimezone(UTC)

@@ -27,6 +27,9 @@ from membrane_sync.sync.heads import Heads
 from membrane_sync.sync.rendering import answer_scope, refuse_graphql_errors
 from membrane_sync.sync.source import Source, formulas_of
 
+NO_CONTENT = 204
+"""Some apps' way to say that a list is empty (Zoho's, among others)."""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -47,9 +50,10 @@ class Page:
 def read_page(source: Source, answer: Answer) -> Page:
     """The page of an answer; raises UnexpectedAnswer where the declared place holds no list.
 
-    An answer that says that a delta token has expired, or one to be passed over, has no records.
+    An answer that says that a delta token has expired, one to be passed over, or one that has no
+    content by its status, has no records.
     """
-    if answer.skipped or source.is_expired(answer):
+    if answer.skipped or answer.status == NO_CONTENT or source.is_expired(answer):
         return Page(answer, [], Texts([]), answer_scope(answer))
     reader = _reader(_Declared(source.collection))
     page = reader.cut(answer) if reader and answer.content else None

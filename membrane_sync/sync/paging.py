@@ -56,7 +56,11 @@ def _cursor(pagination: Pagination) -> Pager:
         records, scope = yield _turn(pagination, token)
         read += len(records)
         token = _next(pagination, scope, seen)
-        if token is None or _says_end(pagination, scope, read):
+        if _says_end(pagination, scope, read):
+            return
+        if token is None and pagination.has_more is not None:
+            raise _no_way_on("there is no token at `pagination.next`")
+        if token is None:
             return
 
 
@@ -73,8 +77,10 @@ def _graphql(pagination: Pagination) -> Pager:
                 hint="ask for pageInfo { hasNextPage endCursor } in the query",
             )
         token = info.get("endCursor")
-        if not info.get("hasNextPage") or token is None:
+        if not info.get("hasNextPage"):
             return
+        if token is None:
+            raise _no_way_on("pageInfo has no endCursor")
         _refuse_circle(str(token), seen)
 
 
@@ -153,17 +159,20 @@ _PAGERS: dict[str, Callable[[Pagination], Pager]] = {
 }
 
 
-# Commas and semicolons inside quotes don't end a link or a parameter.
-_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^\s=;,]+\s*(?:=\s*(?:"[^"]*"|[^\s";,]*))?)*)')
-_PARAMETER = re.compile(r';\s*([^\s=;,]+)\s*(?:=\s*(?:"([^"]*)"|([^\s";,]*)))?')
+# Commas and semicolons inside quotes don't end a link or a parameter. Some apps quote as HTML does.
+_VALUE = r"""(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\s"';,][^\s";,]*)|)"""
+_LINK = re.compile(rf"<([^>]*)>((?:\s*;\s*(?:[^\s=;,]+\s*(?:=\s*{_VALUE})?)?)*)")
+_PARAMETER = re.compile(rf";\s*([^\s=;,]+)\s*(?:=\s*{_VALUE})?")
 
 
 def next_link(header: str) -> str | None:
     """The target of `rel="next"` in a Link header, None without one."""
-    for target, parameters in _LINK.findall(header):
-        for name, quoted, bare in _PARAMETER.findall(parameters):
-            if name.lower() == "rel" and "next" in (quoted or bare).lower().split():
-                return str(target)
+    for target, parameters, *_ in _LINK.findall(header):
+        given = _PARAMETER.findall(parameters)
+        relations = ["".join(value) for name, *value in given if name.lower() == "rel"]
+        # A second `rel` says nothing (RFC 8288, 3.3).
+        if relations and "next" in relations[0].lower().split():
+            return str(target).strip()
     return None
 
 
@@ -195,6 +204,13 @@ def _refuse_circle(token: str, seen: set[str]) -> None:
             hint="compare `pagination.next` in the collection's YAML with what the app answers",
         )
     seen.add(token)
+
+
+def _no_way_on(what: str) -> UnexpectedAnswer:
+    return UnexpectedAnswer(
+        f"the app says that there are more pages, and {what}; to end here would lose them",
+        hint="compare `pagination` in the collection's YAML with what the app answers",
+    )
 
 
 class _Repeats:

@@ -10,6 +10,7 @@ from membrane_sync.calls import as_call
 from membrane_sync.elements.request import Request, expand_path
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.project.hooks import made_by
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.paging import Turn
 
@@ -52,7 +53,7 @@ def by_function(request: Request, scope: Scope, functions: Functions) -> Call | 
             f"there is no function {request.function!r} for this request",
             hint="write it in the connector's hooks.py",
         )
-    made = function(dict(scope))
+    made = made_by(function, scope)
     if isinstance(made, Generator):
         return made
     return as_call(made, str(request.function), request.errors)

@@ -13,7 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from membrane_sync.clients.api import ATTEMPTS, DEADLINE_SECONDS, HttpApi
+from membrane_sync.clients.api import (
+    ATTEMPTS,
+    DEADLINE_SECONDS,
+    LONGEST_HEEDED_SECONDS,
+    HttpApi,
+)
 from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
@@ -219,6 +224,26 @@ def test_never_hurries_whatever_the_app_asks(asked: str) -> None:
         app.api().send(LIST)
     assert len(app.requests) == ATTEMPTS
     assert min(app.waits) >= 0.1
+
+
+@pytest.mark.parametrize("asked", ["1" + "0" * 20, str(10**9 * 3), "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_no_wait_is_for_ever(asked: str) -> None:
+    app = App(httpx.Response(429, headers={"Retry-After": asked}), OK)
+    api = app.api()
+    for _ in range(2):
+        with pytest.raises(RateLimited) as caught:
+            api.send(LIST)
+        assert caught.value.retry_after == pytest.approx(LONGEST_HEEDED_SECONDS, abs=5)
+
+
+@pytest.mark.parametrize("named", ["text/plain", "text/html; charset=utf-8", "application/x-thing"])
+def test_json_is_read_by_whatever_name(named: str) -> None:
+    def answered(content: bytes) -> Any:
+        return App(httpx.Response(200, content=content, headers={"Content-Type": named})).api()
+
+    assert answered(b' {"data": [1]}').send(LIST).body == {"data": [1]}
+    for other in (b"[not json]", b"<html>", b"{", b"7", b""):
+        assert answered(other).send(LIST).body == other.decode()
 
 
 def test_gives_up_at_once_where_the_wait_would_pass_the_deadline() -> None:

@@ -117,6 +117,40 @@ def test_the_apps_own_clock_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "-7"}, 0),
+        ({"retry-after": "5, 9"}, 9),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:42 GMT"}, 42),
+        ({"retry-after": "Wed, 31 Dec 2025 00:00:42 GMT"}, 0),
+        ({"retry-after": "2026-01-01T00:00:42Z"}, 42),
+        ({"retry-after": str(EPOCH + 42)}, 42),
+        ({"retry-after": str((EPOCH + 42) * 1000)}, 42),
+        ({"retry-after": "1", "retry-after-ms": "1250"}, 1.25),
+        ({"x-ms-retry-after-ms": "80"}, 0.08),
+        ({"retry-after": "3", "retry-after-ms": "soon"}, 3),
+        ({"retry-after": "120s"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "5,"}, None),
+        ({"retry-after": ""}, None),
+        ({}, None),
+    ],
+)
+def test_every_way_to_say_when_to_come_back(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, NOW) == seconds
+
+
+def test_a_date_to_retry_after_is_compared_with_the_apps_own_clock() -> None:
+    headers = {
+        "date": "Thu, 01 Jan 2015 00:00:00 GMT",
+        "retry-after": "Thu, 01 Jan 2015 00:00:09 GMT",
+    }
+    assert retry_after(headers) == 9
+
+
+@pytest.mark.parametrize(
     ("form", "text"),
     [
         ("seconds", "5000000000"),

@@ -14,7 +14,7 @@ from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.request import ErrorRule
-from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.errors import AppUnavailable, Fatal, ProjectError, UnexpectedAnswer
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.checkpoint import Checkpoints
@@ -126,6 +126,16 @@ def test_a_connection_in_a_circle_is_refused() -> None:
         read(declared(GRAPHQL), respond)
 
 
+def test_a_connection_that_goes_on_without_a_cursor_is_refused() -> None:
+    def respond(_: Call) -> Answer:
+        info = {"hasNextPage": True, "endCursor": None}
+        edges = [{"node": {"id": 1}}]
+        return answer({"data": {"contacts": {"edges": edges, "pageInfo": info}}})
+
+    with pytest.raises(UnexpectedAnswer, match="more pages, and pageInfo has no endCursor"):
+        read(declared(GRAPHQL), respond)
+
+
 def test_names_lead_into_the_body() -> None:
     method = {
         "method": "POST",
@@ -183,6 +193,43 @@ def test_a_function_may_yield_calls() -> None:
 
     pulled, _ = read(declared({"function": "contacts"}), respond, functions={"contacts": contacts})
     assert ids(pulled) == ["/ids", "/contacts/1", "/contacts/2"]
+
+
+def at_once(scope: dict[str, Any]) -> dict[str, Any]:
+    return {"path": scope["input"]["secret"]}
+
+
+def after_a_page(_: dict[str, Any]) -> Iterator[Any]:
+    found = yield {"path": "/contacts"}
+    yield {"path": found.body["secret"]}
+
+
+@pytest.mark.parametrize("function", [at_once, after_a_page])
+def test_a_function_that_fails_is_told_by_its_place(function: Any) -> None:
+    with pytest.raises(ProjectError) as caught:
+        read(
+            declared({"function": "contacts"}),
+            lambda _: answer({"data": []}),
+            scope={"input": {}},
+            functions={"contacts": function},
+        )
+    [problem] = caught.value.problems
+    line = function.__code__.co_firstlineno + (1 if function is at_once else 2)
+    assert (problem.file, problem.line) == ("test_listing.py", line)
+    assert problem.message == f"{function.__name__} raised KeyError"
+
+
+def test_a_function_may_say_itself_what_is_wrong() -> None:
+    def contacts(_: dict[str, Any]) -> Iterator[Any]:
+        yield {"path": "/contacts"}
+        raise AppUnavailable("the export isn't ready")
+
+    with pytest.raises(AppUnavailable, match="the export isn't ready"):
+        read(
+            declared({"function": "contacts"}),
+            lambda _: answer({"data": []}),
+            functions={"contacts": contacts},
+        )
 
 
 @pytest.mark.parametrize(

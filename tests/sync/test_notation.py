@@ -52,6 +52,15 @@ def test_every_notation_is_read(declared: dict[str, Any], value: Any) -> None:
     assert Notation(cursor(**declared)).moment(value) == NOON
 
 
+def test_milliseconds_as_text_are_no_compact_time() -> None:
+    both = Notation(cursor(formats=["iso8601", "epoch_milliseconds"]))
+    # By the letter of ISO 8601, the 13th of December 1711, 20:00.
+    assert both.moment("1711121312000") == datetime(2024, 3, 22, 15, 28, 32, tzinfo=UTC)
+    assert both.moment("20260304") == datetime(2026, 3, 4, tzinfo=UTC)
+    with pytest.raises(ValueError):
+        Notation(cursor()).moment("1711121312000")
+
+
 @pytest.mark.parametrize(
     ("declared", "value", "sent"),
     [

@@ -56,6 +56,20 @@ def test_cursor_ends_without_a_token(end: object) -> None:
     assert len(calls(CURSOR, [page(1, next=end)])) == 1
 
 
+@pytest.mark.parametrize("more", [True, "true", 1])
+def test_more_pages_without_a_token_are_not_lost_in_silence(more: object) -> None:
+    said = {**CURSOR, "has_more": {"$var": "$.body.more"}}
+    assert len(calls(said, [page(1, next="t1", more=more), page(2, more=False)])) == 2
+    with pytest.raises(UnexpectedAnswer, match="more pages, and there is no token"):
+        calls(said, [page(1, next=None, more=more)])
+
+
+def test_an_answer_without_content_has_no_records() -> None:
+    nothing = Answer(204, {}, "", "https://app.test/v1/contacts")
+    assert len(calls(CURSOR, [nothing])) == 1
+    assert len(calls(NUMBERS, [page(1), nothing])) == 2
+
+
 def test_cursor_ends_where_the_total_is_reached() -> None:
     counted = {**CURSOR, "total_records": {"$var": "$.body.total"}}
     answers = [page(1, 2, next="t1", total=3), page(3, next="t2", total=3)]
@@ -121,6 +135,13 @@ def test_link_header_is_followed() -> None:
         ('<a>; rel="first", <b,c;d>; rel="next", <e>; rel="last"', "b,c;d"),
         ('<a>; rel="prev",<b>;rel="next"', "b"),
         ('<a>; crossorigin; rel="next"', "a"),
+        ("<u>; rel='next'", "u"),
+        ("<u>; title='a \", b'; rel='prev next'", "u"),
+        (r'<u>; title="a \"b\", <c>; rel=\"prev\""; rel="next"', "u"),
+        ("<u>; title*=UTF-8''x%20y; rel=next", "u"),
+        ('< u >;; rel="next";', "u"),
+        ('<u>; rel="prev"; rel="next"', None),
+        ('<u>; rel=""; title="next"', None),
     ],
 )
 def test_link_headers_in_all_notations(header: str, target: str | None) -> None:
