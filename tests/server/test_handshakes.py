@@ -118,7 +118,7 @@ class World:
         return found
 
     def reconcile(self, *, anew: bool = False) -> Subscription:
-        looked = self.runtime.subscriptions.one("acme", anew=anew)
+        looked = self.runtime.events.subscriptions.one("acme", anew=anew)
         assert looked.error == ""
         return self.made
 
@@ -151,7 +151,7 @@ def world(
         record = ConnectionRecord("acme", "echo", "acme", input={"url": there, "pin": "0"})
         runtime.ledger.connect(replace(record, credentials={"token": "app-token"}))
         with serving(create_app(runtime)) as here, client(here) as sender:
-            runtime.subscriptions.public_url = here
+            runtime.events.subscriptions.public_url = here
             yield World(runtime, app, sender)
 
 
@@ -261,7 +261,7 @@ def test_one_that_is_made_anew_gets_a_new_secret_and_the_old_one_is_good_for_a_w
 
 def test_nothing_of_it_is_left_when_the_subscription_ends(world: World) -> None:
     world.reconcile()
-    world.runtime.subscriptions.end(world.runtime.ledger.connection("acme"))
+    world.runtime.events.subscriptions.end(world.runtime.ledger.connection("acme"))
     rows: list[Any] = read(
         world.runtime.settings.ledger_url, "SELECT * FROM membrane_subscriptions"
     )
