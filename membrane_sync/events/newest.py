@@ -24,6 +24,8 @@ class Told:
     """What events say of one record: its `newest` state, in which it's `raw`, and all their ids.
 
     Without `raw`, or if it isn't `sure` that this is the newest, the record is to be asked for.
+    `created` says that one of them tells of its creation, `attempts` how often they were tried,
+    and `asked_at` when the app was asked.
     """
 
     external_id: str
@@ -33,12 +35,17 @@ class Told:
     events: list[int] = field(default_factory=list)
     occurred_at: float | None = None
     sure: bool = True
+    created: bool = False
+    attempts: int = 0
+    asked_at: float | None = None
 
     def mark(self, known: Known | None) -> Mark:
         """Of the latest event so far, by which others are known to be older."""
         before = known.mark if known and known.mark else Mark(self.external_id, 0)
         occurred_at = _latest(self.occurred_at, before.occurred_at)
-        return Mark(self.external_id, max(before.event, *self.events), occurred_at)
+        asked_at = _latest(self.asked_at, before.asked_at)
+        newest = max(before.event, *self.events)
+        return Mark(self.external_id, newest, occurred_at, asked_at=asked_at)
 
 
 def told_by(
@@ -64,6 +71,22 @@ def is_older(told: Told, order: Order, known: Known | None, scanned_at: float) -
     return not verdict.newer
 
 
+def may_come(told: Told, collection: DataCollection, known: Known | None) -> bool:
+    """Whether a record that the app doesn't find may only not be there yet.
+
+    Many apps tell of a creation before all of them know of it.
+    """
+    if not told.created or told.newest.change == "deleted":
+        return False
+    mark = known.mark if known is not None and known.deleted else None
+    if mark is not None and mark.event > max(told.events):
+        return False  # what was told since is that it's gone
+    declared = collection.events.created or collection.events.all
+    field = CollectionEvent.model_fields["not_found_retries"]
+    most: int = declared.not_found_retries if declared is not None else field.default
+    return told.attempts < most
+
+
 def _merged(one: Told, other: Told, order: Order) -> Told:
     """The newer of two, with the events of both."""
     verdict = order.compare(other.state, one.state)
@@ -71,6 +94,8 @@ def _merged(one: Told, other: Told, order: Order) -> Told:
     best.events = [*one.events, *other.events]
     best.occurred_at = _latest(one.occurred_at, other.occurred_at)
     best.sure = one.sure and other.sure and verdict.sure
+    best.created = one.created or other.created
+    best.attempts = max(one.attempts, other.attempts)
     return best
 
 
@@ -90,7 +115,16 @@ def _told(event: Event, collection: DataCollection, order: Order) -> Told:
         raw = None
     deleted = raw is not None and raw.deleted
     state = order.of_event(event, record, deleted=deleted)
-    return Told(external_id, event, state, raw, [event.id], event.occurred_at)
+    return Told(
+        external_id,
+        event,
+        state,
+        raw,
+        [event.id],
+        event.occurred_at,
+        created=event.change == "created",
+        attempts=event.attempts,
+    )
 
 
 def _latest(*times: float | None) -> float | None:

@@ -110,7 +110,8 @@ class Order:
     def against(self, one: State, event: Event, known: Known | None, scanned_at: float) -> Verdict:
         """Whether an event's state is to take the place of what the lake has.
 
-        A poll that changed the record after the event happened saw that, or what came after it.
+        A poll that changed the record after the event happened saw that, or what came after it; and
+        so may the app's answer, if it was asked for the record since.
         """
         happened = min(_received(event), event.occurred_at or _received(event))
         if known is None:
@@ -119,10 +120,7 @@ class Order:
         by_record = self._by_record(one, other)
         if by_record is not None:
             return by_record
-        polled_at = (
-            known.changed_at if known.mark is None or known.changed_at > known.mark.at else 0.0
-        )
-        if polled_at > happened and not _says_the_same(one, other):
+        if _seen_at(known) > happened and not _says_the_same(one, other):
             return Verdict(newer=False, sure=False)
         verdict = self.compare(one, other)
         # A deletion that comes late, and doesn't say when it was, may be of an earlier life.
@@ -165,6 +163,14 @@ class Order:
         if key is None or not self._is_time or self._cursor is None:
             return None
         return self._cursor.seconds(key)
+
+
+def _seen_at(known: Known) -> float:
+    """When the app last said how the record is, by a poll or because it was asked."""
+    mark = known.mark
+    if mark is None or known.changed_at > mark.at:
+        return known.changed_at
+    return mark.asked_at or 0.0
 
 
 def _received(event: Event) -> float:

@@ -11,6 +11,9 @@ from membrane_sync.ports.events import Event, Failure
 FIRST_SECONDS, LONGEST_SECONDS = 30.0, 3_600.0
 """Between two tries of an event that failed by itself."""
 
+FIRST_LOOK_SECONDS, LOOKS_GROW = 2.0, 4.0
+"""Before a record that wasn't found yet is asked for again, and how much longer each time."""
+
 BUSY_SECONDS = 2.0
 """A connection that another run holds is tried again after so long."""
 
@@ -29,6 +32,19 @@ def failures(
             again_at = None if event.attempts + 1 >= most else now + wait
             found.append(Failure(event.id, refused[event.id], again_at))
     return found
+
+
+def looks(events: Sequence[Event], missing: Mapping[int, str], now: float) -> list[Failure]:
+    """When those of records that weren't found yet are tried again; none of them is dead by it."""
+    return [
+        Failure(
+            event.id,
+            missing[event.id],
+            now + min(FIRST_LOOK_SECONDS * LOOKS_GROW**event.attempts, LONGEST_SECONDS),
+        )
+        for event in events
+        if event.id in missing
+    ]
 
 
 def rests_until(error: MembraneError, attempts: int, now: float) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from membrane_sync.errors import MembraneError, NotAuthorized, Retryable
-from membrane_sync.events.newest import Told, is_older, told_by
+from membrane_sync.events.newest import Told, is_older, may_come, told_by
 from membrane_sync.events.order import Order
 from membrane_sync.ports.events import Event
 from membrane_sync.project.families import drill_down
@@ -29,12 +30,14 @@ FETCHES = 4
 class Stored:
     """What became of events: those that the lake has, and those that only the list can tell.
 
-    `refused` are those that failed, each with why; `rest` is what stands in the way of all.
+    `refused` are those that failed, each with why; `missing` those of records that the app told of
+    and doesn't find yet; `rest` is what stands in the way of all.
     """
 
     done: list[int] = field(default_factory=list)
     to_read: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
     rest: MembraneError | None = None
 
 
@@ -72,6 +75,8 @@ class Storing:
             if self._is_behind(found, known.get(one.external_id), order):
                 reason = "the app answered an older state of the record than it had told before"
                 stored.refused |= dict.fromkeys(one.events, reason)
+            elif found.deleted and may_come(one, self._sync.collection, known.get(one.external_id)):
+                stored.missing |= dict.fromkeys(one.events, "the app doesn't find it yet")
             else:
                 taken.append(replace(one, raw=found))
         self._commit(taken, known, report)
@@ -104,6 +109,7 @@ class Storing:
         def find(one: Told) -> RawRecord | MembraneError | None:
             if stored.rest is not None:
                 return None
+            one.asked_at = time.time()
             try:
                 return self._finder.find(one.external_id)
             except MembraneError as error:

@@ -16,7 +16,7 @@ from threading import Lock, Thread, local
 from membrane_sync.bootstrap import Memory, Opened, Runtime
 from membrane_sync.errors import MembraneError
 from membrane_sync.events.apply import Applied, Applying
-from membrane_sync.events.settling import failures, rests_until
+from membrane_sync.events.settling import failures, looks, rests_until
 from membrane_sync.orchestration.failures import hidden_values
 from membrane_sync.ports import RunRecord
 from membrane_sync.ports.events import Event, EventQueue, Failure
@@ -44,6 +44,7 @@ class Drained:
     done: int = 0
     failed: int = 0
     dead: int = 0
+    missing: int = 0
     ignored: int = 0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     reports: list[tuple[ResolvedSync, Report]] = field(default_factory=list)
@@ -146,10 +147,12 @@ class Drainer:
         self, drained: Drained, events: Sequence[Event], applied: Applied, run_id: str
     ) -> None:
         failed: list[Failure] = failures(events, applied.refused, self._most, time.time())
-        self._inbox.settle(applied.done, failed, run_id, ignored=applied.ignored)
+        missing = looks(events, applied.missing, time.time())
+        self._inbox.settle(applied.done, [*failed, *missing], run_id, ignored=applied.ignored)
         drained.done += len(applied.done)
         drained.ignored += len(applied.ignored)
         drained.failed += len(failed)
+        drained.missing += len(missing)
         drained.dead += sum(failure.again_at is None for failure in failed)
 
     def _record(self, drained: Drained, run_id: str) -> None:

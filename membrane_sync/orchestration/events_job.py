@@ -128,6 +128,7 @@ def materialize(context: dg.OpExecutionContext, one: "Drained") -> None:
 def said(one: "Drained") -> str:
     """What became of a queue, in words; never values of records."""
     numbers = {"took effect": one.done, "failed": one.failed, "dead": one.dead}
+    numbers["not found yet"] = one.missing
     told = ", ".join(f"{number:,} {word}" for word, number in numbers.items() if number)
     rest = f"the rest waits: {one.error}" if one.error is not None else ""
     return "; ".join(filter(None, [told, rest])) or "nothing to do"

@@ -299,6 +299,38 @@ class WebhookLog(Protocol):
         ...
 
 
+@dataclass
+class WebhookCount:
+    """How many webhooks came to one endpoint, and what became of them.
+
+    What was `refused` proved nothing, and nothing is kept of it but why; what was `unavailable` was
+    sent away to come again. Moments are in seconds since 1970.
+    """
+
+    endpoint: str
+    received: int = 0
+    duplicates: int = 0
+    unmatched: int = 0
+    failed: int = 0
+    challenges: int = 0
+    refused: int = 0
+    unavailable: int = 0
+    last_refused_at: float | None = None
+    last_reason: str = ""
+
+
+class WebhookCounts(Protocol):
+    """Counts of webhooks, of all servers together."""
+
+    def add(self, counts: Sequence[WebhookCount]) -> None:
+        """Add to what is counted of these endpoints, in one transaction."""
+        ...
+
+    def counts(self, after: str, limit: int) -> Sequence[WebhookCount]:
+        """Those of the next endpoints, by name."""
+        ...
+
+
 @dataclass(frozen=True)
 class OutboxRow:
     """A row of an outbox as it stands there; `number` is what its cursor column has."""

@@ -26,7 +26,8 @@ class Found:
 
 CHANGES = ("all", "created", "updated", "deleted")
 REQUESTS = ("subscribe", "unsubscribe", "refresh", "existing")
-_OF_WEBHOOKS = (*REQUESTS, "state", "expires_at", "handle", "signature", "selector", "id_only")
+_OF_RECORDS = ("handle", "id_only", "not_found_retries")
+_OF_WEBHOOKS = (*REQUESTS, "state", "expires_at", "signature", "selector", *_OF_RECORDS)
 
 
 def collection_events(collection: DataCollection) -> Iterator[Found]:
@@ -77,7 +78,7 @@ def _of_type(collection: DataCollection, change: str, event: CollectionEvent) ->
         yield from _subscribing(event)
     else:
         for name in _OF_WEBHOOKS:
-            heeded = event.type == "connector_event" and name in ("handle", "id_only")
+            heeded = event.type == "connector_event" and name in _OF_RECORDS
             if name in event.model_fields_set and not heeded:
                 yield Found((name,), f"{name} is for webhooks, and does nothing for {event.type}")
     if event.type == "connector_event" and event.event is None:
@@ -112,6 +113,8 @@ def _told(collection: DataCollection, event: CollectionEvent) -> Iterator[Found]
         yield Found(("type",), "`handle` must say what happened: {type, record}, or {type, id}")
     if event.id_only and collection.find_by_id is None:
         yield Found(("id_only",), "find_by_id is needed to fetch what only an id is told of")
+    if "not_found_retries" in event.model_fields_set and collection.find_by_id is None:
+        yield Found(("not_found_retries",), "find_by_id is needed to ask for a record again")
     drill = drill_down(collection)
     if drill is not None and not drill.unique_ids:
         message = "an event doesn't say below which parent its record is, and ids are unique there"

@@ -17,8 +17,11 @@ KEPT_DAYS = 30
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS lake.event_marks (
-    stream VARCHAR, external_id VARCHAR, event BIGINT, occurred_at DOUBLE, noted_at DOUBLE)
+    stream VARCHAR, external_id VARCHAR, event BIGINT, occurred_at DOUBLE, noted_at DOUBLE,
+    asked_at DOUBLE)
 """
+_LATER = ("asked_at",)
+"""Columns that marks of older lakes don't have."""
 
 
 def write_marks(file: LakeFile, batch: Batch) -> None:
@@ -26,12 +29,16 @@ def write_marks(file: LakeFile, batch: Batch) -> None:
     if not batch.marks:
         return
     file.execute(_TABLE)
+    for name in _LATER:
+        if name not in _columns(file):
+            file.execute(f"ALTER TABLE lake.event_marks ADD COLUMN {name} DOUBLE")
     file.stage(
         "given_marks",
         {
             "external_id": [mark.external_id for mark in batch.marks],
             "event": [str(mark.event) for mark in batch.marks],
             "occurred_at": [_text(mark.occurred_at) for mark in batch.marks],
+            "asked_at": [_text(mark.asked_at) for mark in batch.marks],
         },
     )
     now = datetime.now(UTC).timestamp()
@@ -42,7 +49,7 @@ def write_marks(file: LakeFile, batch: Batch) -> None:
     )
     file.execute(
         "INSERT INTO lake.event_marks SELECT ?, external_id, CAST(event AS BIGINT), "
-        "CAST(occurred_at AS DOUBLE), ? FROM given_marks",
+        "CAST(occurred_at AS DOUBLE), ?, CAST(asked_at AS DOUBLE) FROM given_marks",
         [batch.stream, now],
     )
 
@@ -71,18 +78,25 @@ def known_records(
     return {**{name: Known(mark=mark) for name, mark in marks.items()}, **found}
 
 
-def _marks(file: LakeFile, stream: str) -> list[tuple[str, int, float | None, float]]:
-    there = file.number(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake' "
-        "AND schema_name = 'main' AND table_name = 'event_marks'"
-    )
+def _marks(file: LakeFile, stream: str) -> list[tuple[str, int, float | None, float, float | None]]:
+    there = _columns(file)
     if not there:
         return []
+    later = ", ".join(name if name in there else "NULL" for name in _LATER)
     return file.rows(
-        "SELECT external_id, event, occurred_at, noted_at FROM lake.event_marks "
+        f"SELECT external_id, event, occurred_at, noted_at, {later} FROM lake.event_marks "
         "WHERE stream = ? AND external_id IN (SELECT id FROM wanted)",
         [stream],
     )
+
+
+def _columns(file: LakeFile) -> set[str]:
+    """Those of the table of marks; none if it isn't there."""
+    rows = file.rows(
+        "SELECT column_name FROM duckdb_columns() WHERE database_name = 'lake' "
+        "AND schema_name = 'main' AND table_name = 'event_marks'"
+    )
+    return {row[0] for row in rows}
 
 
 # Payloads are read by row number: to look for ids beside a column of payloads reads all of it.

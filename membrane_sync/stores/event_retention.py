@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from membrane_sync.stores.event_tables import event_queues, events, seen_events, webhooks
+from membrane_sync.stores.event_tables import (
+    event_queues,
+    events,
+    seen_events,
+    webhook_counts,
+    webhooks,
+)
 from membrane_sync.stores.sql_bulk import among
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_leases import now
@@ -21,7 +27,8 @@ def forget_events(
     """Delete webhooks and events that ended before a moment; gives how many of each.
 
     An event that waits is kept, unless its connection is archived or gone. The keys by which an
-    event that comes again is known go when their time is over.
+    event that comes again is known go when their time is over, and counts of endpoints that nothing
+    came to since then.
     """
     living = sa.select(connections.c.key).where(connections.c.status != "archived")
     # By queues, since pending events have an index by connection.
@@ -44,6 +51,8 @@ def forget_events(
     with database.begin() as transaction:
         moment = now(transaction)
     seen = _forget(database, seen_events, seen_events.c.key, seen_events.c.until <= moment)
+    idle = webhook_counts.c.changed_at < before
+    _forget(database, webhook_counts, webhook_counts.c.endpoint, idle)
     return {**old, "keys": seen}
 
 
@@ -70,7 +79,7 @@ def forget_events_of(database: LedgerDatabase, tenant: str) -> None:
 def _forget(
     database: LedgerDatabase,
     table: sa.Table,
-    key: sa.Column[int] | sa.Column[bytes],
+    key: sa.Column[int] | sa.Column[bytes] | sa.Column[str],
     *which: sa.ColumnElement[bool],
 ) -> int:
     some = sa.select(key).where(*which).limit(FORGOTTEN_AT_ONCE)

@@ -63,6 +63,22 @@ sa.Index("membrane_events_status", events.c.status, events.c.id)
 sa.Index("membrane_events_finished", events.c.finished_at)
 sa.Index("membrane_events_tenant", events.c.tenant, events.c.id)
 
+webhook_counts = sa.Table(
+    "membrane_webhook_counts",
+    metadata,
+    sa.Column("endpoint", sa.Text, primary_key=True),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("duplicates", sa.BigInteger, nullable=False),
+    sa.Column("unmatched", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("challenges", sa.BigInteger, nullable=False),
+    sa.Column("refused", sa.BigInteger, nullable=False),
+    sa.Column("unavailable", sa.BigInteger, nullable=False),
+    sa.Column("last_refused_at", sa.Double),
+    sa.Column("last_reason", sa.Text, nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False, index=True),
+)
+
 seen_events = sa.Table(
     "membrane_seen_events",
     metadata,

@@ -39,6 +39,7 @@ from membrane_sync.stores.sql_product_subscriptions import SqlProductSubscriptio
 from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
 from membrane_sync.stores.sql_subscriptions import SqlSubscriptions
 from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
+from membrane_sync.stores.sql_webhook_counts import SqlWebhookCounts
 
 _connections = sa.Table(
     "membrane_connections",
@@ -113,6 +114,7 @@ class SqlLedger:
         self.secrets = SqlSecrets(self._database, vault)
         self.inbox = SqlInbox(self._database, _connections)
         self.webhooks = SqlWebhookLog(self._database)
+        self.webhook_counts = SqlWebhookCounts(self._database)
         self.product_subscriptions = SqlProductSubscriptions(self._database, vault)
         self.subscriptions = SqlSubscriptions(self._database, vault)
         self.input = SqlInput(self._database, _connections, vault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from membrane_sync.elements.sync import Sync
@@ -276,3 +278,105 @@ def test_triggers_run_their_sync_once_a_chunk(world: Callable[..., World]) -> No
     applied = w.apply(replace(signup, id=6))
     assert isinstance(applied.rest, AppUnavailable)
     assert (applied.done, applied.refused) == ([], {})
+
+
+def tried(event: Event, attempts: int) -> Event:
+    return replace(event, attempts=attempts)
+
+
+def test_a_created_record_that_is_not_found_yet_is_asked_for_again_before_it_is_gone(
+    world: Callable[..., World],
+) -> None:
+    w = world(**FIND)
+    told, other = w.event("created", "a"), w.event("updated", "a")
+    for attempts in range(3):
+        applied = w.apply(tried(told, attempts), other)
+        assert applied.missing.keys() == {told.id, other.id}
+        assert (applied.done, applied.refused, applied.rest) == ([], {}, None)
+    assert w.feed() == []
+    w.app.put("a", n=1)
+    assert w.apply(tried(told, 2), other).done == [told.id, other.id]
+    assert w.lake_records() == w.app.alive()
+
+    never = w.event("created", "b")
+    assert w.apply(tried(never, 2)).missing.keys() == {never.id}
+    applied = w.apply(tried(never, 3))
+    assert (applied.done, applied.missing) == ([never.id], {})
+    assert w.feed() == [("a", "created")]
+
+
+def test_what_was_told_to_be_deleted_is_gone_at_once(world: Callable[..., World]) -> None:
+    w = world(cursor=False, **FIND)
+    w.app.put("a", n=1)
+    w.apply(w.event("created", "a"))
+    w.app.delete("a")
+    gone = [w.event("deleted", "a"), w.event("created", "b"), w.event("deleted", "b")]
+    applied = w.apply(*gone)
+    assert (applied.done, applied.missing) == ([event.id for event in gone], {})
+    # The creation comes after the deletion, and was before it.
+    late = replace(w.event("created", "a"), id=1)
+    assert w.apply(late).missing == {}
+    assert w.feed() == [("a", "created"), ("a", "deleted")]
+
+
+def test_an_update_of_a_record_that_is_not_found_deletes_it_at_once(
+    world: Callable[..., World],
+) -> None:
+    w = world(**FIND)
+    w.app.put("a", n=1)
+    w.apply(w.event("created", "a"))
+    w.app.delete("a")
+    event = w.event("updated", "a")
+    assert w.apply(event).done == [event.id]
+    assert w.feed() == [("a", "created"), ("a", "deleted")]
+
+
+@pytest.mark.parametrize(("retries", "is_missing"), [(0, False), (1, True)])
+def test_how_often_it_is_asked_for_again_is_declared(
+    world: Callable[..., World], retries: int, is_missing: bool
+) -> None:
+    declared = {"type": "webhook", "not_found_retries": retries}
+    w = world(**FIND, events={"created": declared, "updated": {"type": "webhook"}})
+    applied = w.apply(w.event("created", "a"))
+    assert bool(applied.missing) == is_missing
+
+
+def test_an_event_from_before_the_app_was_asked_does_not_take_the_answers_place(
+    world: Callable[..., World],
+) -> None:
+    """The app had answered a later state than that of the event on whose account it was asked."""
+    w = world(cursor=False, **FIND)
+    w.apply(w.event("created", {"id": "a", "n": 1}, occurred_at=time.time()))
+    moments = [time.time() + number / 1_000 for number in range(3)]
+    events = [w.event("updated", {"id": "a", "n": n}, occurred_at=t) for n, t in enumerate(moments)]
+    w.app.put("a", n=2)
+    told = w.event("updated", "a", occurred_at=moments[0])
+    while time.time() <= moments[-1]:
+        time.sleep(0.001)
+    w.apply(told)
+    w.api.calls.clear()
+    for event in events:
+        assert w.apply(event).done == [event.id]
+        assert w.lake_records()["a"]["n"] == 2
+    later = w.event("updated", {"id": "a", "n": 3}, occurred_at=time.time() + 1)
+    asked = len(w.api.calls)
+    assert w.apply(later).done == [later.id]
+    assert (w.lake_records()["a"]["n"], len(w.api.calls)) == (3, asked)
+
+
+def test_a_lake_of_before_gets_what_its_marks_lack(
+    world: Callable[..., World], tmp_path: Path
+) -> None:
+    w = world(cursor=False, **FIND)
+    w.apply(w.event("created", {"id": "a", "n": 1}, occurred_at=1.0))
+    w.lake.close()
+    with duckdb.connect(str(tmp_path / "acme_app.duckdb")) as file:
+        file.execute("ALTER TABLE event_marks DROP COLUMN asked_at")
+    w.lake = DuckDbLake(tmp_path / "acme_app.duckdb")
+    w.app.put("a", n=2)
+    told = w.event("updated", "a")
+    assert w.apply(told).done == [told.id]
+    known = w.lake.known("contacts", ["a"])["a"]
+    assert known.mark is not None and known.mark.event == told.id
+    assert known.mark.asked_at is not None and known.mark.occurred_at == 1.0
+    w.lake.close()

@@ -125,7 +125,10 @@ class Convergence(RuleBasedStateMachine):
         applied = Applying([self.sync], lambda _: all_, "run").apply(chunk)
         assert not applied.refused and not applied.ignored
         assert away or applied.rest is None
-        self.arrived = [e for e in chunk if e.id not in applied.done] + rest
+        left = [e for e in chunk if e.id not in applied.done]
+        late = [replace(e, attempts=e.attempts + 1) for e in left if e.id in applied.missing]
+        # Those of records that weren't found yet are tried again after what comes meanwhile.
+        self.arrived = [e for e in left if e.id not in applied.missing] + rest + late
         self.api.fail_at = None
         self.look()
 

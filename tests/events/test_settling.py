@@ -13,7 +13,7 @@ from membrane_sync.errors import (
     NotAuthorized,
     RateLimited,
 )
-from membrane_sync.events.settling import failures, rests_until
+from membrane_sync.events.settling import failures, looks, rests_until
 from membrane_sync.ports.events import Event
 
 EVENT = Event("webhook", "record", "contacts", "acme", "acme", id=7)
@@ -29,6 +29,15 @@ def test_an_event_is_tried_later_each_time_and_is_dead_in_the_end() -> None:
     assert again(8) == 3_600
     assert again(9) is None
     assert failures([EVENT], {}, 10, 0.0) == []
+
+
+def test_one_of_a_record_that_is_not_found_yet_is_tried_soon_and_is_never_dead_by_it() -> None:
+    found = [
+        looks([replace(EVENT, attempts=attempts)], {7: "why"}, 1_000.0) for attempts in range(12)
+    ]
+    moments = [look.again_at - 1_000.0 for (look,) in found if look.again_at is not None]
+    assert moments[:4] == [2, 8, 32, 128]
+    assert len(moments) == 12 and max(moments) == 3_600
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.errors import LedgerUnavailable
@@ -467,6 +468,61 @@ def test_challenges_are_answered_as_their_senders_ask(world: World) -> None:
 
 def said(answer: httpx.Response) -> tuple[int, str, str]:
     return answer.status_code, answer.text, answer.headers["Content-Type"].partition(";")[0]
+
+
+def test_servers_count_together_and_a_forgery_costs_no_write_of_its_own(world: World) -> None:
+    before = counts(world).get("acme/contacts/all", {})
+    statements: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE"):
+            statements.append(statement)
+
+    engine = world.runtime.ledger._database._engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    other = create_app(world.runtime)
+    with serving(other) as there, client(there) as sender:
+        for _ in range(50):
+            for one in (sender, world.client):
+                assert one.post("/webhooks/k1", content=b"forged").status_code == 401
+        assert sender.post("/webhooks/k1", **signed(event(1))).status_code == 202
+        assert Caller(there, API_KEY)("GET", "/webhook-counts").status_code == 200
+    found = counts(world)["acme/contacts/all"]
+    sa.event.remove(engine, "before_cursor_execute", note)
+    assert found["refused"] == before.get("refused", 0) + 100
+    assert found["received"] == before.get("received", 0) + 1
+    assert sum("webhook_counts" in statement for statement in statements) < 20
+    subscribe(world.runtime, "k2", "globex")
+    world.post("k2", event(1))
+    pages, cursor = [], ""
+    while cursor is not None:
+        asked = {"limit": 1, "cursor": cursor}
+        page = Caller(world.url, API_KEY)("GET", "/webhook-counts", params=asked).json()
+        pages.append([one["endpoint"] for one in page["items"]])
+        cursor = page["next_cursor"]
+    assert {len(names) for names in pages} == {1}
+    assert ["acme/contacts/all"] in pages and ["globex/contacts/all"] in pages
+
+
+def test_counts_outlive_a_ledger_that_is_away_and_a_server(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = counts(world).get("acme/contacts/all", {}).get("refused", 0)
+
+    def away(_: Any) -> None:
+        raise LedgerUnavailable("planted: the database is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.webhooks.tally, "_keep", away)
+        world.client.post("/webhooks/k1", content=b"forged")
+        assert counts(world).get("acme/contacts/all", {}).get("refused", 0) == before
+    world.client.post("/webhooks/k1", content=b"forged")
+    found = counts(world)["acme/contacts/all"]
+    said = (found["refused"], found["last_reason"])
+    assert said == (before + 2, "it has no header X-Signature")
+    with serving(create_app(world.runtime)) as there:
+        items = Caller(there, API_KEY)("GET", "/webhook-counts").json()["items"]
+    assert found in items
 
 
 def test_the_counts_are_for_the_backend(world: World) -> None:

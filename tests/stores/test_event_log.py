@@ -16,7 +16,14 @@ import sqlalchemy as sa
 
 from membrane_sync.errors import NotFound
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.ports.events import Arrival, Event, EventFilter, Failure, Webhook
+from membrane_sync.ports.events import (
+    Arrival,
+    Event,
+    EventFilter,
+    Failure,
+    Webhook,
+    WebhookCount,
+)
 from membrane_sync.stores import event_retention
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
@@ -166,6 +173,7 @@ def ages(url: str) -> None:
         "finished_at = finished_at - 86400",
         "UPDATE membrane_webhooks SET received_at = received_at - 86400",
         "UPDATE membrane_seen_events SET until = until - 86400",
+        "UPDATE membrane_webhook_counts SET changed_at = changed_at - 86400",
     )
 
 
@@ -181,13 +189,16 @@ def test_what_has_ended_long_ago_is_forgotten_and_what_waits_is_kept(
     done = put(ledger, *[ONE] * 5, keyed, webhook=HOOK)
     waiting = put(ledger, ONE)
     ledger.inbox.settle(done, [], "")
+    ledger.webhook_counts.add([WebhookCount(name, refused=1) for name in ("idle", "used")])
     ages(url)
+    ledger.webhook_counts.add([WebhookCount("used", refused=1)])
     fresh = put(ledger, replace(keyed, dedupe_key="other"), webhook=HOOK)
     ledger.inbox.settle(fresh, [], "")
     assert forget(ledger, 48) == {"events": 0, "webhooks": 0, "keys": 1}
     assert forget(ledger, 12) == {"events": 6, "webhooks": 1, "keys": 0}
     assert listed(ledger) == [*fresh, *waiting]
     assert len(read(url, "SELECT key FROM membrane_seen_events")) == 1
+    assert ledger.webhook_counts.counts("", 9) == [WebhookCount("used", refused=2)]
 
 
 def test_a_tenants_events_go_with_the_tenant_and_no_other_does(

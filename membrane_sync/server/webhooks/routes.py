@@ -6,12 +6,15 @@ They're open to everybody: whoever sends something proves itself by what its dec
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from datetime import datetime
+from operator import attrgetter
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -21,11 +24,13 @@ from membrane_sync.events.endpoint import Endpoint
 from membrane_sync.events.intake import Taken
 from membrane_sync.events.receive import WebhookAnswer
 from membrane_sync.events.request import WebhookRequest
+from membrane_sync.ports.events import WebhookCount, WebhookCounts
 from membrane_sync.server.failures import failure, request_id_of
+from membrane_sync.server.routes.pages import Cursor, Limit, Page, page
 from membrane_sync.server.scope import CurrentWorkspace, scoped_router
 from membrane_sync.server.webhooks.body import Bodies, TooLarge, TooSlow
 from membrane_sync.server.webhooks.group import MOST_WAITING, Busy, Group
-from membrane_sync.server.webhooks.tally import Count, Tally
+from membrane_sync.server.webhooks.tally import Tally
 
 RETRY_AFTER_SECONDS = 2
 
@@ -49,7 +54,8 @@ class Webhooks:
 
     def __init__(self, runtime: Runtime, most_waiting: int = MOST_WAITING) -> None:
         self.bodies = Bodies()
-        self.tally = Tally()
+        self.counts: WebhookCounts = runtime.ledger.webhook_counts
+        self.tally = Tally(self.counts.add)
         self._base = runtime.settings.connect.public_url
         self._recipients = runtime.events.intake.recipients
         self._taking = Group(runtime.events.intake.take, "webhooks", most_waiting=most_waiting)
@@ -73,6 +79,7 @@ class Webhooks:
         """Keep what has come, and end."""
         await self._finding.close()
         await self._taking.close()
+        await self.tally.close()
 
     async def to_subscription(self, http: Request, key: str) -> Response:
         """A request to a subscription's own URL."""
@@ -141,8 +148,8 @@ def _failed(http: Request, status: int) -> Response:
     return failure(status, code, message, request_id=request_id_of(http), headers=headers)
 
 
-class WebhookCount(BaseModel):
-    """What came to one endpoint since this server started.
+class WebhookCountOut(BaseModel):
+    """What came to one endpoint, at all servers together.
 
     What is `refused` proved nothing, and nothing is kept of it; what is `unavailable` was sent away
     to come again.
@@ -158,12 +165,6 @@ class WebhookCount(BaseModel):
     unavailable: int
     last_refused_at: datetime | None
     last_reason: str
-
-
-class WebhookCounts(BaseModel):
-    """All endpoints that anything came to."""
-
-    items: list[WebhookCount]
 
 
 class _OpenRoute(APIRoute):
@@ -207,14 +208,18 @@ def webhook_router(webhooks: Webhooks) -> APIRouter:
         return await webhooks.to_everybody(request, app, key)
 
     @counts.get("/webhook-counts")
-    def read_webhook_counts(_: CurrentWorkspace) -> WebhookCounts:
-        """How many webhooks came, and what became of them, since this server started."""
-        return WebhookCounts(items=[_shown(count) for count in webhooks.tally.counts()])
+    async def read_webhook_counts(
+        _: CurrentWorkspace, limit: Limit = 50, cursor: Cursor = ""
+    ) -> Page[WebhookCountOut]:
+        """How many webhooks came, and what became of them; other servers tell within seconds."""
+        await webhooks.tally.flush()
+        read = webhooks.counts.counts
+        key = attrgetter("endpoint")
+        return await run_in_threadpool(page, read, _shown, key, cursor, limit)
 
     router.include_router(counts)
     return router
 
 
-def _shown(count: Count) -> WebhookCount:
-    names = WebhookCount.model_fields.keys() - {"endpoint"}
-    return WebhookCount(endpoint=count.title, **{name: getattr(count, name) for name in names})
+def _shown(count: WebhookCount) -> WebhookCountOut:
+    return WebhookCountOut(**asdict(count))
