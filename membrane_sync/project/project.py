@@ -143,8 +143,10 @@ class ResolvedSync:
     @cached_property
     def version(self) -> str:
         """Hash of what shapes the mapped records: another hash means mapping everything again."""
+        # Not by model_dump, which refuses formulas of more than some 250 levels.
+        ignored = ("description", "name", "meta")
         shape = [
-            self.mapping.model_dump(mode="json", exclude={"description", "name", "meta"}),
+            {name: value for name, value in self.mapping if name not in ignored},
             self.schema.schema_ if self.schema else {},
             self.stream,
             *filter(None, [self.hooks]),
