@@ -105,10 +105,10 @@ def read_yaml(path: Path, shown: str, layer: str = "") -> Block:
     return value
 
 
-def read_value(text: str, shown: str = "") -> Any:
+def read_value(text: str, shown: str = "", layer: str = "") -> Any:
     """Any value written as YAML, by the same rules; nothing at all is null."""
     node = _composed(text, shown)
-    return None if node is None else _built(node, shown, "")
+    return None if node is None else _built(node, shown, layer)
 
 
 def write_yaml(value: Any) -> str:
