@@ -121,10 +121,17 @@ def _type(spec: dict[str, Any]) -> str:
 
 def _formula(formula: Any) -> str:
     # Through JSON, which makes plain what the loader has marked with files and lines.
-    plain = json.loads(json.dumps(formula, default=str))
-    text = yaml.safe_dump(
-        plain, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000
-    )
+    text = json.dumps(formula, default=str)
+    try:
+        text = yaml.safe_dump(
+            json.loads(text),
+            default_flow_style=True,
+            allow_unicode=True,
+            sort_keys=False,
+            width=10_000,
+        )
+    except RecursionError:  # JSON is YAML, too
+        return text
     return text.removesuffix("...\n").strip()
 
 

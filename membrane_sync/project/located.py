@@ -61,15 +61,29 @@ def marked(value: Any, mark: Mark) -> Any:
             block.put(key, marked(item, mark), mark)
         return block
     if isinstance(value, list):
-        return Items(mark, [(marked(item, mark), mark) for item in value])
+        items = Items(mark)
+        for item in value:
+            items.append(marked(item, mark))
+            items.marks.append(mark)
+        return items
     return value
 
 
 def plain(value: Any) -> Any:
     """A copy without marks."""
+    # Without comprehensions, each of which is a call by itself up to Python 3.11: formulas are as
+    # deep as Python can follow.
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
+        block = {}
+        for key, item in value.items():
+            block[key] = plain(item)
+        return block
+    if isinstance(value, list):
+        items = []
+        for item in value:
+            items.append(plain(item))
+        return items
+    return value
 
 
 def mark_at(block: Block, path: Iterable[Any]) -> Mark:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -54,7 +54,8 @@ from membrane_sync.project.unified import (
     unified_collection,
 )
 from membrane_sync.project.validation import validated
-from membrane_sync.udm import load_model, model_keys
+from membrane_sync.project.yaml_file import read_value
+from membrane_sync.udm import model_keys, model_text
 
 E = TypeVar("E", bound=Element)
 
@@ -143,8 +144,10 @@ class ResolvedSync:
     @cached_property
     def version(self) -> str:
         """Hash of what shapes the mapped records: another hash means mapping everything again."""
+        # Not by model_dump, which refuses formulas of more than some 250 levels.
+        ignored = ("description", "name", "meta")
         shape = [
-            self.mapping.model_dump(mode="json", exclude={"description", "name", "meta"}),
+            {name: value for name, value in self.mapping if name not in ignored},
             self.schema.schema_ if self.schema else {},
             self.stream,
             *filter(None, [self.hooks]),
@@ -203,6 +206,8 @@ class Project:
             for address in self._addresses(kind, key, integration, connection)
             if (block := blocks.get(address)) is not None
         ]
+        if kind == "unified_data_model" and key in model_keys():
+            layers.insert(0, _built_in_model(key))
         if not layers:
             return None
         custom = self.customisation
@@ -239,7 +244,8 @@ class Project:
         places = self._addresses(kind, "", integration, connection)
         scopes = {(address.layer, address.scope) for address in places}
         found = (a for a in self.documents.blocks if a.kind == kind)
-        return sorted({a.key for a in found if (a.layer, a.scope) in scopes})
+        built_in = model_keys() if kind == "unified_data_model" else ()
+        return sorted({*built_in, *(a.key for a in found if (a.layer, a.scope) in scopes)})
 
     @cached_property
     def integrations(self) -> list[str]:
@@ -272,11 +278,9 @@ class Project:
         return cast("DataCollection | None", found)
 
     def unified_data_model(self, key: str, integration: str = "") -> UnifiedDataModel | None:
-        """The project's own model of this key, else the one that comes with the package."""
-        own = self.find("unified_data_model", key, integration=integration)
-        if own is None and key in model_keys():
-            return load_model(key)
-        return cast("UnifiedDataModel | None", own)
+        """The model of this key; the project's own words lie over those of the package's model."""
+        found = self.find("unified_data_model", key, integration=integration)
+        return cast("UnifiedDataModel | None", found)
 
     def composed(
         self, integration: str, mapping: FieldMapping, source: DataSource
@@ -404,6 +408,14 @@ class Project:
             for layer, scope in places
             if scope or layer == UNIVERSAL
         ]
+
+
+@cache
+def _built_in_model(key: str) -> Block:
+    """A unified data model that comes with the package, as the lowest layer."""
+    block: Block = read_value(model_text(key), f"membrane_sync/udm/{key}.yaml", "built-in")
+    block.put("key", key, block.mark)
+    return block
 
 
 def takes_part(sync: Sync, integration: str) -> bool:

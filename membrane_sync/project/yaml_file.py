@@ -7,6 +7,7 @@ where PyYAML would keep the last.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from membrane_sync.project.located import Block, Items, Mark
 
 _TAG = "tag:yaml.org,2002:"
 MAX_DEPTH = 250
+"""Levels of mappings and lists; an operator and the list of its arguments are one."""
 
 _TOO_DEEP = f"nested too deeply; at most {MAX_DEPTH} levels are read"
 
@@ -103,16 +105,21 @@ def read_yaml(path: Path, shown: str, layer: str = "") -> Block:
     return value
 
 
-def read_value(text: str, shown: str = "") -> Any:
+def read_value(text: str, shown: str = "", layer: str = "") -> Any:
     """Any value written as YAML, by the same rules; nothing at all is null."""
     node = _composed(text, shown)
-    return None if node is None else _built(node, shown, "")
+    return None if node is None else _built(node, shown, layer)
 
 
 def write_yaml(value: Any) -> str:
-    """The value as YAML that reads back the same, here and by the rules of YAML 1.1."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return text
+    """The value as YAML that reads back the same, here and by the rules of YAML 1.1.
+
+    What is nested deeper than PyYAML can write is written as JSON, which is YAML as well.
+    """
+    try:
+        return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+    except RecursionError:
+        return json.dumps(value) + "\n"
 
 
 def _composed(text: str, shown: str) -> yaml.Node | None:
@@ -145,6 +152,10 @@ def _encoding_problem(error: UnicodeDecodeError, shown: str) -> Problem:
     return Problem(f"not UTF-8 text: {error.reason}", shown, line)
 
 
+def _is_argument_list(key: yaml.ScalarNode, value: yaml.Node) -> bool:
+    return key.value.startswith("$") and isinstance(value, yaml.SequenceNode)
+
+
 class _Builder:
     """Turns composed nodes into values, each with its mark, and collects what's wrong with them."""
 
@@ -154,36 +165,43 @@ class _Builder:
         self._within: list[yaml.Node] = []
         self.problems: list[Problem] = []
 
-    def build(self, node: yaml.Node) -> Any:
+    def build(self, node: yaml.Node, depth: int = 1) -> Any:
+        # One function for all kinds of nodes: each level of the file costs one of Python's calls,
+        # whose number is limited.
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if any(node is outer for outer in self._within):
             return self._wrong("an alias that stands inside of what it repeats", node)
-        if len(self._within) == MAX_DEPTH:
+        if depth > MAX_DEPTH:
             return self._wrong(_TOO_DEEP, node)
         self._within.append(node)
-        value = self._block(node) if isinstance(node, yaml.MappingNode) else self._items(node)
+        value: Block | Items
+        if isinstance(node, yaml.MappingNode):
+            value = Block(self._mark(node))
+            for key_node, value_node in node.value:
+                if self._is_key(key_node, value):
+                    inner = depth + (not _is_argument_list(key_node, value_node))
+                    value.put(key_node.value, self.build(value_node, inner), self._mark(key_node))
+        else:
+            value = Items(self._mark(node))
+            for item in node.value:
+                value.append(self.build(item, depth + 1))
+                value.marks.append(self._mark(item))
         self._within.pop()
         return value
 
-    def _items(self, node: yaml.Node) -> Items:
-        pairs = [(self.build(item), self._mark(item)) for item in node.value]
-        return Items(self._mark(node), pairs)
-
-    def _block(self, node: yaml.MappingNode) -> Block:
-        block = Block(self._mark(node))
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                self._wrong("a key must be plain text", key_node)
-            elif key_node.tag == f"{_TAG}merge":
-                self._wrong("merge keys (<<) are not supported", key_node)
-            elif key_node.value in block:
-                first = block.marks[key_node.value].line
-                message = f"duplicate key {key_node.value!r}; it's already in line {first}"
-                self._wrong(message, key_node)
-            else:
-                block.put(key_node.value, self.build(value_node), self._mark(key_node))
-        return block
+    def _is_key(self, node: yaml.Node, block: Block) -> bool:
+        """Whether it can be a key of the block; if not, that's said."""
+        if not isinstance(node, yaml.ScalarNode):
+            self._wrong("a key must be plain text", node)
+        elif node.tag == f"{_TAG}merge":
+            self._wrong("merge keys (<<) are not supported", node)
+        elif node.value in block:
+            first = block.marks[node.value].line
+            self._wrong(f"duplicate key {node.value!r}; it's already in line {first}", node)
+        else:
+            return True
+        return False
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         name = node.tag.removeprefix(_TAG)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks import mapping as benchmark
 from membrane_sync.formulas import MISSING, evaluate_fields
-from membrane_sync.formulas.filters import COMPARISONS
+from membrane_sync.formulas.filters import COMPARISONS, FILTERS
 from membrane_sync.formulas.frames import columns, text_column
 from membrane_sync.formulas.plan import FEW, Mapped, Plan, compile
 from tests.formulas import test_cases, test_properties
@@ -81,6 +81,12 @@ VARS = LOCATORS.map(lambda locator: {"$var": locator})
 LITERALS = SCALARS | st.sampled_from(
     [10**400, [10**400], [], {}, [1, "1", None, True], ["a", 0.5], {"a": 1}]
 )
+CONDITIONS = st.lists(
+    st.fixed_dictionaries(
+        {"field": LOCATORS, "operator": st.sampled_from([*FILTERS, "nope"]), "value": LITERALS}
+    ),
+    max_size=2,
+)
 
 
 def _formulas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -92,7 +98,10 @@ def _formulas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         LITERALS | inner,
     )
     pairs = st.lists(st.fixed_dictionaries({"from": LITERALS}, optional={"to": inner}), max_size=3)
-    cases = st.lists(st.fixed_dictionaries({"value": inner}, optional={"filter": holds | inner}))
+    cases = st.lists(
+        st.fixed_dictionaries({"value": inner}, optional={"filter": holds | inner | CONDITIONS}),
+        max_size=3,
+    )
     delimiter = st.sampled_from(["", ", ", "'", '"', "\n", None, 0, 1.5])
     return st.one_of(
         holds,
@@ -188,6 +197,62 @@ def test_operators_on_every_odd_value(operator: str) -> None:
     values = [*DATES, *TEXTS, *NUMBERS, None, True, [], {}, [1], {"a": None}]
     argument = [{"$var": "$.a"}] if operator == "$concat" else {"$var": "$.a"}
     check_same({"f": {operator: argument}}, [*({"a": value} for value in values), {}])
+
+
+WRITTEN = (
+    "-0", "-0.0", "1.10", "1E5", "1e+5", "1E-7", "0.00001", "10e-1", "1e16", "1e22", "1e400",
+    "-1e400", "1e-400", "9007199254740993", "18446744073709551616", "1234567890123456789012345678",
+    "12345678.123456789012345", "100000000000000000000.0", "123456789012345680.5", "NaN",
+    "Infinity", r'"\u0041"', r'"\/"', r'"\u00e9"', '"é"', r'"\ud83d\ude00"', r'"\ud800"',
+    r'"\u0000"', r'"\u000a"', r'"\u0035"', r'"\"q\""', r'"\\"', '"\u2028"', '"\ufeff"', "[ ]",
+    "{ }", "[1, 2]", "[null]", "[[[[[[[[1]]]]]]]]", '{"a.b": 1}', '{"": 2}', r'{"a\u0062": 1}',
+    '{"a": [1, {"k": null}]}', '[{"k": 1}, {"k": "1"}, {"k": 1e2}, {"k": null}, 5]',
+    '"2024-05-07T04:00:00Z"', '"a,b"', '" 5 "', "null", "true",
+)  # fmt: skip
+"""Values as apps may write them, which isn't how Python does."""
+
+V: dict[str, Any] = {"$var": "$.v"}
+OPERANDS = (5, "5", "a", None, -0.0, True, "2024-05-06", 9007199254740992, "", [1, "a"])
+
+
+@pytest.mark.parametrize(
+    "formulas",
+    [
+        pytest.param(
+            [
+                V, {"$concat": ["<", V, ">"]}, {"$tpl": {"template": "{a}!", "values": {"a": V}}},
+                {"$map": {"value": V, "mapping": [{"from": f, "to": "to"} for f in OPERANDS]}},
+                {"$and": [V, True]}, {"$or": [V]}, {"$firstNotEmpty": [V, "x"]},
+                {"$mergeObjects": [{"a": 0}, V]}, {"$default": {"value": V, "default": "D"}},
+                *({name: V} for name in ("$extractDate", "$extractTime", "$date", "$lower")),
+                *({name: V} for name in ("$domainFromEmail", "$trim", "$number", "$boolean")),
+            ],
+            id="operators",
+        ),
+        pytest.param(
+            [{"$var": f"$.v{steps}"} for steps in (
+                ".a", r".a\.b", ".length", "[0]", ".0", ".", "[0].k", ".a[1].k", "[0][0][0]", ".ab",
+            )]
+            + [{"$iterate": {"source": V, "item": {"$var": f"$.item{steps}"}}}
+               for steps in ("", ".k", ".a")],
+            id="places",
+        ),
+        *(pytest.param([{"$eval": V, name: {"$plain": other}} for other in OPERANDS], id=name)
+          for name in COMPARISONS),
+        *(pytest.param([{"$case": [{"filter": [{"field": field, "operator": name, "value": other}],
+                                    "value": "yes"}, {"value": "no"}]}
+                        for other in OPERANDS for field in ("$.v", "$.v.k")], id=f"filter {name}")
+          for name in FILTERS),
+    ],
+)  # fmt: skip
+def test_texts_as_apps_write_them(formulas: list[Any]) -> None:
+    texts = [form % text for text in WRITTEN for form in ('{"v":%s}', ' {\t"v" : %s }\n')]
+    template = {f"f{i}": formula for i, formula in enumerate(formulas)}
+    mapped = compile(template).run([*texts, "{}", "[]", "null"], few=0)
+    for number, text in enumerate([*texts, "{}", "[]", "null"]):
+        value, errors = evaluate_fields(template, json.loads(text))
+        assert mapped.texts[number] == (MISSING if value is MISSING else encode(value)), text
+        assert repr(mapped.errors.get(number, [])) == repr(errors), text
 
 
 def by_mapping() -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from membrane_sync.elements.unified_data_model import UnifiedDataModel
 from membrane_sync.formulas import check, evaluate, variables
@@ -13,7 +14,8 @@ from membrane_sync.formulas.inference import schema_at
 from membrane_sync.formulas.locators import parse
 from membrane_sync.formulas.transform import fill_fields, transform_variables
 from membrane_sync.project.schemas import problems
-from membrane_sync.udm import load_model, model_keys
+from membrane_sync.udm import model_keys, model_text
+from tests.fixtures import REPOSITORY
 
 KEYS = model_keys()
 COMMON = ["createdTime", "createdBy", "updatedTime", "updatedBy"]
@@ -31,6 +33,10 @@ FALLBACKS = {
 }
 
 
+def load_model(key: str) -> UnifiedDataModel:
+    return UnifiedDataModel.model_validate({"key": key, **yaml.safe_load(model_text(key))})
+
+
 def references(schema: Any) -> Iterator[str]:
     if isinstance(schema, dict):
         if isinstance(schema.get("referenceUdm"), str):
@@ -45,6 +51,8 @@ def known(model: UnifiedDataModel, locators: set[str]) -> bool:
 
 def test_there_are_43() -> None:
     assert len(KEYS) == 43
+    page = (REPOSITORY / "docs/elements.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in page for key in KEYS), "docs/elements.md lists them"
     assert {"contacts", "companies", "deals", "job-candidates", "timeoff-requests"} <= set(KEYS)
 
 

@@ -118,6 +118,16 @@ def test_a_mapped_column_shows_its_formula() -> None:
     assert columns["signed_up_on"].type == "string (date)"
 
 
+def test_a_formula_as_deep_as_may_be_shows(workspace: Workspace) -> None:
+    formula = '{"$concat": [' * 200 + '"x"' + "]}" * 200
+    city = f"import_value: {{city: {formula}}}"
+    workspace.write("mappings/integrations/kinto/field_mappings/contacts.yaml", city)
+    specs = build_definitions(workspace.root).resolve_all_asset_specs()
+    (mapped,) = [spec for spec in specs if spec.key.path == ["kinto", "contacts_mapped"]]
+    columns = {c.name: c for c in mapped.metadata["dagster/column_schema"].columns}
+    assert columns["city"].description == f"`{formula}`"
+
+
 def test_loading_opens_nothing_and_imports_nothing_heavy(workspace: Workspace) -> None:
     before = {path.relative_to(workspace.root) for path in workspace.root.rglob("*")}
     loaded = python(workspace.root, "-B", "-c", LOAD)

@@ -404,6 +404,13 @@ def test_what_is_written_as_yaml_reads_back_the_same(value: Any) -> None:
     assert yaml.safe_load(written) == value
 
 
+def test_what_is_too_deep_for_pyyaml_is_written_too() -> None:
+    value: Any = {"$var": "$.a"}
+    for _ in range(200):
+        value = {"$concat": [value]}
+    assert read_value(write_yaml({"a\u2028": value})) == {"a\u2028": value}
+
+
 def test_expressions_are_carried_over_but_for_those_that_can_not_be_read(tmp_path: Path) -> None:
     spec = """
 importValue:

@@ -178,6 +178,14 @@ def test_version_changes_with_the_formulas_and_not_with_words(root: Path) -> Non
     assert own.version != before.version
 
 
+def test_a_formula_of_200_levels_has_a_version(root: Path) -> None:
+    formula = "{$concat: [" * 200 + "{$var: $.name}" + "]}" * 200
+    text = f"import_value: {{name: {formula}}}\n"
+    write(root, {"mappings/integrations/crm/field_mappings/contacts.yaml": text})
+    sync = load(root).sync("contacts", "crm")
+    assert sync is not None and sync.version
+
+
 def test_collection_by_unified_data_model(tmp_path: Path) -> None:
     connector = """\
         base_url: https://crm.example

@@ -3,7 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from membrane_sync.errors import NotFound
 from membrane_sync.formulas import evaluate
+from membrane_sync.project.explain import explain
 from membrane_sync.project.project import Project, ResolvedSync
 from membrane_sync.project.references import check, errors
 from tests.project.projects import write
@@ -121,14 +125,29 @@ def test_another_model_can_stand_in(tmp_path: Path) -> None:
     assert imported(found, "app", {"e": "ada@x"}) == {"email": "ada@x"}
 
 
-def test_an_own_model_wins_and_an_unknown_one_is_said(tmp_path: Path) -> None:
-    own = {"mappings/universal/unified_data_models/contacts.yaml": "singular_name: person\n"}
-    found = project(tmp_path, {"whole": WHOLE}, **own)
+def test_an_own_model_lies_over_the_packages_and_an_unknown_one_is_said(tmp_path: Path) -> None:
+    own = "singular_name: person\nfield_fallbacks: {firstName: {$remove: true}}\n"
+    file = "mappings/universal/unified_data_models/contacts.yaml"
+    found = project(tmp_path, {"whole": WHOLE}, **{file: own})
     model = found.unified_data_model("contacts")
     assert model is not None and model.singular_name == "person"
-    # Without the fallbacks of the package's model, a first name can't be had of a full one.
-    assert resolved(found, "whole").mapping.import_value is None
+    assert {"firstName", "lastName"} & {*model.field_fallbacks} == {"lastName"}
+    assert "primaryEmail" in model.fields_schema["properties"]
+    whole = imported(found, "whole", {"n": "Ada Lovelace", "mails": [{"value": "ada@x"}]})
+    assert whole == {"email": "ada@x", "name": "Lovelace"}
     assert found.unified_data_model("nonsense") is None
+
+
+def test_explain_shows_the_packages_models(tmp_path: Path) -> None:
+    file = "mappings/universal/unified_data_models/notes.yaml"
+    found = project(tmp_path, {}, **{file: "singular_name: memo\n"})
+    leaves = {leaf.path: leaf for leaf in explain(found, "unified_data_model", "notes")}
+    named, content = leaves["singular_name"], leaves["fields_schema.properties.content.type"]
+    assert (named.value, named.layer, named.file) == ("memo", "universal", file)
+    assert (content.layer, content.file) == ("built-in", "membrane_sync/udm/notes.yaml")
+    with pytest.raises(NotFound) as error:
+        explain(found, "unified_data_model", "contact")
+    assert "'contacts'" in error.value.hint
 
 
 def test_an_app_without_the_model_takes_no_part(tmp_path: Path) -> None:
