@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,6 +56,8 @@ class Tables:
     def __init__(self, url: str, *, shared: bool = True) -> None:
         self.engine = _engine(url)
         self.shared = shared
+        self.preparing = Lock()
+        """To be held while a table is looked at, so that many threads don't do it at once."""
         self._ready: dict[int | str, tuple[DataSchema, sa.Table]] = {}
 
     def close(self) -> None:
@@ -110,10 +113,10 @@ class SqlDestination:
 
     def prepare(self, schema: DataSchema) -> None:
         declared = declared_table(schema)
-        if not self._own and self._tables.get(schema) is not None:
-            return
         try:
-            self._tables.put(schema, ready_table(self._engine, schema))
+            with self._tables.preparing:
+                if self._own or self._tables.get(schema) is None:
+                    self._tables.put(schema, ready_table(self._engine, schema))
         except SQLAlchemyError as error:
             raise DestinationError(
                 f"table {declared.name!r} of database {declared.database!r}: {_first_line(error)}",

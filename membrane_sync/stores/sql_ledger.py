@@ -29,7 +29,7 @@ from membrane_sync.stores.event_tables import checkups, subscriptions
 from membrane_sync.stores.sql_checkups import SqlCheckups, check_up
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
-from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_database import LedgerDatabase, aware, inserting, metadata
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_event_log import SqlEventLog, SqlWebhookLog
 from membrane_sync.stores.sql_inbox import SqlInbox
@@ -92,6 +92,9 @@ _runs = sa.Table(
     sa.Column("report", sa.JSON),
     sa.Column("error", sa.Text, nullable=False, default=""),
 )
+
+_RUN_KEY = ("id", "sync", "connection")
+_OF_A_RUN = ("started_at", "finished_at", "report", "error")
 
 _TRIES = 10
 
@@ -335,9 +338,13 @@ class SqlLedger:
         self.record_runs([run])
 
     def record_runs(self, runs: Sequence[RunRecord]) -> None:
+        if not runs:
+            return
         with self._begin() as transaction:
-            for run in runs:
-                _record_run(transaction, run)
+            insert = inserting(transaction)(_runs)
+            changed = {name: insert.excluded[name] for name in _OF_A_RUN}
+            upsert = insert.on_conflict_do_update(index_elements=[*_RUN_KEY], set_=changed)
+            transaction.execute(upsert, [_run_row(run) for run in runs])
 
     def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
         query = sa.select(_runs).where(_the_run(id, sync, connection))
@@ -405,17 +412,11 @@ def _the_run(id: str, sync: str, connection: str) -> sa.ColumnElement[bool]:
     return sa.and_(*(_runs.c[name] == value for name, value in names.items()))
 
 
-def _record_run(transaction: sa.Connection, run: RunRecord) -> None:
-    values: dict[str, Any] = {
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "report": asdict(run.report) if run.report else None,
-        "error": run.error,
+def _run_row(run: RunRecord) -> dict[str, Any]:
+    names = (*_RUN_KEY, *_OF_A_RUN)
+    return {name: getattr(run, name) for name in names} | {
+        "report": asdict(run.report) if run.report else None
     }
-    here = _the_run(run.id, run.sync, run.connection)
-    if not transaction.execute(sa.update(_runs).where(here).values(values)).rowcount:
-        names = {"id": run.id, "sync": run.sync, "connection": run.connection}
-        transaction.execute(sa.insert(_runs).values(**names, **values))
 
 
 def _connection_record(row: Any) -> ConnectionRecord:
