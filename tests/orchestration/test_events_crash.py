@@ -26,9 +26,9 @@ import sqlalchemy as sa
 from membrane_sync.apps.process import free_port
 from membrane_sync.bootstrap import open_runtime
 from membrane_sync.cli.scaffold import scaffold
+from membrane_sync.orchestration.batch_job import JOB as SYNC_JOB
 from membrane_sync.orchestration.batch_job import UNFINISHED, plan
 from membrane_sync.orchestration.due import plan_version
-from membrane_sync.orchestration.events_job import JOB
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.sync.run import run_sync
 from membrane_sync.testing.simulator import Hooks, Simulator, running
@@ -208,7 +208,7 @@ def test_killed_at_random_each_genuine_event_takes_effect_once(world: World) -> 
         until(world.is_through, "to apply all")
         if KILLS >= FEW:
             until(lambda: not runs(world.root, UNFINISHED), "to end all runs")
-        assert {run.job_name for run in runs(world.root)} == {JOB}, "nothing else heals"
+        assert SYNC_JOB not in {run.job_name for run in runs(world.root)}, "a poll would heal"
     finally:
         parts.end()
     took = time.monotonic() - began
