@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 
 def dagster_environment(root: Path) -> dict[str, str]:
@@ -45,15 +44,11 @@ def run_dev(root: Path, host: str, port: int, api_port: int | None = None) -> in
             _end(process)
 
 
-def run_worker(root: Path, threads: int) -> int:
-    """Run a worker for events until it's interrupted or told to end; gives the exit code."""
+def become_worker(root: Path, threads: int) -> NoReturn:
+    """Go on as a worker for events: whoever ends or kills this process ends that one."""
     command = [*worker(root), "--threads", str(threads)]
-    process = subprocess.Popen(command, cwd=root, env=dagster_environment(root))
-    # It gets Ctrl+C itself, and what else ends this process is passed on.
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    while True:
-        with suppress(KeyboardInterrupt):
-            return process.wait()
+    os.chdir(root)
+    os.execve(command[0], command, dagster_environment(root))
 
 
 def worker(root: Path) -> list[str]:

@@ -23,9 +23,9 @@ def worker(
 ) -> None:
     """Apply events as soon as they come, within a second. Ctrl+C or SIGTERM stops it."""
     from membrane_sync.bootstrap import find_root, open_runtime
-    from membrane_sync.cli.dagster_process import run_worker
+    from membrane_sync.cli.dagster_process import become_worker
 
     with failures():
         root = find_root(project)
         open_runtime(root)
-        raise typer.Exit(run_worker(root, threads))
+        become_worker(root, threads)

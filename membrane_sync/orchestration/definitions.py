@@ -9,6 +9,7 @@ from membrane_sync.orchestration.assets import sync_assets
 from membrane_sync.orchestration.batch_job import batch_job, due_sensor
 from membrane_sync.orchestration.events_job import events_job, inbox_sensor
 from membrane_sync.orchestration.jobs import sync_job
+from membrane_sync.orchestration.lost_runs import lost_runs_sensor
 from membrane_sync.orchestration.outboxes import outbox_sensors
 from membrane_sync.orchestration.resources import MembraneResource, remember
 from membrane_sync.orchestration.sensors import connections_sensor
@@ -41,6 +42,7 @@ def build_definitions(root: Path) -> dg.Definitions:
             connections_sensor(project.integrations),
             due_sensor(project),
             inbox_sensor(),
+            lost_runs_sensor(),
             subscriptions_sensor(),
             *outbox_sensors(project),
         ],

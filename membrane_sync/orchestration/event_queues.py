@@ -219,11 +219,12 @@ class Claims:
 
 
 def drained(
-    runtime: Runtime, batch: str, run_id: str, *, threads: int = THREADS, seconds: float = 60.0
+    runtime: Runtime, batch: str, run_id: str, *, threads: int = THREADS, seconds: float
 ) -> Generator[Drained, None, None]:
     """Apply the events of all the batch's queues; gives each when it's through.
 
-    Leaving it early ends after the chunks that are under way. The claim is renewed every `seconds`.
+    Leaving it early ends after the chunks that are under way. If this process dies, the queues are
+    someone else's after so many seconds.
     """
     inbox = runtime.ledger.inbox
     inbox.renew(batch, seconds)

@@ -24,8 +24,10 @@ LOOK_SECONDS = 0.2
 BATCH_QUEUES = 200
 MOST_BATCHES = 4
 """Batches that wait or run at once; while there are so many, nothing more is claimed."""
-FIRST_CLAIM_SECONDS = 120.0
-"""For a batch to begin in: its run has to be queued, launched, and to load the project."""
+FIRST_CLAIM_SECONDS = 20.0
+"""Until the next tick sees the batch's run: none may come, where the daemon is killed meanwhile."""
+QUEUED_CLAIM_SECONDS = 45.0
+"""Each tick renews the claim of a batch whose run waits: until it's launched, and has loaded."""
 
 OVERDUE_SECONDS = 30.0
 """What waits for so long while a worker is there is more than the worker can do."""
@@ -69,11 +71,16 @@ def inbox_sensor(patience: float = PATIENCE_SECONDS) -> dg.SensorDefinition:
     def inbox(
         context: dg.SensorEvaluationContext, membrane: MembraneResource
     ) -> dg.SensorResult | dg.SkipReason:
+        runtime = membrane.runtime()
         unfinished = dg.RunsFilter(job_name=JOB, statuses=UNFINISHED)
-        free = MOST_BATCHES - context.instance.get_runs_count(unfinished)
+        runs = context.instance.get_runs(unfinished)
+        for run in runs:
+            if run.status is dg.DagsterRunStatus.QUEUED and BATCH_TAG in run.tags:
+                runtime.ledger.inbox.renew(run.tags[BATCH_TAG], QUEUED_CLAIM_SECONDS)
+        free = MOST_BATCHES - len(runs)
         if free <= 0:
             return dg.SkipReason(f"{MOST_BATCHES} batches wait or run already")
-        batches = claimed(membrane.runtime(), free, patience)
+        batches = claimed(runtime, free, patience)
         if not batches:
             return dg.SkipReason("no event waits")
         return dg.SensorResult(run_requests=[_request(batch) for batch in batches])
@@ -103,7 +110,8 @@ def _apply(context: dg.OpExecutionContext, runtime: "Runtime", batch: str) -> No
     from membrane_sync.orchestration.event_queues import drained
 
     queues = done = 0
-    finished = drained(runtime, batch, context.run_id)
+    seconds = runtime.settings.event_claim_seconds
+    finished = drained(runtime, batch, context.run_id, seconds=seconds)
     try:
         for one in finished:
             queues, done = queues + 1, done + one.done

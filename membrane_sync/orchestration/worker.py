@@ -27,8 +27,6 @@ from membrane_sync.orchestration.partitions import register
 LOOK_SECONDS = 0.1
 """Between two looks for events, while there are none."""
 TELL_SECONDS = 5.0
-CLAIM_SECONDS = 30.0
-"""What a worker that was killed had in hand is another one's after so long."""
 AWAY_SECONDS = 2.0
 """Until it asks again for a ledger that couldn't be reached."""
 
@@ -69,20 +67,13 @@ class InDagster:
 class Worker:
     """Claims queues as threads are free, until it's told to stop."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        record: Recorder,
-        *,
-        threads: int = THREADS,
-        claim_seconds: float = CLAIM_SECONDS,
-    ) -> None:
+    def __init__(self, runtime: Runtime, record: Recorder, *, threads: int = THREADS) -> None:
         self._inbox = runtime.ledger.inbox
         self._record = record
         self._threads = threads
-        self._seconds = claim_seconds
+        self._seconds = runtime.settings.event_claim_seconds
         self._drainer = Drainer(runtime)
-        self._claims = Claims(runtime, claim_seconds)
+        self._claims = Claims(runtime, self._seconds)
         self._stop = Flag()
         self._told_at = 0.0
 
@@ -153,13 +144,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
     parser.add_argument("--threads", type=int, default=THREADS)
-    parser.add_argument("--claim-seconds", type=float, default=CLAIM_SECONDS)
     given = parser.parse_args()
     runtime = open_runtime(given.root)
     with open_instance() as instance:
-        worker = Worker(
-            runtime, InDagster(instance), threads=given.threads, claim_seconds=given.claim_seconds
-        )
+        worker = Worker(runtime, InDagster(instance), threads=given.threads)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, worker.stop)
         chores = Chores(runtime, _say)

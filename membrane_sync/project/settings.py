@@ -50,6 +50,7 @@ class Settings:
     quota_wait_seconds: float = 300.0
     lease_seconds: float = 30.0
     event_attempts: int = 10
+    event_claim_seconds: float = 15.0
     connect: ConnectSettings = field(default_factory=ConnectSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
 
@@ -70,6 +71,7 @@ class _Table(BaseModel):
     quota_wait_seconds: float = Field(default=300.0, ge=0)
     lease_seconds: float = Field(default=30.0, gt=0)
     event_attempts: int = Field(default=10, ge=1)
+    event_claim_seconds: float = Field(default=15.0, gt=0)
     connect: ConnectTable = Field(default_factory=ConnectTable)
     server: ServerTable = Field(default_factory=ServerTable)
 
@@ -122,6 +124,7 @@ def _settings(root: Path, table: _Table, environ: Mapping[str, str]) -> Settings
         quota_wait_seconds=_seconds(environ, "quota_wait_seconds", table.quota_wait_seconds),
         lease_seconds=_seconds(environ, "lease_seconds", table.lease_seconds),
         event_attempts=_whole(environ, "event_attempts", table.event_attempts),
+        event_claim_seconds=_seconds(environ, "event_claim_seconds", table.event_claim_seconds),
         keep_changes_days=_days(environ, "keep_changes_days", table.keep_changes_days),
         keep_history_days=_days(environ, "keep_history_days", table.keep_history_days),
         keep_events_days=_days(environ, "keep_events_days", None) or table.keep_events_days,

@@ -177,7 +177,7 @@ def test_a_function_that_fails_is_noted_and_holds_up_nobody(
     (looked,) = runtime.events.reconcile_subscriptions()
     (made,) = looked.subscriptions
     assert (made.status, made.attempts, looked.error) == ("error", 1, "")
-    assert "function 'subscribe'" in made.error and "AttributeError" in made.error
+    assert "hooks.py" in made.error and "subscribe raised AttributeError" in made.error
 
 
 def test_an_app_that_wants_to_know_for_how_long_is_asked_anew_in_time(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 
 from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.partitions import register
@@ -42,6 +48,25 @@ def run_job(
     return definition.execute_in_process(
         instance=instance, run_config=config, tags=tags, raise_on_error=False
     )
+
+
+def launched(
+    instance: dg.DagsterInstance,
+    status: dg.DagsterRunStatus,
+    tags: Mapping[str, str],
+    *,
+    job: str = "apply_events",
+    location: str = "membrane_sync",
+) -> str:
+    """A run as Dagster's daemon leaves it behind; gives its id."""
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__")
+    made = instance.create_run_for_job(
+        dg.GraphDefinition(name=job).to_job(),
+        status=status,
+        tags=tags,
+        remote_job_origin=RemoteJobOrigin(origin, job),
+    )
+    return made.run_id
 
 
 def numbers(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:

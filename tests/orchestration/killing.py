@@ -1,75 +1,129 @@
-"""The processes that events pass through, forked from one that has everything imported."""
+"""The processes that events pass through, as users start them; each is killed, and comes again."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+import random
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from membrane_sync.bootstrap import open_runtime
-from membrane_sync.cli.serve import serve_api
-from membrane_sync.orchestration import events_job
-from membrane_sync.orchestration.event_queues import Drained, drained
-from membrane_sync.orchestration.worker import Worker
+import psutil
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+from membrane_sync.cli.dagster_process import dagster_environment
 
-CLAIM_SECONDS = 1.5
-"""What a killed process had in hand is another one's after so long."""
+DAEMON = ("dagster._daemon", "run", "-w", "workspace.yaml")
+MEMBRANE = "membrane_sync.cli.main"
+CODE_SERVER, RUN = "dagster api grpc", "--multiprocessing-fork"
+"""What the command lines have of those that the daemon starts: a code server, and runs of its."""
+LOGGING = "watch_orphans"
+"""What the command line has of a run's own child, which is there while the run's step goes on."""
+
+PATIENCE = 300.0
 
 
 class Part:
-    """A process that's started again after each kill."""
+    """A process in the project; what it says is in `<name>.log` beside that."""
 
-    def __init__(
-        self, work: Callable[..., None], root: Path, environ: Mapping[str, str], *given: Any
-    ) -> None:
-        self._arguments = (work, root, dict(environ), *given)
-        self.start()
+    def __init__(self, name: str, root: Path, *arguments: str) -> None:
+        self._log = root.parent / f"{name}.log"
+        self._root = root
+        self._command = [sys.executable, "-m", *arguments]
+        self._process: psutil.Popen | None = None
 
     def start(self) -> None:
         """Begin anew."""
-        self._process = _context.Process(target=_begin, args=self._arguments, daemon=True)
-        self._process.start()
+        with self._log.open("ab") as log:
+            self._process = psutil.Popen(
+                self._command,
+                cwd=self._root,
+                env=dagster_environment(self._root),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def kill(self) -> None:
-        """As by the kernel."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.join(timeout=60)
+        """This process alone: what it has started goes on."""
+        if self._process is not None:
+            assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-2_000:]
+            kill([self._process])
+            self._process = None
 
 
-def _begin(work: Callable[..., None], root: Path, environ: Mapping[str, str], *given: Any) -> None:
-    os.environ.update(environ)
-    log = (root.parent / f"{work.__name__}.log").open("a", buffering=1, encoding="utf-8")
-    sys.stdout = sys.stderr = log
-    work(root, *given)
+class Parts:
+    """All of a project's parts; `killed` counts how often each was."""
+
+    def __init__(self, root: Path, port: int, seed: int) -> None:
+        self._root = root
+        self._dice = random.Random(seed)
+        self.server = Part("server", root, MEMBRANE, "serve", "--port", str(port))
+        self.worker = Part("worker", root, MEMBRANE, "worker")
+        self.daemon = Part("daemon", root, *DAEMON)
+        self.killed: Counter[str] = Counter()
+
+    def kill(self, what: str) -> None:
+        """One of them at a random moment; it begins anew at once, but for a run."""
+        kinds: dict[str, Callable[[], None]] = {"run": self._kill_run, "daemon": self._kill_daemon}
+        kinds.get(what, lambda: self._kill_process(what))()
+        self.killed[what] += 1
+
+    def end(self) -> None:
+        """All that still goes on in the project."""
+        for part in (self.server, self.worker, self.daemon):
+            part.kill()
+        for words in (CODE_SERVER, RUN, ""):
+            kill(running(self._root, words))
+
+    def _kill_process(self, what: str) -> None:
+        time.sleep(self._dice.uniform(0.05, 3.0))
+        part: Part = getattr(self, what)
+        part.kill()
+        part.start()
+
+    def _kill_daemon(self) -> None:
+        """By itself, or with all that it has started, as a power failure does it."""
+        time.sleep(self._dice.uniform(0.5, 10.0))
+        self.daemon.kill()
+        if self._dice.random() < 0.7:
+            for words in (CODE_SERVER, RUN):
+                kill(running(self._root, words))
+        self.daemon.start()
+
+    def _kill_run(self) -> None:
+        """While it loads, or rather while it applies events."""
+        word = RUN if self._dice.random() < 0.3 else LOGGING
+        found: list[psutil.Process] = []
+        while not found:
+            until(lambda: running(self._root, word), "to start a run")
+            time.sleep(self._dice.uniform(0.0, 3.0))
+            found = running(self._root, RUN)
+        kill([self._dice.choice(found)])
 
 
-def server(root: Path, port: int) -> None:
-    """`membrane serve`."""
-    serve_api(root, "127.0.0.1", port)
+def kill(processes: Sequence[psutil.Process]) -> None:
+    """As by the kernel; parents first, since one that lives may start its children again."""
+    for process in processes:
+        if process.is_running():
+            process.kill()
+    psutil.wait_procs(processes, timeout=60)
 
 
-def worker(root: Path) -> None:
-    """`membrane worker`, which has no Dagster to tell."""
-    Worker(open_runtime(root), _tell, claim_seconds=CLAIM_SECONDS).run()
+def running(root: Path, words: str = "") -> list[psutil.Process]:
+    """Processes in the project with these words in their command line, oldest first."""
+    found = []
+    for process in psutil.process_iter(["cwd", "cmdline", "create_time"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if process.info["cwd"] == str(root) and words in line:
+            found.append(process)
+    return sorted(found, key=lambda process: float(process.info["create_time"]))
 
 
-def runs(root: Path) -> None:
-    """What the sensor claims, the job's runs apply, one after another, beside the worker."""
-    events_job.OVERDUE_SECONDS = 0.0
-    runtime = open_runtime(root)
-    while True:
-        for batch in events_job.claimed(runtime, 1, 1.0):
-            for one in drained(runtime, batch, f"run-{batch[:8]}", seconds=CLAIM_SECONDS):
-                _tell(one)
-
-
-def _tell(one: Drained) -> None:
-    print(one.queue.connection, one.done, one.failed, one.error, flush=True)
+def until(holds: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Wait for it; fails if it takes too long."""
+    end = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < end, f"{what} took more than {patience} s"
+        time.sleep(0.25)

@@ -18,13 +18,14 @@ import sqlalchemy as sa
 
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.orchestration import events_job, worker
+from membrane_sync.orchestration.batch_job import BATCH_TAG
 from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.event_queues import Drained
 from membrane_sync.orchestration.events_job import claimed
 from membrane_sync.orchestration.worker import InDagster, Worker
 from membrane_sync.ports.events import Arrival, Event
 from tests.end_to_end.helpers import Tenant, Workspace, person
-from tests.orchestration.helpers import log_of
+from tests.orchestration.helpers import launched, log_of
 from tests.orchestration.test_batch import materialized
 
 
@@ -79,6 +80,15 @@ def statuses(workspace: Workspace) -> dict[str, int]:
         ).all()
     engine.dispose()
     return {row[0]: row[1] for row in rows}
+
+
+def claimed_until(workspace: Workspace, batch: str) -> list[float]:
+    engine = sa.create_engine(workspace.runtime.settings.ledger_url)
+    query = sa.text("SELECT claimed_until FROM membrane_event_queues WHERE batch = :batch")
+    with engine.connect() as connection:
+        found = connection.execute(query, {"batch": batch}).scalars().all()
+    engine.dispose()
+    return [float(moment) for moment in found]
 
 
 def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -208,6 +218,28 @@ def test_the_sensor_takes_over_what_a_worker_does_not_get_done(
     assert claimed(workspace.runtime, 1, 0) == []
     monkeypatch.setattr(events_job, "OVERDUE_SECONDS", 0.0)
     assert len(claimed(workspace.runtime, 1, 0)) == 1
+
+
+def test_a_batch_is_kept_while_its_run_is_queued_and_else_claimed_again_soon(
+    workspace: Workspace,
+    instance: dg.DagsterInstance,
+    tenants: list[Tenant],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tick whose daemon is killed claims a batch, and no run of it ever comes."""
+    workspace.connect(tenants[0].connection)
+    put(workspace, tenants[0], *written(tenants[0], 1))
+    monkeypatch.setattr(events_job, "FIRST_CLAIM_SECONDS", 0.5)
+    (unheard,) = evaluate(workspace, instance)
+    asked: list[dg.RunRequest] = []
+    until(lambda: asked.extend(evaluate(workspace, instance)) or bool(asked))
+    (request,) = asked
+    assert request.run_key != unheard.run_key
+    launched(instance, dg.DagsterRunStatus.QUEUED, request.tags)
+    assert evaluate(workspace, instance) == []
+    batch = request.tags[BATCH_TAG]
+    (until_when,) = claimed_until(workspace, batch)
+    assert until_when > time.time() + 30
 
 
 def test_a_queue_whose_holders_die_is_gone_through_one_by_one(
