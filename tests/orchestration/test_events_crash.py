@@ -175,7 +175,7 @@ def kill_by_and_by(world: World, parts: Parts, load: Load) -> None:
     parts.server.start()
     parts.daemon.start()
     until(answers, "to start the server")
-    (subscription,) = world.runtime.subscriptions.one("acme").subscriptions
+    (subscription,) = world.runtime.events.subscriptions.one("acme").subscriptions
     assert subscription.status == "subscribed", subscription.error
     load.start()
     for turn in range(turns):
