@@ -121,7 +121,15 @@ def _apply(context: dg.OpExecutionContext, runtime: "Runtime", batch: str) -> No
     finally:
         # When the run is cancelled, too: end after the chunks at hand, and let go of the queues.
         finished.close()
-    context.log.info(f"{queues:,} connections: {done:,} events took effect")
+    context.log.info(summed(queues, done))
+
+
+def summed(queues: int, done: int) -> str:
+    """What a batch came to, in words."""
+    if not queues:
+        return "nothing to do: others have taken these connections over, as after a crash"
+    connections = f"{queues:,} connection{'s' if queues != 1 else ''}"
+    return f"{connections}: {done:,} event{'s' if done != 1 else ''} took effect"
 
 
 def materialize(context: dg.OpExecutionContext, one: "Drained") -> None:
