@@ -18,6 +18,8 @@ DAEMON = ("dagster._daemon", "run", "-w", "workspace.yaml")
 MEMBRANE = "membrane_sync.cli.main"
 CODE_SERVER, RUN = "dagster api grpc", "--multiprocessing-fork"
 """What the command lines have of those that the daemon starts: a code server, and runs of its."""
+WORKER = "membrane_sync.orchestration.worker"
+"""What `membrane worker` has become."""
 LOGGING = "watch_orphans"
 """What the command line has of a run's own child, which is there while the run's step goes on."""
 

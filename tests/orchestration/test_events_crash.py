@@ -33,7 +33,8 @@ from membrane_sync.ports import ConnectionRecord
 from membrane_sync.sync.run import run_sync
 from membrane_sync.testing.simulator import Hooks, Simulator, running
 from membrane_sync.testing.simulator.project import write_project
-from tests.orchestration.killing import Parts, until
+from tests.orchestration.killing import WORKER, Parts, until
+from tests.orchestration.killing import running as processes
 
 KILLS = int(os.environ.get("EVENT_KILLS", "4"))
 """100 of them take about 20 minutes."""
@@ -209,6 +210,7 @@ def test_killed_at_random_each_genuine_event_takes_effect_once(world: World) -> 
         until(world.is_through, "to apply all")
         if KILLS >= FEW:
             until(lambda: not runs(world.root, UNFINISHED), "to end all runs")
+        assert len(processes(world.root, WORKER)) == 1, "a killed one has left a process"
         assert SYNC_JOB not in {run.job_name for run in runs(world.root)}, "a poll would heal"
     finally:
         parts.end()
