@@ -26,7 +26,7 @@ MOST_BATCHES = 4
 """Batches that wait or run at once; while there are so many, nothing more is claimed."""
 FIRST_CLAIM_SECONDS = 20.0
 """Until the next tick sees the batch's run: none may come, where the daemon is killed meanwhile."""
-QUEUED_CLAIM_SECONDS = 45.0
+QUEUED_CLAIM_SECONDS = 30.0
 """Each tick renews the claim of a batch whose run waits: until it's launched, and has loaded."""
 
 OVERDUE_SECONDS = 30.0

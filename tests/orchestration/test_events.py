@@ -243,7 +243,7 @@ def test_a_batch_is_kept_while_its_run_is_queued_and_else_claimed_again_soon(
     assert evaluate(workspace, instance) == []
     batch = request.tags[BATCH_TAG]
     (until_when,) = claimed_until(workspace, batch)
-    assert until_when > time.time() + 30
+    assert until_when > time.time() + events_job.FIRST_CLAIM_SECONDS
 
 
 def test_a_queue_whose_holders_die_is_gone_through_one_by_one(

@@ -189,12 +189,12 @@ def kill_by_and_by(world: World, parts: Parts, load: Load) -> None:
 
 
 def kill_all(names: Sequence[str], world: World, parts: Parts, *, by_runs: bool) -> None:
-    """One after another; events take effect meanwhile by runs, or by the worker."""
+    """One after another, as soon as events take effect by runs, or by the worker."""
     before = world.applied(by_runs=by_runs)
-    for name in names:
-        parts.kill(name)
     who = "runs" if by_runs else "the worker"
     until(lambda: world.applied(by_runs=by_runs) > before, f"{who} to apply something")
+    for name in names:
+        parts.kill(name)
 
 
 def test_killed_at_random_each_genuine_event_takes_effect_once(world: World) -> None:
