@@ -26,7 +26,7 @@ MOST_BATCHES = 4
 """Batches that wait or run at once; while there are so many, nothing more is claimed."""
 FIRST_CLAIM_SECONDS = 20.0
 """Until the next tick sees the batch's run: none may come, where the daemon is killed meanwhile."""
-QUEUED_CLAIM_SECONDS = 45.0
+QUEUED_CLAIM_SECONDS = 30.0
 """Each tick renews the claim of a batch whose run waits: until it's launched, and has loaded."""
 
 OVERDUE_SECONDS = 30.0
@@ -121,7 +121,15 @@ def _apply(context: dg.OpExecutionContext, runtime: "Runtime", batch: str) -> No
     finally:
         # When the run is cancelled, too: end after the chunks at hand, and let go of the queues.
         finished.close()
-    context.log.info(f"{queues:,} connections: {done:,} events took effect")
+    context.log.info(summed(queues, done))
+
+
+def summed(queues: int, done: int) -> str:
+    """What a batch came to, in words."""
+    if not queues:
+        return "nothing to do: others have taken these connections over, as after a crash"
+    connections = f"{queues:,} connection{'s' if queues != 1 else ''}"
+    return f"{connections}: {done:,} event{'s' if done != 1 else ''} took effect"
 
 
 def materialize(context: dg.OpExecutionContext, one: "Drained") -> None:

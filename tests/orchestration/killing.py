@@ -18,6 +18,8 @@ DAEMON = ("dagster._daemon", "run", "-w", "workspace.yaml")
 MEMBRANE = "membrane_sync.cli.main"
 CODE_SERVER, RUN = "dagster api grpc", "--multiprocessing-fork"
 """What the command lines have of those that the daemon starts: a code server, and runs of its."""
+WORKER = "membrane_sync.orchestration.worker"
+"""What `membrane worker` has become."""
 LOGGING = "watch_orphans"
 """What the command line has of a run's own child, which is there while the run's step goes on."""
 
@@ -54,11 +56,15 @@ class Part:
 
 
 class Parts:
-    """All of a project's parts; `killed` counts how often each was."""
+    """All of a project's parts; `killed` counts how often each was.
 
-    def __init__(self, root: Path, port: int, seed: int) -> None:
+    A daemon lives for some seconds, at `longest` so many, before it's its turn.
+    """
+
+    def __init__(self, root: Path, port: int, *, longest: float) -> None:
         self._root = root
-        self._dice = random.Random(seed)
+        self._longest = longest
+        self._dice = random.Random(11)
         self.server = Part("server", root, MEMBRANE, "serve", "--port", str(port))
         self.worker = Part("worker", root, MEMBRANE, "worker")
         self.daemon = Part("daemon", root, *DAEMON)
@@ -85,7 +91,7 @@ class Parts:
 
     def _kill_daemon(self) -> None:
         """By itself, or with all that it has started, as a power failure does it."""
-        time.sleep(self._dice.uniform(0.5, 10.0))
+        time.sleep(self._dice.uniform(0.5, self._longest))
         self.daemon.kill()
         if self._dice.random() < 0.7:
             for words in (CODE_SERVER, RUN):

@@ -229,17 +229,21 @@ def test_a_batch_is_kept_while_its_run_is_queued_and_else_claimed_again_soon(
     """A tick whose daemon is killed claims a batch, and no run of it ever comes."""
     workspace.connect(tenants[0].connection)
     put(workspace, tenants[0], *written(tenants[0], 1))
-    monkeypatch.setattr(events_job, "FIRST_CLAIM_SECONDS", 0.5)
-    (unheard,) = evaluate(workspace, instance)
+    with monkeypatch.context() as short:
+        short.setattr(events_job, "FIRST_CLAIM_SECONDS", 0.1)
+        (unheard,) = evaluate(workspace, instance)
     asked: list[dg.RunRequest] = []
     until(lambda: asked.extend(evaluate(workspace, instance)) or bool(asked))
     (request,) = asked
     assert request.run_key != unheard.run_key
+    late = run(workspace, instance, unheard)
+    assert "others have taken these connections over" in log_of(instance, late.run_id)
+    assert statuses(workspace) == {"pending": 1}
     launched(instance, dg.DagsterRunStatus.QUEUED, request.tags)
     assert evaluate(workspace, instance) == []
     batch = request.tags[BATCH_TAG]
     (until_when,) = claimed_until(workspace, batch)
-    assert until_when > time.time() + 30
+    assert until_when > time.time() + events_job.FIRST_CLAIM_SECONDS
 
 
 def test_a_queue_whose_holders_die_is_gone_through_one_by_one(

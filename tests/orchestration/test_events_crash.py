@@ -33,10 +33,11 @@ from membrane_sync.ports import ConnectionRecord
 from membrane_sync.sync.run import run_sync
 from membrane_sync.testing.simulator import Hooks, Simulator, running
 from membrane_sync.testing.simulator.project import write_project
-from tests.orchestration.killing import Parts, until
+from tests.orchestration.killing import WORKER, Parts, until
+from tests.orchestration.killing import running as processes
 
 KILLS = int(os.environ.get("EVENT_KILLS", "4"))
-"""100 of them take a quarter of an hour."""
+"""100 of them take about 20 minutes."""
 
 FEW = 20
 """So many end sooner: what was claimed by the dead is taken up after a moment."""
@@ -143,7 +144,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     environ = {"MEMBRANE_API_KEYS": KEY, "MEMBRANE_PUBLIC_URL": f"http://127.0.0.1:{free_port()}"}
     environ["MEMBRANE_PRIVATE_HOSTS"] = "127.0.0.1"
     if KILLS < FEW:
-        environ["MEMBRANE_EVENT_CLAIM_SECONDS"] = "2"
+        environ["MEMBRANE_EVENT_CLAIM_SECONDS"] = "4"
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     app = Simulator(records=RECORDS, hooks=HOOKS)
@@ -188,16 +189,17 @@ def kill_by_and_by(world: World, parts: Parts, load: Load) -> None:
 
 
 def kill_all(names: Sequence[str], world: World, parts: Parts, *, by_runs: bool) -> None:
-    """One after another; events take effect meanwhile by runs, or by the worker."""
+    """One after another, as soon as events take effect by runs, or by the worker."""
     before = world.applied(by_runs=by_runs)
-    for name in names:
-        parts.kill(name)
     who = "runs" if by_runs else "the worker"
     until(lambda: world.applied(by_runs=by_runs) > before, f"{who} to apply something")
+    for name in names:
+        parts.kill(name)
 
 
 def test_killed_at_random_each_genuine_event_takes_effect_once(world: World) -> None:
-    parts = Parts(world.root, int(os.environ["MEMBRANE_PUBLIC_URL"].rsplit(":", 1)[1]), seed=11)
+    port = int(os.environ["MEMBRANE_PUBLIC_URL"].rsplit(":", 1)[1])
+    parts = Parts(world.root, port, longest=2.0 if KILLS < FEW else 10.0)
     load = Load(world.app)
     began = time.monotonic()
     try:
@@ -208,6 +210,7 @@ def test_killed_at_random_each_genuine_event_takes_effect_once(world: World) -> 
         until(world.is_through, "to apply all")
         if KILLS >= FEW:
             until(lambda: not runs(world.root, UNFINISHED), "to end all runs")
+        assert len(processes(world.root, WORKER)) == 1, "a killed one has left a process"
         assert SYNC_JOB not in {run.job_name for run in runs(world.root)}, "a poll would heal"
     finally:
         parts.end()
