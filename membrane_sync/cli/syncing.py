@@ -24,7 +24,7 @@ from membrane_sync.cli.output import (
     print_json,
     print_table,
 )
-from membrane_sync.errors import MembraneError, NotFound, Retryable
+from membrane_sync.errors import Fatal, MembraneError, NotFound, Retryable
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import INSTANCE_MARK, ResolvedSync
 from membrane_sync.records import Report
@@ -57,11 +57,22 @@ def sync(
     connection: ConnectionOption = None,
     instance: InstanceOption = "",
     full: FullOption = False,
+    allow_deletions: Annotated[
+        bool,
+        typer.Option("--allow-deletions", help="Delete what's gone, however much it is."),
+    ] = False,
     project: ProjectOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Bring what changed from the apps into the product: pull, store, map, link, push."""
-    _run(_named(key, instance), connection, How(full), project, as_json)
+    with failures(as_json):
+        if allow_deletions and not (full and connection and key):
+            raise Fatal(
+                "--allow-deletions is for the full scan of one sync of one connection",
+                hint="name them: membrane sync KEY --connection KEY --full --allow-deletions",
+            )
+    how = How(full, allow_deletions=allow_deletions)
+    _run(_named(key, instance), connection, how, project, as_json)
 
 
 def pull(
@@ -106,6 +117,7 @@ class How:
     full: bool = False
     bounds: Bounds | None = None
     only_pull: bool = False
+    allow_deletions: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +251,7 @@ def _one(
                 bounds=how.bounds,
                 run_id=run_id,
                 progress=show,
+                allow_deletions=how.allow_deletions,
             )
             report.seconds = monotonic() - started
     finally:

@@ -79,5 +79,6 @@ def refuse_mass_deletion(
         raise Fatal(
             f"the full scan of {stream} would delete {gone} of {alive} records, more than "
             f"its max_share of {max_share:.0%}; nothing was deleted",
-            hint="if they are really gone over there, raise `deletes.max_share`",
+            hint="if they are really gone over there, say so once: membrane sync KEY "
+            "--connection KEY --full --allow-deletions",
         )

@@ -49,7 +49,7 @@ def _none(pagination: Pagination) -> Pager:
 
 def _cursor(pagination: Pagination) -> Pager:
     """An opaque token out of the last answer."""
-    seen: set[str] = set()
+    seen: set[int] = set()
     token: Any = None
     read = 0
     while True:
@@ -66,7 +66,7 @@ def _cursor(pagination: Pagination) -> Pager:
 
 def _graphql(pagination: Pagination) -> Pager:
     """A connection of the Relay specification: `endCursor`, as long as `hasNextPage`."""
-    seen: set[str] = set()
+    seen: set[int] = set()
     token: Any = None
     while True:
         _, scope = yield _turn(pagination, token)
@@ -86,7 +86,7 @@ def _graphql(pagination: Pagination) -> Pager:
 
 def _next_url(pagination: Pagination) -> Pager:
     """A URL which the app itself gives for the next page."""
-    seen: set[str] = set()
+    seen: set[int] = set()
     _, scope = yield _turn(pagination)
     while (url := _next(pagination, scope, seen)) is not None:
         _, scope = yield Turn(url=str(url))
@@ -94,7 +94,7 @@ def _next_url(pagination: Pagination) -> Pager:
 
 def _link_header(pagination: Pagination) -> Pager:
     """The URL of `rel="next"` in the Link header (RFC 8288)."""
-    seen: set[str] = set()
+    seen: set[int] = set()
     _, scope = yield _turn(pagination)
     while (url := next_link(str(scope["headers"].get("link", "")))) is not None:
         _refuse_circle(url, seen)
@@ -189,7 +189,7 @@ def _turn(pagination: Pagination, value: Any = None) -> Turn:
     return Turn(body=extra) if pagination.location == "body" else Turn(query=extra)
 
 
-def _next(pagination: Pagination, scope: Mapping[str, Any], seen: set[str]) -> Any:
+def _next(pagination: Pagination, scope: Mapping[str, Any], seen: set[int]) -> Any:
     token = evaluate(pagination.next, scope)
     if token is MISSING or token is None or token in ("", False):
         return None
@@ -197,13 +197,14 @@ def _next(pagination: Pagination, scope: Mapping[str, Any], seen: set[str]) -> A
     return token
 
 
-def _refuse_circle(token: str, seen: set[str]) -> None:
-    if token in seen:
+def _refuse_circle(token: str, seen: set[int]) -> None:
+    name = hash(token)  # tokens may be long, and many
+    if name in seen:
         raise UnexpectedAnswer(
             "the app gave the same next page twice; reading on would never end",
             hint="compare `pagination.next` in the collection's YAML with what the app answers",
         )
-    seen.add(token)
+    seen.add(name)
 
 
 def _no_way_on(what: str) -> UnexpectedAnswer:

@@ -60,6 +60,8 @@ class Task:
     mode: Mode = "incremental"
     bounds: Bounds | None = None
     run_id: str = ""
+    allow_deletions: bool = False
+    """Whether a full scan of this collection may delete more than its `max_share`."""
     brought: set[str] = field(default_factory=set)
     """The streams of parents that were read already, for the lists below them."""
 
@@ -165,6 +167,7 @@ def _read_below(task: Task, reading: Reading) -> Read:
             report=counted,
             progress=lambda verb, _: task.progress(verb, task.report),
             bounds=None,
+            allow_deletions=False,
         )
         try:
             finish(parents, read(parents))
@@ -291,7 +294,7 @@ def _finish(task: Task, done: Read) -> None:
                 task.lake,
                 reading.stream,
                 reading.scan,
-                task.sync.collection.deletes.max_share,
+                1.0 if task.allow_deletions else task.sync.collection.deletes.max_share,
                 reading.run_id,
                 task.report,
                 expected=done.expected or None,

@@ -44,17 +44,19 @@ def run_sync(
     progress: Progress = silent,
     report: Report | None = None,
     look: bool = True,
+    allow_deletions: bool = False,
 ) -> Report:
     """Sync one connection from end to end, and report what happened.
 
     `report` is filled as the sync goes on, for one who wants the numbers of a sync that fails, too.
     A full scan that is refused deletes nothing; what else it brought is delivered all the same.
     With `bounds`, what has a time between them is read, and the cursor stays where it is. Without
-    `look`, where nothing changed, nobody looks whether the product's rows are still there.
+    `look`, where nothing changed, nobody looks whether the product's rows are still there. With
+    `allow_deletions`, a full scan may delete more than the collection's `max_share`.
     """
     report = report or new_report(sync, parties)
     started = monotonic()
-    task = Task(sync, parties, report, progress, mode, bounds, run_id)
+    task = Task(sync, parties, report, progress, mode, bounds, run_id, allow_deletions)
     done = read(task)
     try:
         finish(task, done)
@@ -79,6 +81,7 @@ def pull_and_store(
     bounds: Bounds | None = None,
     run_id: str = "",
     progress: Progress = silent,
+    allow_deletions: bool = False,
 ) -> None:
     """1 and 2: bring the app's changed records, or with mode `full` all of them, into the lake.
 
@@ -86,7 +89,7 @@ def pull_and_store(
     every `full_sync_interval_seconds`. It deletes nothing if a record came without an id: that may
     be any of those that seem to be gone.
     """
-    task = Task(sync, parties, report, progress, mode, bounds, run_id)
+    task = Task(sync, parties, report, progress, mode, bounds, run_id, allow_deletions)
     finish(task, read(task))
 
 

@@ -209,6 +209,28 @@ def test_full_reads_everything_again(connected: Cli) -> None:
     assert (report["pulled"], report["unchanged"], report["delivered"]) == (30, 30, 0)
 
 
+def test_a_refused_scan_may_be_allowed_for_once(
+    connected: Cli, kinto: Kinto, account: Account
+) -> None:
+    declared = connected.root / "connectors/kinto/data_collections/contacts.yaml"
+    text = declared.read_text(encoding="utf-8")
+    # Without _since, Kinto shows no tombstones.
+    text = text.replace(
+        "_since: {$firstNotEmpty: [{$var: $.cursor}, 0]}", "_since: {$var: $.cursor}"
+    )
+    text = text.replace("tombstone: {$var: $.deleted}", "full_scan: true")
+    declared.write_text(text, encoding="utf-8")
+    connected("sync", "contacts")
+    kinto.delete(account, account.user, "contacts", [f"p{n}" for n in range(20)])
+    one = ("sync", "contacts", "--connection=acme_kinto", "--full")
+    refused = connected(*one)
+    assert refused.exit_code == Exit.FAILED
+    assert "--allow-deletions" in refused.output, refused.output
+    assert "is for the full scan of one sync" in connected("sync", "--allow-deletions").output
+    [report] = connected.json(*one, "--allow-deletions")["reports"]
+    assert (report["deleted"], report["removed"]) == (20, 20)
+
+
 def test_backfill_reads_a_window_and_leaves_the_cursor(
     connected: Cli, kinto: Kinto, account: Account
 ) -> None:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import httpx
+
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.ports import ConnectionRecord, Grant, Party, Quota
@@ -21,6 +23,8 @@ from membrane_sync.stores.sql_quotas import SqlQuotas
 
 FORGIVEN = 0.2
 """So late a slot may be used, and so long may the ledger take to answer."""
+
+LEFT = "X-Left"
 
 LIMITS = [{"requests": 10, "per_seconds": 1, "burst": 3, "scope": "app"}]
 
@@ -45,6 +49,14 @@ class _Watched(SqlQuotas):
             return super().reserve(quotas, party, count)
 
 
+class Stamped(httpx.HTTPTransport):
+    """Tells the server when the request left, by the clock of the machine that both are on."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.headers[LEFT] = str(time.time())
+        return super().handle_request(request)
+
+
 def main(ledger: str, app: str, tenant: str) -> None:
     connector = Connector.model_validate({"key": "app", "base_url": app, "rate_limits": LIMITS})
     connection = ConnectionRecord(tenant, "app", tenant)
@@ -55,7 +67,7 @@ def main(ledger: str, app: str, tenant: str) -> None:
         with _watching(stalled, seconds):
             time.sleep(seconds)
 
-    api = HttpApi(connector, connection, quotas=quotas, sleep=sleep)
+    api = HttpApi(connector, connection, quotas=quotas, sleep=sleep, transport=Stamped())
     # Opens the database: what's measured is the sharing, not sixteen logins at once.
     quotas.reserve([Quota("login", 1_000, 1, 10)], Party(tenant))
     stalled.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import read_page
-from membrane_sync.sync.paging import next_link
+from membrane_sync.sync.paging import next_link, turns
 from membrane_sync.sync.source import Source
 from membrane_sync.testing import answer
 from tests.sync.parts import collection
@@ -79,6 +80,20 @@ def test_cursor_ends_where_the_total_is_reached() -> None:
 def test_the_same_token_twice_is_a_circle() -> None:
     with pytest.raises(UnexpectedAnswer, match="same next page twice"):
         calls(CURSOR, [page(1, next="t1"), page(2, next="t1"), page(3)])
+
+
+def test_many_long_tokens_take_little_memory() -> None:
+    pager = turns(collection(CURSOR).list_.pagination)
+    next(pager)
+    tracemalloc.start()
+    try:
+        for number in range(3_000):
+            token = f"{number}" + "x" * 4_000
+            pager.send(([], {"body": {"next": token}, "headers": {}, "status": 200}))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000, "of 12 MB"
 
 
 def test_next_url_is_followed_as_it_is() -> None:

@@ -167,6 +167,8 @@ def test_a_scan_finds_what_is_gone(app: App) -> None:
         run_sync(scanned, all_)
     rows = sorted(row["email"] for row in destination.rows("contacts"))
     assert rows == ["c@x", "d@x", "e@new"], "what changed is delivered all the same"
+    allowed = run_sync(scanned, all_, mode="full", allow_deletions=True)
+    assert (allowed.deleted, set(lake.records("contacts"))) == (2, {"e"})
 
 
 TOMBSTONE_BY_DATE = {
