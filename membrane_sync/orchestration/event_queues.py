@@ -94,6 +94,8 @@ class Drainer:
             again_at = rests_until(drained.error, queue.attempts, time.time())
         self._record(drained, run_id)
         self._inbox.release(batch, queue.connection, again_at=again_at)
+        if drained.done >= CHUNK_EVENTS:
+            self._forget_memory()
         return drained
 
     def _hold(self, drained: Drained, run_id: str) -> None:
@@ -180,6 +182,13 @@ class Drainer:
             self._memories.append(self._mine.memory)
         memory: Memory = self._mine.memory
         return memory
+
+    def _forget_memory(self) -> None:
+        """Give back what DuckDB holds on to after a large lake: each thread would, in time."""
+        if hasattr(self._mine, "memory"):
+            self._memories.remove(self._mine.memory)
+            self._mine.memory.close()
+            del self._mine.memory
 
 
 class Claims:

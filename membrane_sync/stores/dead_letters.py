@@ -14,6 +14,9 @@ def replace_dead_letters(
     file: LakeFile, verb: str, element: str, handled: str, letters: Sequence[DeadLetter]
 ) -> None:
     """A record's old dead letters go when it's handled again, and its new ones come."""
+    if not letters:
+        _drop(file, verb, element, handled)
+        return
     file.stage(
         "letters",
         {
@@ -21,15 +24,18 @@ def replace_dead_letters(
             for name in ("external_id", "field", "reason", "value", "formula")
         },
     )
-    file.execute(
-        f"DELETE FROM lake.dead_letters WHERE verb = ? AND element = ? AND external_id IN "
-        f"({handled} UNION ALL SELECT external_id FROM letters)",
-        [verb, element],
-    )
+    _drop(file, verb, element, f"{handled} UNION ALL SELECT external_id FROM letters")
     file.execute(
         "INSERT INTO lake.dead_letters SELECT ?, ?, external_id, field, reason, value, "
         "formula, ? FROM letters ORDER BY position",
         [verb, element, now()],
+    )
+
+
+def _drop(file: LakeFile, verb: str, element: str, ids: str) -> None:
+    file.execute(
+        f"DELETE FROM lake.dead_letters WHERE verb = ? AND element = ? AND external_id IN ({ids})",
+        [verb, element],
     )
 
 

@@ -118,7 +118,7 @@ class SqlInbox:
         query = sa.select(queue.connection, queue.attempts, queue.deaths).where(
             queue.batch == batch
         )
-        with self._database.begin() as transaction:
+        with self._database.reading() as transaction:
             return [EventQueue(*row) for row in transaction.execute(query.order_by("connection"))]
 
     def renew(self, batch: str, seconds: float) -> None:

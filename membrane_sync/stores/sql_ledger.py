@@ -145,7 +145,7 @@ class SqlLedger:
         query = sa.select(_connections)
         if integration:
             query = query.where(_connections.c.integration == integration)
-        with self._begin() as transaction:
+        with self._database.reading() as transaction:
             found = [_connection_record(row) for row in transaction.execute(query)]
         # Not by the database, whose order depends on its locale.
         return sorted(found, key=lambda record: record.key)
@@ -153,7 +153,7 @@ class SqlLedger:
     def living(self) -> Mapping[str, Sequence[str]]:
         query = sa.select(_connections.c.integration, _connections.c.key)
         found: dict[str, list[str]] = defaultdict(list)
-        with self._begin() as transaction:
+        with self._database.reading() as transaction:
             for row in transaction.execute(query.where(_connections.c.status != "archived")):
                 found[row.integration].append(row.key)
         return found
@@ -183,7 +183,7 @@ class SqlLedger:
 
     def _row(self, key: str) -> Any:
         query = sa.select(_connections).where(_connections.c.key == key)
-        with self._begin() as transaction:
+        with self._database.reading() as transaction:
             row = transaction.execute(query).one_or_none()
         if row is None:
             raise _not_connected(key)
@@ -304,7 +304,7 @@ class SqlLedger:
 
     def overrides(self, connection: str) -> Sequence[Override]:
         query = sa.select(_overrides).where(_overrides.c.connection == connection)
-        with self._begin() as transaction:
+        with self._database.reading() as transaction:
             found = [_override(row) for row in transaction.execute(query)]
         return sorted(found, key=lambda o: (o.kind, o.key, o.instance_key, o.path))
 
@@ -348,7 +348,7 @@ class SqlLedger:
 
     def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
         query = sa.select(_runs).where(_the_run(id, sync, connection))
-        with self._begin() as transaction:
+        with self._database.reading() as transaction:
             row = transaction.execute(query).one_or_none()
         return _run_record(row) if row is not None else None
 
@@ -373,7 +373,7 @@ class SqlLedger:
                 _runs.c.started_at == newest.c.at,
             ),
         )
-        with self._begin() as transaction:
+        with self._database.reading() as transaction:
             runs = [_run_record(row) for row in transaction.execute(query)]
         single = {(run.connection, run.sync): run for run in runs}
         return [single[key] for key in sorted(single)]

@@ -116,6 +116,8 @@ def _batches(
     while records := lake.mapped(sync.key, offset.seq, BATCH):
         offset = replace(offset, seq=records[-1].seq)
         yield records, offset
+        if len(records) < BATCH:
+            break
     if again:
         yield again, offset
 

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 import sqlalchemy as sa
 
 from membrane_sync.apps.kinto import Kinto
-from membrane_sync.orchestration import events_job, worker
+from membrane_sync.orchestration import event_queues, events_job, worker
 from membrane_sync.orchestration.batch_job import BATCH_TAG
 from membrane_sync.orchestration.definitions import build_definitions
-from membrane_sync.orchestration.event_queues import Drained
+from membrane_sync.orchestration.event_queues import Drained, Drainer
 from membrane_sync.orchestration.events_job import claimed
 from membrane_sync.orchestration.worker import InDagster, Worker
 from membrane_sync.ports.events import Arrival, Event
@@ -122,6 +123,30 @@ def test_events_of_many_connections_take_effect_in_one_run(
     assert "4 events took effect" in log_of(instance, result.run_id)
     (events,) = [workspace.runtime.ledger.inbox.pending(keys[0], 9)]
     assert events == []
+
+
+def test_a_thread_gives_back_the_memory_that_a_large_queue_took(
+    workspace: Workspace, tenants: list[Tenant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = tenants
+    for tenant in tenants:
+        workspace.connect(tenant.connection)
+    monkeypatch.setattr(event_queues, "CHUNK_EVENTS", 2)
+    runtime, made = workspace.runtime, list[Any]()
+    new_memory = runtime.new_memory
+    monkeypatch.setattr(
+        runtime, "new_memory", lambda **given: made.append(new_memory(**given)) or made[-1]
+    )
+    drainer = Drainer(runtime)
+    for tenant, numbers, memories in ((small, [1], 1), (large, [1, 2], 1), (small, [3], 2)):
+        put(workspace, tenant, *written(tenant, *numbers))
+        (batch,) = claimed(runtime, 1, 0)
+        (queue,) = runtime.ledger.inbox.queues(batch)
+        assert drainer.drain(batch, queue, "a-run").done == len(numbers)
+        assert len(made) == memories
+    with pytest.raises(duckdb.ConnectionException):
+        made[0].execute("SELECT 1")
+    drainer.close()
 
 
 def test_one_that_is_held_or_broken_comes_back_by_itself(
