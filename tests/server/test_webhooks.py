@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -233,6 +234,31 @@ def test_a_body_that_drips_is_given_up(world: World, monkeypatch: pytest.MonkeyP
         answer = b"".join(iter(lambda: sender.recv(4096), b""))
         assert answer.startswith(b"HTTP/1.1 408")
     assert world.webhooks.bodies.held == 0
+
+
+def test_whoever_floods_one_address_leaves_room_for_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe(world.runtime, "k2", "globex")
+    monkeypatch.setattr(world.webhooks.bodies, "most_bytes", 8_000)
+    with ExitStack() as flood:
+        for _ in range(20):  # a body that never ends, of nobody who proves anything
+            sender = flood.enter_context(opened(world))
+            sender.sendall(head("k1", 1_500) + b"x" * 999)
+        within(lambda: world.webhooks.bodies.held >= 1_000)
+        assert world.post("k2", event(1)).status_code == 202
+        assert world.post("k1", event(1, "y" * 2_000)).status_code == 503
+    within(lambda: world.webhooks.bodies.held == 0)
+    assert world.post("k1", event(2)).status_code == 202
+
+
+def test_what_databases_cannot_hold_is_held_all_the_same(world: World) -> None:
+    sent = signed({**event(1), "note": "\ud800\0"})
+    sent["headers"] |= {"X-Note": b"\xff\xfe"}
+    url = "/webhooks/k1?a=%00&b=%ED%A0%80&a=2"
+    assert world.client.post(url, **sent).status_code == 202
+    (row,) = world.rows("webhooks")
+    assert row["status"] == "routed" and len(world.rows("events")) == 1
 
 
 def opened(world: World) -> socket.socket:
