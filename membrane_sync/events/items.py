@@ -159,7 +159,8 @@ def _identified(
     if not event_id and told.event_id:
         event_id = f"{told.event_id}/{index}"
     if not event_id and event.payload:
-        event_id = f"sha256:{told.digest}/{index}"
+        # One body may come by the URL of updates, and by that of deletions.
+        event_id = f"sha256:{told.digest}/{index}/{event.change}"
     window = window if window is not None else Receiving().dedupe_seconds
     return _with(event, occurred_at=occurred_at, dedupe_key=event_id, dedupe_seconds=window)
 

@@ -93,7 +93,10 @@ def _merged(one: Told, other: Told, order: Order) -> Told:
     best = other if verdict.newer else one
     best.events = [*one.events, *other.events]
     best.occurred_at = _latest(one.occurred_at, other.occurred_at)
-    best.sure = one.sure and other.sure and verdict.sure
+    # A deletion that comes late, and doesn't say when it was, may be of an earlier life.
+    is_mixed = one.state.deleted != other.state.deleted
+    doubtful = is_mixed and best.state.deleted and best.state.occurred_at is None
+    best.sure = one.sure and other.sure and verdict.sure and not doubtful
     best.created = one.created or other.created
     best.attempts = max(one.attempts, other.attempts)
     return best

@@ -102,9 +102,10 @@ class Order:
         later = other.arrival is None or (one.arrival or 0) >= other.arrival
         if ties and one.arrival != other.arrival and not _says_the_same(one, other):
             return Verdict(later, sure=False)
-        if later and other.deleted and one.guess and not one.deleted:
+        if later and other.deleted and not one.deleted:
+            # What comes after a deletion may have been before it; a creation is believed.
             by_time = one.occurred_at is not None and other.occurred_at is not None
-            return Verdict(by_time, sure=by_time)
+            return Verdict(by_time or not one.guess, sure=by_time)
         return Verdict(later)
 
     def against(self, one: State, event: Event, known: Known | None, scanned_at: float) -> Verdict:

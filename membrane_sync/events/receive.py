@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from membrane_sync.elements.webhook import Challenge, Reply
+from membrane_sync.elements.webhook import Challenge, Receiving, Reply
 from membrane_sync.events.endpoint import Endpoint, Subscriber
 from membrane_sync.events.items import NotUnderstood, Told, digest, events_of, told_to_all
 from membrane_sync.events.request import Unreadable, WebhookRequest
@@ -59,18 +59,19 @@ def receive(endpoint: Endpoint, request: WebhookRequest, now: float) -> Decision
     declared = endpoint.receiving
     if len(request.body) > declared.max_body_bytes:
         return _refusal(413, f"its body is larger than {declared.max_body_bytes:,} bytes")
+    challenge = declared.challenge
+    by_bytes = _proves_itself_unread(declared)
+    if by_bytes and (reason := _disproved(endpoint, request, now)):
+        return _refusal(401, reason)
     unreadable = ""
     try:
         scope = request.scope
     except Unreadable as error:
         unreadable, scope = str(error), {**request.without_body, "body": None}
-    challenge = declared.challenge
     if challenge is not None and not challenge.signed and _asks(challenge, endpoint, scope):
         return _challenged(challenge, endpoint, scope)
-    try:
-        _verify(endpoint, request, scope, now)
-    except Refused as reason:
-        return _refusal(401, str(reason))
+    if not by_bytes and (reason := _disproved(endpoint, request, now, scope)):
+        return _refusal(401, reason)
     if challenge is not None and challenge.signed and _asks(challenge, endpoint, scope):
         return _challenged(challenge, endpoint, scope)
     if request.method != "POST":
@@ -156,16 +157,27 @@ def _as_routed(webhook: Webhook) -> Webhook:
     return webhook if is_so else replace(webhook, status="routed", error="")
 
 
-def _verify(
-    endpoint: Endpoint, request: WebhookRequest, scope: Mapping[str, Any], now: float
-) -> None:
+def _proves_itself_unread(declared: Receiving) -> bool:
+    """Whether the bytes say whom it's from: whoever proves nothing must not have them parsed."""
+    asks_unsigned = declared.challenge is not None and not declared.challenge.signed
+    return not asks_unsigned and (declared.signature is None or declared.signature.token is None)
+
+
+def _disproved(
+    endpoint: Endpoint, request: WebhookRequest, now: float, scope: Mapping[str, Any] | None = None
+) -> str:
+    """Why the request isn't from whom it should be; empty if it is."""
     signature = endpoint.receiving.signature
     if endpoint.verify is None or signature is None:
-        return
+        return ""
     token = None
     if signature.token is not None:
         token = evaluate(signature.token, scope, strict=False)
-    endpoint.verify(request, endpoint.secrets, now, None if token is MISSING else token)
+    try:
+        endpoint.verify(request, endpoint.secrets, now, None if token is MISSING else token)
+    except Refused as refused:
+        return str(refused)
+    return ""
 
 
 def _asks(challenge: Challenge, endpoint: Endpoint, scope: Mapping[str, Any]) -> bool:

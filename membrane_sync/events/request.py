@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+MOST_FIELDS = 10_000
+"""Of a form: a sender that proves nothing may send one, too."""
 
 
 class Unreadable(ValueError):
@@ -57,8 +61,12 @@ class WebhookRequest:
 
     @cached_property
     def form(self) -> list[tuple[str, str]]:
-        """The fields of a body that is a form."""
-        return parse_qsl(_text(self.body), keep_blank_values=True)
+        """The fields of a body that is a form; raises Unreadable."""
+        text = _text(self.body)
+        try:
+            return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        except ValueError:
+            raise Unreadable(f"the body is a form of more than {MOST_FIELDS:,} fields") from None
 
     @property
     def is_form(self) -> bool:
@@ -99,7 +107,7 @@ def _fields(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_refused)
+        return json.loads(body, parse_constant=_refused, parse_float=_finite)
     except RecursionError:
         raise Unreadable("the body is JSON that is nested too deep") from None
     except ValueError:
@@ -107,7 +115,13 @@ def _json(body: bytes) -> Any:
 
 
 def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    """What is too large for a number would be written again as a word that isn't JSON."""
+    number = float(text)
+    return number if math.isfinite(number) else _refused(text)
 
 
 def _text(body: bytes) -> str:

@@ -315,7 +315,7 @@ class Subscriber:
             raise Fatal(
                 f"{one.app}: `selector` gives nothing by which a global webhook's events could be "
                 "told apart",
-                hint="write what the app says of its account, as {$var: $.input.account}",
+                hint="write what the app says of its account, as {$var: $.state.account}",
             )
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

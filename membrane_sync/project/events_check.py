@@ -129,6 +129,12 @@ def _subscribing(event: Subscribing) -> Iterator[Found]:
         yield Found(("global_webhook",), "`selector` must say which of its events are meant")
     if event.selector is not None and event.global_webhook is None:
         yield Found(("selector",), "a selector is for events that come by a global_webhook")
+    if any(used.startswith("$.input") for used in variables(event.selector)):
+        message = (
+            "$.input is what the tenant typed: unless the app refuses it for another account, they "
+            "get that one's events; say what the app answers of its account, as $.state.account"
+        )
+        yield Found(("selector",), message, "warning")
     if event.refresh is not None and event.expires_at is None and event.lifetime_seconds is None:
         yield Found(("refresh",), "nobody knows when: say expires_at, or lifetime_seconds")
     for name in ("unsubscribe", "refresh"):

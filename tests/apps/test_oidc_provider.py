@@ -101,7 +101,7 @@ def test_it_brings_node_along_where_there_is_none(
         fake.chmod(0o755)
         return fake
 
-    monkeypatch.setattr("membrane_sync.apps.oidc_provider.shutil.which", lambda _: None)
-    monkeypatch.setattr("membrane_sync.apps.oidc_provider.install", installed)
+    monkeypatch.setattr("membrane_sync.apps.install.shutil.which", lambda _: None)
+    monkeypatch.setattr("membrane_sync.apps.install.install", installed)
     install_oidc_provider(tmp_path / "provider")
     assert asked == [f"{NODE} npm node"]

@@ -6,7 +6,7 @@ All of it as a user starts it: `membrane serve` and `membrane worker`, in proces
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,12 +31,22 @@ def app(apps_dir: Path, tmp_path: Path, pocketbase: PocketBase) -> Iterator[Pock
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+def declared() -> Mapping[str, str]:
+    """Files of the project besides the repository's own."""
+    return {}
+
+
+@pytest.fixture
+def served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: Mapping[str, str]
+) -> Iterator[Workspace]:
     """A project whose server and worker run."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MEMBRANE_PUBLIC_URL", url)
     workspace = new_workspace(tmp_path / "project")
+    for path, text in declared.items():
+        workspace.write(path, text)
     log = tmp_path / "serve.log"
     with ExitStack() as processes:
         words = ("serve", "--port", str(port))

@@ -380,3 +380,27 @@ def test_a_lake_of_before_gets_what_its_marks_lack(
     assert known.mark is not None and known.mark.event == told.id
     assert known.mark.asked_at is not None and known.mark.occurred_at == 1.0
     w.lake.close()
+
+
+def test_a_deletion_of_an_earlier_life_does_not_take_the_later_one(
+    world: Callable[..., World],
+) -> None:
+    """It came after the creation that it was before, and neither says when it was."""
+    w = world(cursor=False, **FIND)
+    w.app.put("a", n=2)
+    told = [w.event("created", "a"), w.event("deleted", "a")]
+    assert w.apply(*told).done == [event.id for event in told]
+    assert w.lake_records() == w.app.alive()
+
+
+def test_a_creation_that_comes_after_its_deletion_does_not_bring_the_record_back(
+    world: Callable[..., World],
+) -> None:
+    w = world(cursor=False, **FIND)
+    w.apply(w.event("deleted", "a"))
+    late = replace(w.event("created", {"id": "a", "n": 1}), attempts=3)
+    assert w.apply(late).done == [late.id]
+    assert w.lake_records() == {}
+    w.app.put("a", n=2)
+    w.apply(w.event("created", {"id": "a", "n": 2}))
+    assert w.lake_records() == w.app.alive()

@@ -353,6 +353,12 @@ def test_a_signature_in_any_case_and_a_secret_in_hex() -> None:
     refused(replace(example, headers={"x-s": "not hex"}))
 
 
+def test_a_form_of_a_great_many_fields_is_refused_before_it_is_read() -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": "AAAA"}
+    example = Example({"scheme": "twilio"}, "12345", headers, b"a=&" * 20_000, TWILIO_URL)
+    assert "more than 10,000 fields" in refused(example)
+
+
 def test_twilio_signs_each_value_of_a_field_once() -> None:
     """twilio-php: tests/Twilio/Unit/Security/RequestValidatorTest.php"""
     fields = [("Sid", "CA123"), ("SidAccount", "AC123"), ("Digits", "5678"), ("Digits", "1234")]

@@ -40,6 +40,19 @@ events:
     event: told
     handle: {type: created, record: {$var: $.body}}
 """
+LEADS = """
+fields_schema: {type: object, properties: {id: {type: string}, name: {type: string}}}
+list: {path: /leads}
+events:
+  updated:
+    type: webhook
+    subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
+    signature: {scheme: github, header: X-Signature}
+  deleted:
+    type: webhook
+    subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
+    signature: {scheme: github, header: X-Signature}
+"""
 GLOBAL = """
 signature: {scheme: hmac, header: X-Signature, secret: {$var: $.parameters.app_secret}}
 events:
@@ -106,6 +119,7 @@ challenge:
 FILES = {
     "connectors/echo/data_collections/contacts.yaml": COLLECTION,
     "connectors/echo/data_collections/people.yaml": PEOPLE,
+    "connectors/echo/data_collections/leads.yaml": LEADS,
     "connectors/echo/global_webhooks/all.yaml": GLOBAL,
     "connectors/echo/external_events/told.yaml": TOLD,
     "mappings/integrations/echo/integration.yaml": "connector: echo\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -234,6 +236,31 @@ def test_a_body_that_drips_is_given_up(world: World, monkeypatch: pytest.MonkeyP
     assert world.webhooks.bodies.held == 0
 
 
+def test_whoever_floods_one_address_leaves_room_for_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe(world.runtime, "k2", "globex")
+    monkeypatch.setattr(world.webhooks.bodies, "most_bytes", 8_000)
+    with ExitStack() as flood:
+        for _ in range(20):  # a body that never ends, of nobody who proves anything
+            sender = flood.enter_context(opened(world))
+            sender.sendall(head("k1", 1_500) + b"x" * 999)
+        within(lambda: world.webhooks.bodies.held >= 1_000)
+        assert world.post("k2", event(1)).status_code == 202
+        assert world.post("k1", event(1, "y" * 2_000)).status_code == 503
+    within(lambda: world.webhooks.bodies.held == 0)
+    assert world.post("k1", event(2)).status_code == 202
+
+
+def test_what_databases_cannot_hold_is_held_all_the_same(world: World) -> None:
+    sent = signed({**event(1), "note": "\ud800\0"})
+    sent["headers"] |= {"X-Note": b"\xff\xfe"}
+    url = "/webhooks/k1?a=%00&b=%ED%A0%80&a=2"
+    assert world.client.post(url, **sent).status_code == 202
+    (row,) = world.rows("webhooks")
+    assert row["status"] == "routed" and len(world.rows("events")) == 1
+
+
 def opened(world: World) -> socket.socket:
     parts = urlsplit(world.url)
     return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
@@ -354,6 +381,94 @@ def test_more_than_there_is_room_for_may_come_again(
     assert world.webhooks.bodies.held == 0
 
 
+def test_who_proves_nothing_has_nothing_parsed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+
+    def note(body: bytes) -> Any:
+        parsed.append(body)
+        return json.loads(body)
+
+    monkeypatch.setattr("membrane_sync.events.request._json", note)
+    forged = {**signed(event(1), "another secret")}
+    assert world.client.post("/webhooks/k1", **forged).status_code == 401
+    assert parsed == []
+    assert world.post("k1", event(1)).status_code == 202
+    assert len(parsed) == 1
+
+
+def test_one_body_by_two_urls_is_two_events(world: World) -> None:
+    """By the one of them the record was changed, by the other deleted; neither says so itself."""
+    config = {**CONTACTS, "collection": "leads", "stream": "leads"}
+    for change in ("updated", "deleted"):
+        subscribe(world.runtime, change, config={**config, "change": change})
+    for change in ("updated", "deleted") * 2:
+        assert world.post(change, {"id": "c1", "name": "Ada"}).status_code == 200
+    rows = world.rows("events", "id, change, external_id")
+    assert [row["change"] for row in rows] == ["updated", "deleted"]
+
+
+def test_requests_that_two_servers_may_read_differently_are_refused(world: World) -> None:
+    sent = signed(event(1))
+    proof = f"X-Signature: {sent['headers']['X-Signature']}"
+    body, other = sent["content"], f"X-Signature: sha256={'0' * 64}"
+    size, packed = len(body), gzip.compress(body)
+    chunked = f"{size:x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    bad = [
+        head("k1", size, proof, other) + body,
+        head("k1", size, other, proof) + body,
+        head("k1", size, proof, "Transfer-Encoding: chunked") + chunked,
+        head("k1", size, proof, f"Content-Length: {size + 5}") + body + b"12345",
+        head("k1", size, f"X-Signature : {proof[13:]}") + body,
+        head("k1", size, "X_Signature: " + proof[13:]) + body,
+        head("k1", len(packed), proof, "Content-Encoding: gzip") + packed,
+    ]
+    for raw in bad:
+        status = answered(world, raw)
+        assert status in (400, 401), (status, raw[:200])
+    assert world.rows("webhooks") == world.rows("events") == []
+    # The same header twice says one thing; pieces are one body.
+    good = b"POST /webhooks/k1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    good += f"{proof}\r\n{proof}\r\n\r\n".encode() + chunked
+    assert answered(world, good) == 202
+    assert len(world.rows("events")) == 1
+
+
+def answered(world: World, raw: bytes) -> int:
+    """The status that's answered to these bytes; 0 if the server only hangs up."""
+    with opened(world) as sender:
+        sender.sendall(raw)
+        line = sender.makefile("rb").readline()
+    return int(line.split()[1]) if line else 0
+
+
+def test_a_compressed_body_is_signed_as_it_comes_and_kept_to_look_at(world: World) -> None:
+    sent = signed(gzip.compress(json.dumps(event(1)).encode(), mtime=0))
+    sent["headers"] |= {"Content-Encoding": "gzip"}
+    assert world.client.post("/webhooks/k1", **sent).status_code == 202
+    assert [row["status"] for row in world.rows("webhooks")] == ["failed"]
+
+
+def test_bodies_in_other_encodings_say_the_same(world: World) -> None:
+    for number, encoding in enumerate(("utf-8-sig", "utf-16", "utf-32")):
+        body = json.dumps(event(number, "Åda"), ensure_ascii=False).encode(encoding)
+        assert world.post("k1", body).status_code == 202
+    names = [json.loads(row["payload"])["name"] for row in world.rows("events")]
+    assert names == ["Åda"] * 3
+
+
+def test_keys_of_others_in_any_spelling_are_none(world: World) -> None:
+    subscribe(world.runtime, "K1", "globex", secret="globex-secret")
+    for path in ("ключ", "k1%00", "k1%2f", "K1%20", "%EF%BC%AB1", "k1/..", "k" * 5_000):
+        assert world.client.post(f"/webhooks/{path}", **signed(event(1))).status_code == 404
+    assert world.post("K1", event(1)).status_code == 401  # it's another one's
+    # The same event of two tenants is two.
+    assert world.post("k1", event(1)).status_code == 202
+    assert world.post("K1", event(1), secret="globex-secret").status_code == 202
+    assert [row["connection"] for row in world.rows("events")] == ["acme", "globex"]
+
+
 def test_a_genuine_one_that_makes_no_sense_is_kept_to_look_at(world: World) -> None:
     bodies: list[Any] = [
         {"event": "merged", "record": {"id": "1"}},
@@ -364,6 +479,7 @@ def test_a_genuine_one_that_makes_no_sense_is_kept_to_look_at(world: World) -> N
         b"{broken",
         b"[" * 5000,
         b'{"event": "updated", "record": {"id": NaN}}',
+        b'{"event": "updated", "record": {"id": "1", "n": 1e400}}',
         b"\xff\xfe",
     ]
     for body in bodies:

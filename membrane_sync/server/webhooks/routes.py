@@ -112,7 +112,7 @@ class Webhooks:
     async def _taken(self, http: Request, endpoint: Endpoint) -> Taken:
         most = endpoint.receiving.max_body_bytes
         try:
-            async with self.bodies.read(http, most) as body:
+            async with self.bodies.read(http, most, endpoint.name) as body:
                 request = WebhookRequest(http.method, self._url(http), _headers(http), body)
                 return await self._taking.take((endpoint, request))
         except TooLarge:
