@@ -85,6 +85,15 @@ def references(formula: Value) -> Iterator[tuple[Path, str, str]]:
                 yield (*part.path, operator.name, *steps), kind, key
 
 
+def creating(formula: Value) -> Iterator[Path]:
+    """Where a `$lookup` wants a record created that it doesn't find, which none does yet."""
+    for part in _parts(formula):
+        operator = operator_of(part.node) if isinstance(part.node, dict) else None
+        args: Value = part.node["$lookup"] if operator and operator.name == "$lookup" else None
+        if has(args, "createIfNotFound") and args["createIfNotFound"] is not False:
+            yield (*part.path, "$lookup", "createIfNotFound")
+
+
 def _parts(formula: Value) -> Iterator[_Part]:
     """Every place that evaluation can reach, in the order it is written."""
     waiting = [_Part((), formula, 0, 0)]

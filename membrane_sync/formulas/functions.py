@@ -251,6 +251,10 @@ def _filled(call: Call, node: Value, *steps: str | int) -> Value:
 def _filled_args(call: Call, name: str, node: dict[str, Value], *steps: str | int) -> Value:
     args, place = node[name], (*steps, name)
     if name == "$iterate" and isinstance(args, dict):  # its item has a scope of its own
-        return {k: _filled(call, v, *place, k) if k == "source" else v for k, v in args.items()}
-    value = _filled(call, args, *place)
+        source = _filled(call, args.get("source"), *place, "source")
+        return args if "source" not in args else {**args, "source": _null_for_missing(source)}
+    return _null_for_missing(_filled(call, args, *place))
+
+
+def _null_for_missing(value: Value) -> Value:
     return None if value is MISSING else value  # null keeps it a formula, and is as absent

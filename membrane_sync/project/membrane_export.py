@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,12 @@ from membrane_sync.project.keys import snake_keys
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import INTEGRATION, UNIVERSAL, Address
 from membrane_sync.project.located import Block, Items, Steps, is_formula, leads, plain
-from membrane_sync.project.membrane_words import KIND_OF, Translation, references_to_schemas
+from membrane_sync.project.membrane_words import (
+    KIND_OF,
+    Translation,
+    own_key,
+    references_to_schemas,
+)
 from membrane_sync.project.references import value_problems_of
 from membrane_sync.project.validation import Invalid, validated
 from membrane_sync.project.walk import marked_values
@@ -75,13 +80,18 @@ def import_export(directory: Path) -> Import:
 
 
 def write_import(imported: Import, output: Path) -> None:
-    """Write all files below the project `output`; raises Fatal if one of them is there already."""
+    """Write all files below the project `output`; raises Fatal if one of them is there already.
+
+    Where there's no project yet, its folder of connectors is made, so that `check` names the
+    connectors that it needs.
+    """
     taken = [name for name in imported.files if (output / name).exists()]
     if taken:
         raise Fatal(
             f"{len(taken)} files are there already, such as {taken[0]}; nothing was written",
             hint="name another project: --output DIRECTORY",
         )
+    (output / "connectors").mkdir(parents=True, exist_ok=True)
     for name, content in imported.files.items():
         path = output / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +108,8 @@ class _Importer:
     def read(self, path: Path) -> None:
         """Take one file in, or note why it can't be."""
         file = path.relative_to(self._root).as_posix()
-        address, reason = _address(path.relative_to(self._root))
+        written, reason = _address(path.relative_to(self._root))
+        address, reason = _keyed(written) if written else (None, reason)
         if address is None:
             self._notes.append(Note(LEFT_OUT, file, reason=reason))
             return
@@ -113,6 +124,8 @@ class _Importer:
             reason = f"{first} is the same element"
             self._notes.append(Note(LEFT_OUT, file, _name(address), reason=reason))
             return
+        if written and "key" not in spec:
+            spec.put("key", written.key, spec.mark)
         off = spec.get("isCustomized", spec.get("customized", True)) is False
         self.sources[address] = _Source(address, file, spec, not off, Block(spec.mark))
 
@@ -237,7 +250,7 @@ def _address(path: Path) -> tuple[Address | None, str]:
     if parts[0] == "integrations" and len(parts) > 1:
         scope = parts[1].removesuffix(path.suffix)
         if _is_head(parts[1:], scope, path.stem):
-            return _keyed(Address(INTEGRATION, scope, INTEGRATION, scope))
+            return Address(INTEGRATION, scope, INTEGRATION, scope), ""
         parts = parts[2:]
     singular = re.sub(r"(?<!^)(?=[A-Z])", "-", parts[0]).lower().removesuffix("s")
     kind = KIND_OF.get(singular)
@@ -248,7 +261,7 @@ def _address(path: Path) -> tuple[Address | None, str]:
         scope = parts[2]  # the older <kind>/<key>/<integration>/<integration>.yaml
     elif not _is_head(parts[1:], key, path.stem):
         return None, f"no file of the layout: it should be {parts[0]}/<key>/spec.yaml"
-    return _keyed(Address(INTEGRATION if scope else UNIVERSAL, scope, kind, key))
+    return Address(INTEGRATION if scope else UNIVERSAL, scope, kind, key), ""
 
 
 def _is_head(parts: tuple[str, ...], name: str, stem: str) -> bool:
@@ -256,7 +269,8 @@ def _is_head(parts: tuple[str, ...], name: str, stem: str) -> bool:
     return bool(name) and (len(parts) == 1 or (len(parts) == 2 and stem in ("spec", name)))
 
 
-def _keyed(address: Address) -> tuple[Address | None, str]:
+def _keyed(written: Address) -> tuple[Address | None, str]:
+    address = replace(written, key=own_key(written.key), scope=own_key(written.scope))
     for key in filter(None, (address.key, address.scope)):
         if not re.fullmatch(KEY_PATTERN, key):
             return None, f"{key!r} is no key; use letters, digits, - and _"

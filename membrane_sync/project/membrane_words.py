@@ -64,6 +64,12 @@ _IS_WHOLE = {
 }
 """What makes such a part an element of its own; one of these is enough."""
 
+
+def own_key(text: str) -> str:
+    """A key of Membrane's as one of ours, which has letters, digits, - and _ alone."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or text
+
+
 Note = Callable[[Steps, str, str], None]
 """Notes a path of the file, an outcome and a reason."""
 
@@ -119,11 +125,12 @@ class Translation:
                 _replace(spec, old, "collectionKey", spec[old].rsplit("/", 1)[-1])
 
     def _field_mapping(self, spec: Block) -> Block:
-        _rename(spec, "dataSourceKey", "data_source")
+        _rename_key(spec, "dataSourceKey", "data_source")
         schema = spec.get("appSchema")
         if isinstance(schema, Block) and list(schema) == ["$ref"]:
             self._note(("appSchema",), "changed", "a reference to a data schema: data_schema")
-            _replace(spec, "appSchema", "data_schema", str(schema["$ref"]).removeprefix("schemas/"))
+            named = own_key(str(schema["$ref"]).removeprefix("schemas/"))
+            _replace(spec, "appSchema", "data_schema", named)
         return spec
 
     def _data_schema(self, spec: Block) -> Block:
@@ -183,7 +190,7 @@ class Translation:
             if isinstance(config.get(name), Block):
                 self._reference(config, name, kind, path, key)
         for old, new in (("appEventKey", "internal_event"), ("eventKey", "event")):
-            _rename(config, old, new)
+            _rename_key(config, old, new)
         if isinstance(config.get("request"), Block):
             self._request(config["request"], (*path, "request"))
         if "code" in config:
@@ -200,7 +207,7 @@ class Translation:
             self._drop(part, (*here, "includeRawFields"), reason)
         named = part.pop("key", None) or self._keys.get(str(part.pop("id", part.pop("uuid", ""))))
         if named is not None:
-            config.put(kind, named, mark)
+            config.put(kind, own_key(named) if isinstance(named, str) else named, mark)
             for rest in list(part):
                 self._drop(part, (*here, rest), f"belongs to the {kind} itself")
         elif part:
@@ -214,6 +221,7 @@ class Translation:
             for rest in list(part):
                 self._drop(part, (*path, rest), f"names no {kind}, and makes none by itself")
             return
+        key = own_key(key)
         while (kind, key) in self._taken:
             key += "-inline"
         own = Translation(kind, key, self._keys, self._taken, self._below(path))
@@ -263,6 +271,12 @@ def _has_formula(value: Any) -> bool:
 def _rename(block: Block, old: str, new: str) -> None:
     if old in block:
         _replace(block, old, new, block[old])
+
+
+def _rename_key(block: Block, old: str, new: str) -> None:
+    if isinstance(block.get(old), str):
+        block[old] = own_key(block[old])
+    _rename(block, old, new)
 
 
 def _replace(block: Block, old: str, new: str, value: Any) -> None:

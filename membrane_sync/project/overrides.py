@@ -379,7 +379,8 @@ def _problems(before: Project, after: Project, target: Target) -> Iterator[Probl
             continue
         seen.add(_identity(problem))
         if problem.file == LEDGER:
-            message = f"{paths[problem.line]}: {problem.message}"
+            path = f"{paths[problem.line]}: "
+            message = path + problem.message.removeprefix(path)
             problem = replace(problem, message=message, file="", line=0)
         yield problem
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from membrane_sync.elements import CONNECTOR_KINDS, KINDS
+from membrane_sync.elements import CONNECTOR_KINDS, KINDS, Element
 from membrane_sync.elements.base import IsFormula, IsLocator, IsSchema, RefersTo
 from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.nearest import nearest
 from membrane_sync.elements.request import Request
 from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
+from membrane_sync.formulas.check import creating
 from membrane_sync.formulas.check import references as formula_references
 from membrane_sync.project import schemas
 from membrane_sync.project.authentication_check import authentication_problems
@@ -303,8 +305,15 @@ def _warnings(address: Address, own: Block, block: Block) -> Iterator[Problem]:
         element = validated(address.kind, block)
     except Invalid:
         return  # another layer completes it, and is checked as a whole there
-    for path, message in (*unsupported(element), *without_effect(element)):
+    for path, message in (*unsupported(element), *without_effect(element), *_creating(element)):
         yield problem_at(block, path, message, name, "warning")
+
+
+def _creating(element: Element) -> Iterator[tuple[Steps, str]]:
+    message = "createIfNotFound: this version creates no records; a query that finds none fails"
+    for name, value in element if isinstance(element, FieldMapping) else ():
+        if name.endswith("_value"):
+            yield from (((name, *path), message) for path in creating(value))
 
 
 def _homeless_connections(project: Project) -> Iterator[Problem]:

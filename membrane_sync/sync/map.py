@@ -298,20 +298,40 @@ def _finished(mapper: Mapper, record: Any, value: Any, errors: Sequence[FieldErr
         value, dropped = shape.value, shape.dropped
     if found:
         return Mapped(MISSING, None, found, dropped)
+    text, reason = _kept(value)
+    if reason:
+        return Mapped(MISSING, None, [*_not_kept(mapper, value, reason)], dropped)
+    return Mapped(value, text, (), dropped)
+
+
+def _kept(value: Any) -> tuple[str | None, str]:
+    """The value as JSON text; or None, and why there's none."""
     try:
         text = _json(value)
         text.encode()
     except ValueError as error:
         broken = isinstance(error, UnicodeEncodeError)
         why = "it holds half a surrogate pair" if broken else str(error)
-        reason = f"its value can't be kept as JSON: {why}"
-        return Mapped(MISSING, None, [FieldError("", mapper.template, MISSING, reason)], dropped)
-    return Mapped(value, text, (), dropped)
+        return None, f"its value can't be kept as JSON: {why}"
+    return text, ""
+
+
+def _not_kept(mapper: Mapper, value: Any, reason: str) -> Iterator[FieldError]:
+    """The fields that can't be kept; the whole where that's no field's value, as a name's text."""
+    fields_of = value.items() if isinstance(value, dict) else ()
+    named = [(name, inner) for name, inner in fields_of if not _kept(name)[1]]
+    found = [(name, why) for name, inner in named if (why := _kept(inner)[1])]
+    for name, why in found or [("", reason)]:
+        yield FieldError(name, _formula_of(mapper, name), MISSING, why)
+
+
+def _formula_of(mapper: Mapper, name: str) -> Any:
+    template = mapper.template
+    return template.get(name) if name and isinstance(template, dict) else template
 
 
 def _field_error(mapper: Mapper, misfit: ShapeError) -> FieldError:
-    template = mapper.template
-    formula = template.get(misfit.field) if isinstance(template, dict) else template
+    formula = _formula_of(mapper, misfit.field)
     return FieldError(misfit.field, formula, misfit.value, misfit.reason)
 
 

@@ -343,7 +343,7 @@ def test_files_that_are_there_are_not_overwritten(imported: Import, tmp_path: Pa
     [
         ("actions/a/spec.yaml", "type: [", "not YAML"),
         ("actions/a/spec.yaml", "{type: http-request, type: x}", "duplicate key 'type'"),
-        ("actions/a b/spec.yaml", "type: http-request", "'a b' is no key"),
+        ("actions/ä/spec.yaml", "type: http-request", "'ä' is no key"),
         ("actions/a/b/c/spec.yaml", "type: http-request", "should be actions/<key>/spec.yaml"),
         ("actions/a/other.yaml", "type: http-request", "should be actions/<key>/spec.yaml"),
         ("actions/b.yaml", "type: http-request", "actions/b/spec.yaml is the same element"),
@@ -357,6 +357,33 @@ def test_files_that_cannot_be_taken(file: str, text: str, reason: str, tmp_path:
     reasons = [note.reason for note in imported.notes if note.outcome == "left out"]
     assert any(reason in found for found in reasons), reasons
     assert list(imported.files) == ["mappings/universal/actions/b.yaml"]
+
+
+def test_keys_that_ours_may_not_be_are_made_so_wherever_they_stand(tmp_path: Path) -> None:
+    files = {
+        "data-sources/Job Offers/spec.yaml": "key: Job Offers\nudm: job-offers",
+        "field-mappings/Job Offers/spec.yaml": "dataSourceKey: Job Offers\nimportValue: {a: 1}",
+        "actions/list Job Offers/spec.yaml": """\
+            type: list-data-records
+            config: {dataSource: {key: Job Offers}}
+            """,
+    }
+    write(tmp_path, files)
+    imported = import_export(tmp_path)
+    assert imported.files == {
+        "mappings/universal/data_sources/Job-Offers.yaml": {"udm": "job-offers"},
+        "mappings/universal/field_mappings/Job-Offers.yaml": {
+            "data_source": "Job-Offers",
+            "import_value": {"a": 1},
+        },
+        "mappings/universal/actions/list-Job-Offers.yaml": {
+            "type": "list_data_records",
+            "config": {"data_source": "Job-Offers"},
+        },
+    }
+    for file in files:
+        assert said(imported, file)["key"] == ("changed", said(imported, file)["key"][1])
+        assert "which is its key now" in said(imported, file)["key"][1]
 
 
 def test_a_folder_that_is_no_export(tmp_path: Path) -> None:
@@ -374,6 +401,8 @@ def test_the_command_writes_reports_and_refuses(tmp_path: Path) -> None:
     assert "screens/home/spec.yaml: there is no kind of ours for screens" in result.stdout
     assert "left out as Membrane's own books: " in result.stdout
     assert (tmp_path / "project/mappings/universal/actions/find.yaml").exists()
+    checked = Cli(tmp_path / "project")("check")
+    assert "there is no connector 'crm'" in checked.stderr
     again = cli("import", "membrane-export", str(tmp_path / "export"), project)
     assert (again.exit_code, "nothing was written" in again.stderr) == (Exit.FAILED, True)
     other = f"--output={tmp_path / 'other'}"

@@ -340,7 +340,7 @@ def test_an_element_that_is_gone(crm: Customised) -> None:
         ("sync", "match", "[emial]", "match field 'emial' is not in data schema"),
         ("sync", "match[0]", "email", "has no item [0] that has a key"),
         ("sync", "data_link_table", "{$remove: true}", "missing key 'data_link_table'"),
-        ("sync", "enabled", "maybe", "should be true or false"),
+        ("sync", "enabled", "maybe", "overridden: enabled: should be true or false"),
         ("data_source", "collection_key", "people", "can't list a collection 'people'"),
         ("data_schema", "table", "{$remove: true}", "needs a table in this data schema"),
         ("data_schema", "schema.properties.email.type", "txt", "unknown type 'txt'"),

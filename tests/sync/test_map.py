@@ -108,8 +108,17 @@ def test_a_mapping_that_gives_no_object_is_a_dead_letter() -> None:
     [("\ud800", "half a surrogate pair"), (float("inf"), "JSON compliant")],
 )
 def test_what_can_not_be_kept_as_json_is_a_dead_letter(value: Any, why: str) -> None:
-    _, (error,) = import_record(mapping(x={"$var": "$.x"}), None, {"x": value})
+    both = mapping(x={"$var": "$.x"}, y={"$var": "$.y"})
+    _, (error,) = import_record(both, None, {"x": value, "y": 1})
     assert why in error.reason and error.value is MISSING
+    assert (error.field, error.formula) == ("x", {"$var": "$.x"})
+
+
+def test_a_name_that_can_not_be_kept_is_the_whole_records() -> None:
+    half = "\ud800"
+    whole = FieldMapping.model_validate({"key": "m", "import_value": {"$var": "$"}})
+    _, (error,) = import_record(whole, None, {half: half})
+    assert error.field == "" and "half a surrogate pair" in error.reason
 
 
 def test_a_value_that_is_nested_too_deeply_is_a_dead_letter() -> None:
