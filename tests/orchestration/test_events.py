@@ -133,7 +133,7 @@ def test_a_thread_gives_back_the_memory_that_a_large_queue_took(
         workspace.connect(tenant.connection)
     monkeypatch.setattr(event_queues, "CHUNK_EVENTS", 2)
     runtime, made = workspace.runtime, list[Any]()
-    new_memory = runtime.new_memory
+    new_memory = runtime.stores.new_memory
     monkeypatch.setattr(
         runtime, "new_memory", lambda **given: made.append(new_memory(**given)) or made[-1]
     )
