@@ -79,7 +79,7 @@ def project(root: Path, ledger_url: str) -> None:
     """A project whose connections are subscribed."""
     from membrane_sync.bootstrap import open_runtime
     from membrane_sync.ports import ConnectionRecord
-    from membrane_sync.ports.events import Subscription
+    from membrane_sync.ports.subscriptions import Subscription
 
     for path, text in FILES.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)

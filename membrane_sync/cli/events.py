@@ -15,7 +15,8 @@ from membrane_sync.bootstrap import Runtime, find_root, open_runtime
 from membrane_sync.cli.lake import TIMES
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import Exit, console, failures, print_json, print_records, print_table
-from membrane_sync.ports.events import Event, EventFilter, Put, Webhook
+from membrane_sync.ports.event_log import EventFilter
+from membrane_sync.ports.events import Event, Put, Webhook
 
 events_app = typer.Typer(help="See what happened, and let it happen again.", no_args_is_help=True)
 

@@ -11,7 +11,7 @@ from joserfc.jwk import OctKey
 
 from membrane_sync.clients.transport import http_client
 from membrane_sync.errors import AppUnavailable, NotFound, UnexpectedAnswer
-from membrane_sync.ports.events import ProductCall
+from membrane_sync.ports.product import ProductCall
 
 SECONDS = 15.0
 TOKEN_HEADER = "X-Membrane-Token"  # noqa: S105
@@ -22,7 +22,7 @@ LARGEST = 1_000_000
 
 
 class HttpProduct:
-    """Implements `ports.events.ProductApi`; signs with a workspace secret, if there's one."""
+    """Implements `ports.product.ProductApi`; signs with a workspace secret, if there's one."""
 
     def __init__(self, workspace_key: str, secret: str) -> None:
         self._workspace = workspace_key

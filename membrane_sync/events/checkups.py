@@ -21,7 +21,7 @@ from membrane_sync.events.subscribing import FIRST_BACK_OFF, Subscriber
 from membrane_sync.events.wanted import Wanted, covered, declared, events_of, needs_some, wanted
 from membrane_sync.formulas import evaluate
 from membrane_sync.ports import Api, ConnectionRecord, Due
-from membrane_sync.ports.events import Checkups, Subscription, Subscriptions
+from membrane_sync.ports.subscriptions import Checkups, Subscription, Subscriptions
 from membrane_sync.project.project import Project, ResolvedSync
 
 CLAIM_SECONDS = 180.0

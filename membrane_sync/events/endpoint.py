@@ -11,7 +11,8 @@ from membrane_sync.elements.external_event import ExternalEvent
 from membrane_sync.elements.global_webhook import GlobalWebhook
 from membrane_sync.elements.webhook import Receiving
 from membrane_sync.events.request import WebhookRequest
-from membrane_sync.ports.events import EventSource, Subscription
+from membrane_sync.ports.events import EventSource
+from membrane_sync.ports.subscriptions import Subscription
 
 Verify = Callable[[WebhookRequest, Sequence[str], float, Any], None]
 

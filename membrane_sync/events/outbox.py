@@ -20,15 +20,8 @@ from typing import Any
 from membrane_sync.elements.internal_event import InternalEvent, Outbox
 from membrane_sync.errors import LockTimeout, MembraneError
 from membrane_sync.events.internal import InternalEvents, Kind, Misfit, Told
-from membrane_sync.ports.events import (
-    Arrival,
-    Bookmark,
-    Event,
-    Inbox,
-    Look,
-    OutboxRow,
-    OutboxTable,
-)
+from membrane_sync.ports.events import Arrival, Bookmark, Event, Inbox
+from membrane_sync.ports.outboxes import Look, OutboxRow, OutboxTable
 from membrane_sync.project.project import Project
 from membrane_sync.project.values import is_tenant_key
 

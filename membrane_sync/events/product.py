@@ -22,7 +22,7 @@ from membrane_sync.errors import Fatal, MembraneError, NotFound
 from membrane_sync.events.internal import Listeners
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
 from membrane_sync.ports import Tenant, Tenants
-from membrane_sync.ports.events import (
+from membrane_sync.ports.product import (
     ProductApi,
     ProductCall,
     ProductSubscription,

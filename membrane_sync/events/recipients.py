@@ -23,7 +23,7 @@ from membrane_sync.events.endpoint import Endpoint, Subscriber
 from membrane_sync.events.signatures import check_of, secrets_of
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.ports.events import Subscription, Subscriptions
+from membrane_sync.ports.subscriptions import Subscription, Subscriptions
 from membrane_sync.project.project import Project
 
 REMEMBERED_SECONDS = 5.0

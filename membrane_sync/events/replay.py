@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from membrane_sync.errors import InvalidInput, MembraneError, NotFound, Rejected
 from membrane_sync.events.intake import Intake
 from membrane_sync.events.internal import InternalEvents, Misfit, Told
-from membrane_sync.ports.events import Arrival, Event, EventFilter, EventLog, Inbox, Put, WebhookLog
+from membrane_sync.ports.event_log import EventFilter, EventLog, WebhookLog
+from membrane_sync.ports.events import Arrival, Event, Inbox, Put
 
 PAGE = 500
 

@@ -34,7 +34,7 @@ from membrane_sync.events.asking import (
 )
 from membrane_sync.events.wanted import Wanted
 from membrane_sync.ports import Api, ConnectionRecord
-from membrane_sync.ports.events import Subscription, Subscriptions
+from membrane_sync.ports.subscriptions import Subscription, Subscriptions
 from membrane_sync.sync.rendering import Scope
 
 FIRST_BACK_OFF = {True: 30.0, False: 300.0}

@@ -1,7 +1,7 @@
 """All that the core needs from outside.
 
 `clients/` and `stores/` implement these; `bootstrap/` alone knows which stands behind which.
-What events need is in `ports.events`.
+What events need is in `ports.events` and beside it.
 """
 
 from __future__ import annotations

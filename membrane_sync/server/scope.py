@@ -23,7 +23,7 @@ from membrane_sync.errors import Fatal, NotAuthorized
 from membrane_sync.events.internal import InternalEvents
 from membrane_sync.events.replay import Replay, WebhookReplay
 from membrane_sync.ports import Tenant, TenantLedger, Tenants
-from membrane_sync.ports.events import EventLog, WebhookLog
+from membrane_sync.ports.event_log import EventLog, WebhookLog
 from membrane_sync.project.project import Project
 from membrane_sync.project.values import is_tenant_key
 from membrane_sync.server.accounts import Accounts

@@ -13,7 +13,7 @@ from membrane_sync.stores.sql_leases import now
 
 
 class SqlCheckups:
-    """Implements `ports.events.Checkups`; `connections` is the table of them."""
+    """Implements `ports.subscriptions.Checkups`; `connections` is the table of them."""
 
     def __init__(self, database: LedgerDatabase, connections: sa.Table) -> None:
         self._database = database

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.errors import NotFound
-from membrane_sync.ports.events import Event, EventFilter, Webhook, WebhookStatus
+from membrane_sync.ports.event_log import EventFilter
+from membrane_sync.ports.events import Event, Webhook, WebhookStatus
 from membrane_sync.stores.event_tables import event_queues, events, webhooks
 from membrane_sync.stores.sql_bulk import inserted
 from membrane_sync.stores.sql_database import LedgerDatabase
@@ -27,7 +28,7 @@ _ALL = EventFilter()
 
 
 class SqlEventLog:
-    """Implements `ports.events.EventLog`; `_mine` is in the condition of every query."""
+    """Implements `ports.event_log.EventLog`; `_mine` is in the condition of every query."""
 
     def __init__(self, database: LedgerDatabase, connections: sa.Table, tenant: str | None) -> None:
         self.tenant = tenant
@@ -121,7 +122,7 @@ class SqlEventLog:
 
 
 class SqlWebhookLog:
-    """Implements `ports.events.WebhookLog`."""
+    """Implements `ports.event_log.WebhookLog`."""
 
     def __init__(self, database: LedgerDatabase) -> None:
         self._database = database

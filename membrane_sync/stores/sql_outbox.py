@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from membrane_sync.elements.internal_event import Outbox
 from membrane_sync.errors import AppUnavailable, DestinationError
-from membrane_sync.ports.events import Look, OutboxRow
+from membrane_sync.ports.outboxes import Look, OutboxRow
 from membrane_sync.stores.sql_destination import place_of
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
@@ -24,7 +24,7 @@ NUMBERS_A_QUERY = 500
 
 
 class SqlOutbox:
-    """Implements `ports.events.OutboxTable`; `event` is the key that its `type_column` may have."""
+    """Implements `ports.outboxes.OutboxTable`; `event` is the key that its `type_column` may have."""
 
     def __init__(self, url: str, outbox: Outbox, event: str) -> None:
         self._outbox = outbox

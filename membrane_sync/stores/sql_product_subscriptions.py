@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.ports import Vault
-from membrane_sync.ports.events import ProductSubscription
+from membrane_sync.ports.product import ProductSubscription
 from membrane_sync.stores.event_tables import product_subscriptions
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_inbox import LONGEST_ERROR
@@ -20,7 +20,7 @@ _columns = product_subscriptions.c
 
 
 class SqlProductSubscriptions:
-    """Implements `ports.events.ProductSubscriptions`."""
+    """Implements `ports.product.ProductSubscriptions`."""
 
     def __init__(self, database: LedgerDatabase, vault: Vault) -> None:
         self._database = database

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from membrane_sync.errors import MembraneError
 from membrane_sync.ports import Vault
-from membrane_sync.ports.events import Subscription
+from membrane_sync.ports.subscriptions import Subscription
 from membrane_sync.stores.event_tables import subscriptions
 from membrane_sync.stores.sql_database import LedgerDatabase, inserting
 from membrane_sync.stores.sql_leases import now
@@ -27,7 +27,7 @@ _PLAIN = (
 
 
 class SqlSubscriptions:
-    """Implements `ports.events.Subscriptions`."""
+    """Implements `ports.subscriptions.Subscriptions`."""
 
     def __init__(self, database: LedgerDatabase, vault: Vault) -> None:
         self._database = database

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from membrane_sync.ports.events import WebhookCount
+from membrane_sync.ports.event_log import WebhookCount
 from membrane_sync.stores.event_tables import webhook_counts
 from membrane_sync.stores.sql_database import LedgerDatabase, inserting
 
@@ -20,7 +20,7 @@ LONGEST_REASON = 500
 
 
 class SqlWebhookCounts:
-    """Implements `ports.events.WebhookCounts`."""
+    """Implements `ports.event_log.WebhookCounts`."""
 
     def __init__(self, database: LedgerDatabase) -> None:
         self._database = database

@@ -12,7 +12,7 @@ import pytest
 from membrane_sync.bootstrap import Runtime, open_runtime
 from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.ports.events import Subscription
+from membrane_sync.ports.subscriptions import Subscription
 from membrane_sync.testing.simulator import Simulator, running
 from membrane_sync.testing.simulator.project import write_project
 

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from membrane_sync.errors import LockTimeout
 from membrane_sync.events import outbox as module
 from membrane_sync.events.outbox import Gap, Outboxes, Place, Reading
-from membrane_sync.ports.events import Arrival, Bookmark, Look, OutboxRow
+from membrane_sync.ports.events import Arrival, Bookmark
+from membrane_sync.ports.outboxes import Look, OutboxRow
 from tests.end_to_end.helpers import Workspace
 from tests.events.ledgers import ORDER_PAID, workspace_on
 from tests.stores.databases import read, run

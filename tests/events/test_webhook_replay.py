@@ -9,7 +9,8 @@ import pytest
 
 from membrane_sync.errors import NotFound, Rejected
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.ports.events import Arrival, Subscription, Webhook
+from membrane_sync.ports.events import Arrival, Webhook
+from membrane_sync.ports.subscriptions import Subscription
 from tests.end_to_end.helpers import Workspace
 from tests.server.helpers import project_with_echo
 

@@ -12,7 +12,7 @@ import httpx
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.ports.events import Subscription
+from membrane_sync.ports.subscriptions import Subscription
 
 SECRET = "signing-secret-4711"
 APP_SECRET = "app-secret-0815"

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from membrane_sync.bootstrap import Runtime
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.ports.events import Subscription
+from membrane_sync.ports.subscriptions import Subscription
 from membrane_sync.server.app import create_app
 from membrane_sync.stores import sql_subscriptions
 from tests.server.helpers import API_KEY, SETTINGS, Caller, project_with_echo, serving

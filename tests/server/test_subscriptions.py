@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from membrane_sync.ports.events import Subscription
+from membrane_sync.ports.subscriptions import Subscription
 from tests.server.conftest import Api
 
 CONFIG = {"kind": "record", "collection": "contacts", "stream": "contacts", "change": "all"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from membrane_sync.ports import ConnectionRecord, Override
-from membrane_sync.ports.events import Subscription
+from membrane_sync.ports.subscriptions import Subscription
 from membrane_sync.stores.sql_ledger import SqlLedger
 
 CONFIG = {"kind": "external", "event": "paid", "parameters": {}}

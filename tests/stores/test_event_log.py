@@ -16,14 +16,8 @@ import sqlalchemy as sa
 
 from membrane_sync.errors import NotFound
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.ports.events import (
-    Arrival,
-    Event,
-    EventFilter,
-    Failure,
-    Webhook,
-    WebhookCount,
-)
+from membrane_sync.ports.event_log import EventFilter, WebhookCount
+from membrane_sync.ports.events import Arrival, Event, Failure, Webhook
 from membrane_sync.stores import event_retention
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault

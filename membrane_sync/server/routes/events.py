@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 
 from membrane_sync.elements.base import KEY_PATTERN
 from membrane_sync.errors import Fatal
+from membrane_sync.ports.event_log import EventFilter
 from membrane_sync.ports.events import (
     Event,
     EventChange,
-    EventFilter,
     EventKind,
     EventSource,
     EventStatus,

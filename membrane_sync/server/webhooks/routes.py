@@ -24,7 +24,7 @@ from membrane_sync.events.endpoint import Endpoint
 from membrane_sync.events.intake import Taken
 from membrane_sync.events.receive import WebhookAnswer
 from membrane_sync.events.request import WebhookRequest
-from membrane_sync.ports.events import WebhookCount, WebhookCounts
+from membrane_sync.ports.event_log import WebhookCount, WebhookCounts
 from membrane_sync.server.failures import failure, request_id_of
 from membrane_sync.server.routes.pages import Cursor, Limit, Page, page
 from membrane_sync.server.scope import CurrentWorkspace, scoped_router

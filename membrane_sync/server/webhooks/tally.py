@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from membrane_sync.errors import MembraneError
 from membrane_sync.events.intake import Taken
-from membrane_sync.ports.events import WebhookCount
+from membrane_sync.ports.event_log import WebhookCount
 
 MOST_ENDPOINTS = 10_000
 FLUSH_SECONDS = 5.0
