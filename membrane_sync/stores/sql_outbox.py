@@ -24,7 +24,7 @@ NUMBERS_A_QUERY = 500
 
 
 class SqlOutbox:
-    """Implements `ports.outboxes.OutboxTable`; `event` is the key that its `type_column` may have."""
+    """Implements `ports.outboxes.OutboxTable`; `event` is what its `type_column` may say."""
 
     def __init__(self, url: str, outbox: Outbox, event: str) -> None:
         self._outbox = outbox

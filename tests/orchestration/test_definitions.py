@@ -125,7 +125,9 @@ def test_a_formula_as_deep_as_may_be_shows(workspace: Workspace) -> None:
     specs = build_definitions(workspace.root).resolve_all_asset_specs()
     (mapped,) = [spec for spec in specs if spec.key.path == ["kinto", "contacts_mapped"]]
     columns = {c.name: c for c in mapped.metadata["dagster/column_schema"].columns}
-    assert columns["city"].description == f"`{formula}`"
+    # As YAML, or as JSON where that would go too deep for its writer.
+    description = columns["city"].description or ""
+    assert description.count("$concat") == 200
 
 
 def test_loading_opens_nothing_and_imports_nothing_heavy(workspace: Workspace) -> None:

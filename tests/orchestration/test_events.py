@@ -135,7 +135,7 @@ def test_a_thread_gives_back_the_memory_that_a_large_queue_took(
     runtime, made = workspace.runtime, list[Any]()
     new_memory = runtime.stores.new_memory
     monkeypatch.setattr(
-        runtime, "new_memory", lambda **given: made.append(new_memory(**given)) or made[-1]
+        runtime.stores, "new_memory", lambda **given: made.append(new_memory(**given)) or made[-1]
     )
     drainer = Drainer(runtime)
     for tenant, numbers, memories in ((small, [1], 1), (large, [1, 2], 1), (small, [3], 2)):

@@ -23,7 +23,7 @@ def drain(runtime: Runtime) -> Drained:
     while not (batches := runtime.ledger.inbox.claim(1, 1, 60)):
         assert time.monotonic() < deadline, "nothing became due"
         time.sleep(0.02)
-    (one,) = drained(runtime, batches[0], "run-1")
+    (one,) = drained(runtime, batches[0], "run-1", seconds=60.0)
     assert one.error is None
     return one
 
