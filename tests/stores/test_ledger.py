@@ -286,32 +286,27 @@ def test_credentials_put_under_another_connection_cannot_be_read(tmp_path: Path)
         ledger.connection("globex_kinto")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_many_may_open_a_new_ledger_at_once(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
-    with fresh_database(kind, tmp_path, server) as url:
-        failures: list[Exception] = []
-        barrier = threading.Barrier(4)
+def test_many_may_open_a_new_ledger_at_once(url: str) -> None:
+    failures: list[Exception] = []
+    barrier = threading.Barrier(4)
 
-        def connect(number: int) -> None:
-            ledger = SqlLedger(url, VAULT)
-            barrier.wait()
-            try:
-                ledger.connect(replace(ACME, key=f"c{number}"))
-            except Exception as error:
-                failures.append(error)
-            ledger.close()
+    def connect(number: int) -> None:
+        ledger = SqlLedger(url, VAULT)
+        barrier.wait()
+        try:
+            ledger.connect(replace(ACME, key=f"c{number}"))
+        except Exception as error:
+            failures.append(error)
+        ledger.close()
 
-        threads = [threading.Thread(target=connect, args=[number]) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
-        assert read(url, "SELECT count(*) AS n FROM membrane_connections") == [{"n": 4}]
-        assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
+    threads = [threading.Thread(target=connect, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert read(url, "SELECT count(*) AS n FROM membrane_connections") == [{"n": 4}]
+    assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
 
 
 def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> None:
@@ -331,24 +326,19 @@ def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> Non
     assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_ledger_of_version_6_gets_the_index_that_it_lacks(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
-    with fresh_database(kind, tmp_path, server) as url:
-        SqlLedger(url, VAULT).connect(ACME)
-        assert "membrane_events_status" in indexes(url)
-        run(
-            url,
-            "DROP INDEX membrane_events_status",
-            "CREATE INDEX membrane_events_dead ON membrane_events (id) WHERE status = 'dead'",
-            "UPDATE membrane_version SET version = 6",
-        )
-        assert SqlLedger(url, VAULT).connection("acme_kinto").tenant == ACME.tenant
-        assert "membrane_events_status" in indexes(url)
-        assert "membrane_events_dead" not in indexes(url)
-        assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
+def test_a_ledger_of_version_6_gets_the_index_that_it_lacks(url: str) -> None:
+    SqlLedger(url, VAULT).connect(ACME)
+    assert "membrane_events_status" in indexes(url)
+    run(
+        url,
+        "DROP INDEX membrane_events_status",
+        "CREATE INDEX membrane_events_dead ON membrane_events (id) WHERE status = 'dead'",
+        "UPDATE membrane_version SET version = 6",
+    )
+    assert SqlLedger(url, VAULT).connection("acme_kinto").tenant == ACME.tenant
+    assert "membrane_events_status" in indexes(url)
+    assert "membrane_events_dead" not in indexes(url)
+    assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
 
 
 def indexes(url: str) -> set[str | None]:
@@ -359,31 +349,26 @@ def indexes(url: str) -> set[str | None]:
         engine.dispose()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_many_may_override_the_same_at_once(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
-    with fresh_database(kind, tmp_path, server) as url:
-        SqlLedger(url, VAULT).connect(ACME)
-        failures: list[Exception] = []
+def test_many_may_override_the_same_at_once(url: str) -> None:
+    SqlLedger(url, VAULT).connect(ACME)
+    failures: list[Exception] = []
 
-        def change(number: int) -> None:
-            ledger = SqlLedger(url, VAULT)
-            try:
-                for _ in range(10):
-                    ledger.override("acme_kinto", [override("a", value=number), override("b")])
-            except Exception as error:
-                failures.append(error)
-            ledger.close()
+    def change(number: int) -> None:
+        ledger = SqlLedger(url, VAULT)
+        try:
+            for _ in range(10):
+                ledger.override("acme_kinto", [override("a", value=number), override("b")])
+        except Exception as error:
+            failures.append(error)
+        ledger.close()
 
-        threads = [threading.Thread(target=change, args=[number]) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
-        assert [o.path for o in SqlLedger(url, VAULT).overrides("acme_kinto")] == [("a",), ("b",)]
+    threads = [threading.Thread(target=change, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [o.path for o in SqlLedger(url, VAULT).overrides("acme_kinto")] == [("a",), ("b",)]
 
 
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:

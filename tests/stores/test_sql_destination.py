@@ -16,18 +16,11 @@ from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.errors import AppUnavailable, DestinationError
 from membrane_sync.ports import Owner
 from membrane_sync.stores.sql_destination import SqlDestination, _Writer
-from tests.stores.databases import fresh_database, read, run
+from tests.stores.databases import read, run
 from tests.stores.records import contacts_schema, delivery
 
 ACME = Owner("acme", "acme_kinto")
 GLOBEX = Owner("globex", "globex_kinto")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as opened:
-        yield opened
 
 
 @pytest.fixture
