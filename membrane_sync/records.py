@@ -19,7 +19,9 @@ class Call:
 
     `url` is a path below the connector's base URL, or an absolute URL which the app itself gave.
     `errors` are the request's own rules (`elements.request.ErrorRule`), tried before the
-    connector's.
+    connector's. `cut` is how the caller reads a good answer's JSON; it raises ValueError or
+    RecursionError where that isn't as it should be. Whoever sends the call may cut the answer to
+    see that it's whole, so that it's gone over once.
     """
 
     method: str
@@ -28,6 +30,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     errors: Sequence[Any] = ()
+    cut: Callable[[bytes], Any] | None = field(default=None, compare=False, repr=False)
 
 
 class Answer:
@@ -36,6 +39,7 @@ class Answer:
     `content` is the body's JSON text in UTF-8 where it is JSON that any reader takes the same way,
     else empty; then only `body` has it. `body` is read from the text when it's first asked for.
     `skipped` if an error rule says to pass over it: it stands for an answer without records.
+    `parts` is what the call's `cut` made of the content, None if that wasn't tried or failed.
     """
 
     def __init__(
@@ -48,12 +52,14 @@ class Answer:
         content: bytes = b"",
         read: Callable[[bytes], Any] | None = None,
         skipped: bool = False,
+        parts: Any = None,
     ) -> None:
         self.status = status
         self.headers = headers
         self.url = url
         self.content = content
         self.skipped = skipped
+        self.parts = parts
         self._given = body
         self._read = read
 

@@ -30,7 +30,7 @@ from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
 from membrane_sync.clients.error_rules import is_good, replaced_body, rule_for
 from membrane_sync.clients.hosts import Hosts
-from membrane_sync.clients.json_text import is_plain, read_json
+from membrane_sync.clients.json_text import cut_plain, is_plain, read_json
 from membrane_sync.clients.live import Signed, Signer
 from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
@@ -259,8 +259,18 @@ class HttpApi:
         called_json = "json" in headers.get("content-type", "json")
         # Some apps call it text or HTML.
         may_be = called_json or content.lstrip()[:1] in (b"{", b"[")
-        if content and may_be and is_plain(content):
-            return Answer(response.status_code, headers, url=url, content=content, read=self._read)
+        parts = None
+        if content and may_be and response.is_success and call.cut is not None:
+            parts = cut_plain(content, call.cut)
+        if parts is not None or (content and may_be and is_plain(content)):
+            return Answer(
+                response.status_code,
+                headers,
+                url=url,
+                content=content,
+                read=self._read,
+                parts=parts,
+            )
         body: Any = response.text
         if not content or not called_json:
             return Answer(response.status_code, headers, body, url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,11 +16,20 @@ def is_plain(content: bytes) -> bool:
 
     Python's reader also takes NaN and halves of characters, and other encodings.
     """
+    return cut_plain(content, _whole) is not None
+
+
+def cut_plain(content: bytes, cut: Callable[[bytes], Any]) -> Any:
+    """What `cut`, which reads all of it by msgspec, makes of such JSON; None of anything else."""
     try:
-        msgspec.json.decode(content, type=msgspec.Raw)
-        return content.isascii() or bool(content.decode())
+        parts = cut(content)
+        return parts if content.isascii() or content.decode() else None
     except (ValueError, RecursionError):
-        return False
+        return None
+
+
+def _whole(content: bytes) -> msgspec.Raw:
+    return msgspec.json.decode(content, type=msgspec.Raw)
 
 
 def read_json(content: bytes) -> Any:

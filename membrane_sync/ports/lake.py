@@ -34,8 +34,8 @@ class PageLog(Protocol):
         """When something was last kept; None if nothing is."""
         ...
 
-    def answers(self) -> Iterator[tuple[str, Answer]]:
-        """The kept answers in their order, each with the name of its call."""
+    def answers(self, after: int = 0) -> Iterator[tuple[str, Answer]]:
+        """The kept answers `after` so many in their order, each with the name of its call."""
         ...
 
     def begin(self, header: Mapping[str, Any], answers: Iterable[tuple[str, Answer]] = ()) -> None:

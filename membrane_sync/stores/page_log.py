@@ -8,6 +8,7 @@ what doesn't agree with its own, and all after it, counts as not there.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -38,13 +39,15 @@ class FilePageLog:
         except OSError:
             return None
 
-    def answers(self) -> Iterator[tuple[str, Answer]]:
+    def answers(self, after: int = 0) -> Iterator[tuple[str, Answer]]:
         try:
             file = self._path.open("rb")
         except OSError:
             return
         with file:
             _pass_header(file)
+            for _ in range(after):
+                _pass(file)
             while (entry := _entry(file)) is not None:
                 yield entry
 
@@ -54,8 +57,9 @@ class FilePageLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
-                file.write(_written(header, b""))
-                file.writelines(_answer(call, answer) for call, answer in answers)
+                file.writelines(_written(header, b""))
+                for call, answer in answers:
+                    file.writelines(_answer(call, answer))
             unfinished.replace(self._path)
         except OSError:
             # The log only saves requests: a reading goes on without it, but never by an old one.
@@ -69,8 +73,9 @@ class FilePageLog:
         try:
             if self._file is None:
                 self._file = self._path.open("ab", buffering=0)
-            written = _answer(call, answer)
-            self._full = self._file.write(written) != len(written)
+            # Piece by piece: to put a page together first takes longer than to write it.
+            pieces = _answer(call, answer)
+            self._full = any(self._file.write(piece) != len(piece) for piece in pieces)
         except OSError:
             self._full = True
 
@@ -103,7 +108,15 @@ def _pass_header(file: BinaryIO) -> None:
     file.readline()
 
 
-def _answer(call: str, answer: Answer) -> bytes:
+def _pass(file: BinaryIO) -> None:
+    """Go on to the next entry, without a look at this one's content."""
+    try:
+        file.seek(json.loads(file.readline().partition(b" ")[2])["bytes"] + 1, os.SEEK_CUR)
+    except (ValueError, KeyError, TypeError):
+        file.seek(0, os.SEEK_END)
+
+
+def _answer(call: str, answer: Answer) -> tuple[bytes, ...]:
     entry = {
         "call": call,
         "status": answer.status,
@@ -136,10 +149,10 @@ def _entry(file: BinaryIO) -> tuple[str, Answer] | None:
         return None
 
 
-def _written(entry: Mapping[str, Any], content: bytes) -> bytes:
+def _written(entry: Mapping[str, Any], content: bytes) -> tuple[bytes, ...]:
     """A line with the content's length and the checksum of all, then the content."""
     line = json.dumps({**entry, "bytes": len(content)}).encode()
-    return b"%08x %s\n%s\n" % (_checksum(line, content), line, content)
+    return b"%08x %s\n" % (_checksum(line, content), line), content, b"\n"
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], bytes]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate, variables
 from membrane_sync.formulas.locators import steps_of
-from membrane_sync.records import Answer, Texts
+from membrane_sync.records import Answer, Call, Texts
 from membrane_sync.sync.heads import Heads
 from membrane_sync.sync.rendering import answer_scope, refuse_graphql_errors
 from membrane_sync.sync.source import Source, formulas_of
@@ -47,6 +47,12 @@ class Page:
     scope: Mapping[str, Any]
 
 
+def to_be_cut(source: Source, call: Call) -> Call:
+    """The call, whose answer may be cut into records where it arrives."""
+    reader = _reader(_Declared(source.collection))
+    return replace(call, cut=reader.cut) if reader else call
+
+
 def read_page(source: Source, answer: Answer) -> Page:
     """The page of an answer; raises UnexpectedAnswer where the declared place holds no list.
 
@@ -56,7 +62,7 @@ def read_page(source: Source, answer: Answer) -> Page:
     if answer.skipped or answer.status == NO_CONTENT or source.is_expired(answer):
         return Page(answer, [], Texts([]), answer_scope(answer))
     reader = _reader(_Declared(source.collection))
-    page = reader.cut(answer) if reader and answer.content else None
+    page = reader.page(answer) if reader and answer.content else None
     refuse_graphql_errors(source.method, page.scope["body"] if page else answer.body)
     return page or _whole_page(source, answer)
 
@@ -118,6 +124,14 @@ def _reads_records(method: ListMethod, path: tuple[str, ...]) -> bool:
     return any(steps is None or steps[: len(path)] == path[: len(steps)] for steps in read)
 
 
+class _Parts(NamedTuple):
+    """A page cut up: its records' texts, the structs of their heads, and the body without them."""
+
+    texts: list[Any]
+    structs: list[Any]
+    rest: Any
+
+
 class _Reader:
     """Cuts pages whose list of records is at `path` in the body; heads hold `fields`."""
 
@@ -133,17 +147,22 @@ class _Reader:
         self._texts = self._decoder(msgspec.Raw)
         self._heads = self._decoder(head)
 
-    def cut(self, answer: Answer) -> Page | None:
+    def page(self, answer: Answer) -> Page | None:
         """The page; None where it isn't as declared: then the long way says what is wrong."""
         try:
-            texts = self._read(self._texts, answer.content)
-            structs = self._read(self._heads, answer.content)
-            body = json.loads(without(texts, answer.content))
+            parts: _Parts = answer.parts or self.cut(answer.content)
         except (ValueError, RecursionError):
             return None
-        heads = Heads(self._fields, structs)
-        scope = {"body": self._put(body, heads), "headers": answer.headers, "status": answer.status}
-        return Page(answer, heads, Texts(texts), scope)
+        heads = Heads(self._fields, parts.structs)
+        body = self._put(parts.rest, heads)
+        scope = {"body": body, "headers": answer.headers, "status": answer.status}
+        return Page(answer, heads, Texts(parts.texts), scope)
+
+    def cut(self, content: bytes) -> _Parts:
+        """Raises ValueError or RecursionError where it isn't as declared."""
+        texts = self._read(self._texts, content)
+        structs = self._read(self._heads, content)
+        return _Parts(texts, structs, json.loads(without(texts, content)))
 
     def _read(self, decoder: msgspec.json.Decoder[Any], content: bytes) -> list[Any]:
         found = decoder.decode(content)

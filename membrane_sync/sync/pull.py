@@ -19,7 +19,7 @@ from membrane_sync.sync.collection import Bounds, Listing, Step
 from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import CursorOrder
 from membrane_sync.sync.heads import Heads, only_name
-from membrane_sync.sync.page import Page, read_page
+from membrane_sync.sync.page import Page, read_page, to_be_cut
 from membrane_sync.sync.paging import total_records
 from membrane_sync.sync.raw import json_text, whole_text
 from membrane_sync.sync.rendering import Functions
@@ -109,7 +109,8 @@ def pull(
     while step is not None:
         call = step.call
         kept = trail.answer(call) if trail else None
-        answer = kept or api.send(condition.put_on(call) if condition else call)
+        sent = condition.put_on(call) if condition else call
+        answer = kept or api.send(to_be_cut(source, sent))
         if condition and condition.is_met(answer):
             return
         page = read_page(source, answer)

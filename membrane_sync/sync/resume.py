@@ -13,7 +13,6 @@ import json
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from membrane_sync.ports import Lake, PageLog
@@ -175,7 +174,7 @@ class Trail:
         dropped = page - self._beginning.first_page
         if self._ends[dropped] < REBASE_BYTES:
             return
-        rest = list(islice(self._log.answers(), dropped, None))
+        rest = list(self._log.answers(after=dropped))
         self._beginning = replace(self._beginning, asked=base, first_page=page)
         self._log.begin(self._beginning.written(), rest)
         self._ends = [end - self._ends[dropped] for end in self._ends[dropped:]]

@@ -63,8 +63,8 @@ class MemoryPageLog:
     def kept_at(self) -> datetime | None:
         return self._kept_at
 
-    def answers(self) -> Iterator[tuple[str, Answer]]:
-        return iter(list(self._answers))
+    def answers(self, after: int = 0) -> Iterator[tuple[str, Answer]]:
+        return iter(self._answers[after:])
 
     def begin(self, header: Mapping[str, Any], answers: Iterable[tuple[str, Answer]] = ()) -> None:
         self._header, self._answers = dict(header), list(answers)

@@ -11,6 +11,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from membrane_sync.clients.api import (
@@ -244,6 +245,42 @@ def test_json_is_read_by_whatever_name(named: str) -> None:
     assert answered(b' {"data": [1]}').send(LIST).body == {"data": [1]}
     for other in (b"[not json]", b"<html>", b"{", b"7", b""):
         assert answered(other).send(LIST).body == other.decode()
+
+
+def lengths(content: bytes) -> list[int]:
+    found: dict[str, list[msgspec.Raw]] = msgspec.json.decode(
+        content, type=dict[str, list[msgspec.Raw]]
+    )
+    return [len(item) for item in found["data"]]
+
+
+CUT = Call("GET", "/contacts", cut=lengths)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b'{"data": [1, "two"]}', [1, 5]),
+        (b'{"data": 1}', None),
+        (b'{"data": [NaN]}', None),
+        (b'{"data": ["\\ud800"]}', None),
+        ('{"data": ["é"]}'.encode(), [4]),
+    ],
+)
+def test_an_answer_is_cut_where_its_json_is_by_the_letter(
+    content: bytes, parts: list[int] | None
+) -> None:
+    answer = App(httpx.Response(200, content=content)).api().send(CUT)
+    assert answer.parts == parts
+    plain = App(httpx.Response(200, content=content)).api().send(LIST)
+    assert (plain.parts, plain.content) == (None, answer.content)
+
+
+def test_what_is_cut_off_is_asked_for_again_though_it_would_be_cut() -> None:
+    no_utf8 = httpx.Response(200, content='{"data": ["é"]}'.encode("latin-1"))
+    app = App(httpx.Response(200, content=b'{"data": [1'), no_utf8, httpx.Response(500), OK)
+    assert app.api().send(CUT).parts == []
+    assert len(app.requests) == 4
 
 
 def test_gives_up_at_once_where_the_wait_would_pass_the_deadline() -> None:

@@ -104,7 +104,7 @@ def test_a_reading_that_takes_long_is_gone_on_with_all_the_same(
     text = scene.log.read_bytes()
     header, content = page_log._read(scene.log.open("rb"))
     began = page_log._written({**header, "started_at": "2026-01-01T00:00:00+00:00"}, content)
-    scene.log.write_bytes(began + text.split(b"\n", 2)[2])
+    scene.log.write_bytes(b"".join(began) + text.split(b"\n", 2)[2])
     scene.sync(SCANNED)
     assert scene.pages() == [4, 5, 6]
 
