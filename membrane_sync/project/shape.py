@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NoReturn
 
 from membrane_sync.formulas import MISSING
+from membrane_sync.formulas.javascript import to_string
 from membrane_sync.formulas.patterns import matches
 from membrane_sync.formulas.values import Step, path_text
 from membrane_sync.project.schemas import fields, is_sensitive
@@ -213,9 +214,11 @@ _JSON_TYPE: dict[type, str] = {
 def _string(value: Any) -> Any:
     if isinstance(value, str):
         return value
+    if isinstance(value, float):
+        return to_string(value) if math.isfinite(value) else _MISFIT
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else _MISFIT
+    return str(value) if isinstance(value, int) else _MISFIT
 
 
 def _integer(value: Any) -> Any:
@@ -230,6 +233,9 @@ def _integer(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
+    whole = _integer(value) if isinstance(value, str) else _MISFIT
+    if whole is not _MISFIT:
+        return whole  # with all its digits, as an id in a text has
     if isinstance(value, bool):
         return _MISFIT
     if isinstance(value, int):
@@ -256,6 +262,8 @@ _COERCIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "an infinite number"
     names = {dict: "an object", list: "an array", str: "text", bool: "a boolean"}
     return names.get(type(value), "a number")
 
