@@ -30,7 +30,7 @@ from membrane_sync.elements.unified_data_model import UnifiedDataModel
 from membrane_sync.errors import NotFound, ProjectError
 from membrane_sync.formulas.python import Functions, is_calling
 from membrane_sync.ports import DEFAULT_INSTANCE
-from membrane_sync.project import schemas
+from membrane_sync.project import schema_check, schemas
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
 from membrane_sync.project.extension import extended
@@ -384,7 +384,7 @@ class Project:
             layer = {"integration": integration, "connection": connection}
             files = hook_files(self.root, **layer)
             given = called(find_hook(files, schema.function), dict(tenant))
-            own = schemas.checked(given, f"data_schema {schema.key}")
+            own = schema_check.checked(given, f"data_schema {schema.key}")
             self._schemas[place] = schemas.expanded(own, schemas.lookup_in(self, **layer))
         return schema.model_copy(update={"schema_": self._schemas[place]})
 

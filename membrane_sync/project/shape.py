@@ -21,7 +21,7 @@ from membrane_sync.formulas import MISSING
 from membrane_sync.formulas.javascript import to_string
 from membrane_sync.formulas.patterns import matches
 from membrane_sync.formulas.values import Step, path_text
-from membrane_sync.project.schemas import fields, is_sensitive
+from membrane_sync.project.schemas import fields, is_sensitive, joined
 
 Schema = Mapping[str, Any]
 Path = tuple[Step, ...]
@@ -136,6 +136,15 @@ def _any_of(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
     return result
 
 
+def refusal(value: Any, schema: Schema) -> str:
+    """Why the value doesn't stay as it is in a field of this schema; empty if it does."""
+    try:
+        result = _field(value, schema, ("field",), set())
+    except ShapeError as error:
+        return error.reason
+    return "" if _same(result, value) else "it is of another type"
+
+
 def options(schema: Schema) -> Iterator[Schema]:
     """The schemas of `anyOf`, each with what stands beside it; the schema itself without one."""
     if not schema.get("anyOf"):
@@ -143,11 +152,7 @@ def options(schema: Schema) -> Iterator[Schema]:
         return
     base = {name: word for name, word in schema.items() if name != "anyOf"}
     for option in schema["anyOf"]:
-        merged = {**base, **option}
-        if fields(base) and fields(option):
-            merged["properties"] = {**fields(base), **fields(option)}
-        merged["required"] = [*base.get("required", ()), *option.get("required", ())]
-        yield from options(merged)
+        yield from options(joined(base, option))
 
 
 def _same(result: Any, value: Any) -> bool:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from membrane_sync.formulas import MISSING
-from membrane_sync.project.schemas import problems
+from membrane_sync.project.schema_check import problems
 from membrane_sync.project.shape import shaped
 
 CASES: list[dict[str, Any]] = [
@@ -62,7 +62,7 @@ def test_what_fits_is_valid_by_json_schema(case: dict[str, Any]) -> None:
 
 
 def test_every_keyword_has_a_case() -> None:
-    from membrane_sync.project.schemas import _KEYWORDS
+    from membrane_sync.project.schema_check import _KEYWORDS
 
     used = {key for case in CASES for key in words(case["schema"])}
     resolved = {"$ref", "$dataSchemaRef"}  # before, see test_schemas.py
