@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from membrane_sync.formulas.patterns import matches
 from membrane_sync.formulas.shapes import problems_of as shape_problems
 from membrane_sync.formulas.values import path_text
 from membrane_sync.project.located import Steps
-from membrane_sync.project.schemas import fields, parts
+from membrane_sync.project.schemas import Lookup, fields, parts, references
 from membrane_sync.project.shape import refusal
 from membrane_sync.project.validation import Invalid
 
@@ -94,15 +95,32 @@ def _wrong_words(schema: Any) -> Found:
         yield from (((*path, *below), message) for below, message in _wrong_words(inner))
 
 
-def checked(schema: Any, element: str) -> dict[str, Any]:
-    """A schema that a function gave; Invalid if it is none."""
-    found = [
-        f"{path_text(path)}: {message}".removeprefix(": ") for path, message in problems(schema)
-    ]
+def checked(
+    schema: Any, element: str, file: str = "", line: int = 0, lookup: Lookup | None = None
+) -> dict[str, Any]:
+    """A schema that a function gave, as JSON has it; Invalid, with this place, if it is none.
+
+    With `lookup`, what it refers to has to be there.
+    """
+    try:
+        given = json.loads(json.dumps(schema, allow_nan=False))
+        found = [*problems(given), *(_unknown_references(given, lookup) if lookup else ())]
+    except (TypeError, ValueError):
+        given, found = {}, [((), "it's no JSON")]
+    except RecursionError:
+        given, found = {}, [((), "it's nested too deeply")]
     if found:
-        wrong = [Problem(f"{element}: its function gave no schema: {found[0]}", element=element)]
-        raise Invalid(wrong, [])
-    return dict(schema)
+        said = ": ".join(filter(None, (path_text(found[0][0]), found[0][1])))
+        message = f"{element}: its function gave no schema: {said}"
+        raise Invalid([Problem(message, file, line, element)], [])
+    return dict(given)
+
+
+def _unknown_references(schema: dict[str, Any], lookup: Lookup) -> Found:
+    for path, kind, key in references(schema):
+        name = key if kind == "data_schema" else f"{kind}/{key}"
+        if lookup(name) is None:
+            yield path, f"there is no {kind} {key!r}"
 
 
 def _wrong_references(schema: dict[str, Any]) -> Found:
