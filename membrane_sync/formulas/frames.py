@@ -61,11 +61,12 @@ MACROS: Final = {
     "as_text(x)": r"""CASE WHEN ord(x) = 34 OR strlen(x) > 99 THEN x
         WHEN x IN ('true', 'false') THEN '"' || x || '"'
         WHEN is_finite(x) AND NOT regexp_matches(x, '[eE]|^-?0\.0000|[0-9]{16}\.')
-            THEN '"' || x || '"' ELSE x END""",
+            THEN '"' || CASE WHEN x = '-0.0' THEN '0' ELSE regexp_replace(x, '\.0$', '') END || '"'
+        ELSE x END""",
     "as_whole(x)": """CASE WHEN ord(x) = 34 AND regexp_full_match(x, '"(0|-?[1-9][0-9]{0,17})"')
         THEN inside(x) ELSE x END""",
     "as_number(x)": r"""CASE WHEN ord(x) <> 34 THEN x
-        WHEN regexp_full_match(x, '"(0|-?[1-9][0-9]{0,9})"') THEN inside(x) || '.0'
+        WHEN regexp_full_match(x, '"(0|-?[1-9][0-9]{0,17})"') THEN inside(x)
         WHEN regexp_full_match(x, '"-?(0|[1-9][0-9]{0,9})\.[1-9]"') THEN inside(x)
         ELSE x END""",
     "as_boolean(x)": """CASE WHEN x IN ('"true"', '"false"') THEN inside(x) ELSE x END""",

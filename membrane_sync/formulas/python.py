@@ -7,6 +7,7 @@ Only files of the project may name one; a tenant's override at run time is refus
 from __future__ import annotations
 
 import copy
+import json
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def python(call: Call) -> Value:
         raise call.error(MISSING, str(error.args[0])) from None
     try:
         value = function(*arguments, **named)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Not its message, which may hold values of the record.
         reason = f"{name} raised {type(error).__name__}{_place(error)}"
         raise call.error([*arguments, *named.values()], reason) from None
@@ -88,7 +89,7 @@ def _own(value: Value) -> Value:
     return None if value is MISSING else copy.deepcopy(value)
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1] if len(frames) > 1 else None
     return f" at {Path(last.filename).name}:{last.lineno}" if last else ""
@@ -96,6 +97,12 @@ def _place(error: Exception) -> str:
 
 def _no_json(value: Any) -> str:
     """The type of what isn't JSON in the value; empty if all of it is."""
+    try:
+        json.dumps(value, default=str, skipkeys=True)
+    except ValueError:
+        return "a value that holds itself"
+    except RecursionError:
+        return "a value nested too deeply"
     waiting = [value]
     while waiting:
         node = waiting.pop()

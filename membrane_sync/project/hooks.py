@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -107,7 +108,7 @@ def called(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except MembraneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _raised(function, error) from error
 
 
@@ -125,15 +126,26 @@ def _told(function: Callable[..., Any], made: Generator[Any, Any, Any]) -> Gener
         return (yield from made)
     except MembraneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _raised(function, error) from error
 
 
-def _raised(function: Callable[..., Any], error: Exception) -> ProjectError:
+def place_of(function: Callable[..., Any]) -> tuple[str, int]:
+    """The file and the line where a function is written, as problems name them."""
+    file, line = _place(function)
+    return _shown(file), line
+
+
+def _place(function: Callable[..., Any]) -> tuple[Path, int]:
+    code = getattr(inspect.unwrap(function), "__code__", None)  # none, if it's decorated otherwise
+    return (Path(code.co_filename), code.co_firstlineno) if code else (Path(HOOKS), 1)
+
+
+def _raised(function: Callable[..., Any], error: BaseException) -> ProjectError:
     """The error with file and line, and without its message: that may hold a name, or a secret."""
-    file = Path(function.__code__.co_filename)
-    message = f"{function.__name__} raised {type(error).__name__}"
-    return ProjectError([Problem(message, _shown(file), _line_in(file, error))])
+    file, line = _place(function)
+    message = f"{getattr(function, '__name__', 'a function')} raised {type(error).__name__}"
+    return ProjectError([Problem(message, _shown(file), _line_in(file, error, line))])
 
 
 def digest_of(files: Sequence[Path]) -> str:
@@ -157,7 +169,7 @@ def _module(file: Path) -> ModuleType:
     try:
         # Not by the loader, which may take an older compiled file of the same second and size.
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)  # noqa: S102
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = _line_in(file, error)
         message = f"can't be run: {type(error).__name__}: {error}"
@@ -171,9 +183,10 @@ def _state(file: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _line_in(file: Path, error: Exception) -> int:
+def _line_in(file: Path, error: BaseException, otherwise: int = 1) -> int:
     frames = traceback.extract_tb(error.__traceback__)
-    return next((f.lineno or 1 for f in reversed(frames) if f.filename == str(file)), 1)
+    found = (f.lineno or 1 for f in reversed(frames) if f.filename == str(file))
+    return next(found, otherwise)
 
 
 def _shown(file: Path) -> str:

@@ -30,11 +30,19 @@ from membrane_sync.elements.unified_data_model import UnifiedDataModel
 from membrane_sync.errors import NotFound, ProjectError
 from membrane_sync.formulas.python import Functions, is_calling
 from membrane_sync.ports import DEFAULT_INSTANCE
-from membrane_sync.project import schemas
+from membrane_sync.project import schema_check, schemas
 from membrane_sync.project.customisation import Customisation
 from membrane_sync.project.environment import expanded
 from membrane_sync.project.extension import extended
-from membrane_sync.project.hooks import HOOKS, Hooks, called, digest_of, find_hook, hook_files
+from membrane_sync.project.hooks import (
+    HOOKS,
+    Hooks,
+    called,
+    digest_of,
+    find_hook,
+    hook_files,
+    place_of,
+)
 from membrane_sync.project.layers import override_layer, resolve
 from membrane_sync.project.loader import (
     CONNECTION,
@@ -171,7 +179,7 @@ class Project:
         self.environ = os.environ if environ is None else environ
         self.customisation: Customisation | None = None
         self._elements: dict[tuple[str, str, str, str], Element] = {}
-        self._schemas: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._schemas: dict[tuple[str, ...], dict[str, Any]] = {}
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] | None = None) -> Project:
@@ -379,13 +387,19 @@ class Project:
         """
         if schema.function is None:
             return schema
-        place = (connection, schema.key, json.dumps(tenant, sort_keys=True, default=str))
+        place = (
+            connection,
+            schema.key,
+            schema.function,
+            json.dumps(tenant, sort_keys=True, default=str),
+        )
         if place not in self._schemas:
             layer = {"integration": integration, "connection": connection}
             files = hook_files(self.root, **layer)
-            given = called(find_hook(files, schema.function), dict(tenant))
-            own = schemas.checked(given, f"data_schema {schema.key}")
-            self._schemas[place] = schemas.expanded(own, schemas.lookup_in(self, **layer))
+            function, lookup = find_hook(files, schema.function), schemas.lookup_in(self, **layer)
+            given, at = called(function, dict(tenant)), place_of(function)
+            own = schema_check.checked(given, f"data_schema {schema.key}", *at, lookup)
+            self._schemas[place] = schemas.expanded(own, lookup)
         return schema.model_copy(update={"schema_": self._schemas[place]})
 
     def connection(self, key: str) -> Connection | None:

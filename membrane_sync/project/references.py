@@ -15,7 +15,6 @@ from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.check import creating
 from membrane_sync.formulas.check import references as formula_references
-from membrane_sync.project import schemas
 from membrane_sync.project.authentication_check import authentication_problems
 from membrane_sync.project.customisation import LEDGER
 from membrane_sync.project.environment import unset
@@ -33,6 +32,8 @@ from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTION, CONNECTOR, INTEGRATION, UNIVERSAL, Address
 from membrane_sync.project.located import Block, Steps, mark_at, problem_at
 from membrane_sync.project.project import Project
+from membrane_sync.project.schema_check import problems as schema_problems
+from membrane_sync.project.schemas import references as schema_references
 from membrane_sync.project.support import WAITING_KINDS, unsupported, without_effect
 from membrane_sync.project.syncs import sync_problems
 from membrane_sync.project.validation import Invalid, validated
@@ -236,7 +237,7 @@ def value_problems_of(marked: Marked) -> Iterator[tuple[Steps, str]]:
     elif isinstance(marked.marker, IsLocator):
         yield from (((), problem.message) for problem in check_formula({"$var": marked.value}))
     elif isinstance(marked.marker, IsSchema):
-        yield from schemas.problems(marked.value)
+        yield from schema_problems(marked.value)
 
 
 def _references(marked: Marked) -> Iterator[tuple[Steps, str, str]]:
@@ -244,7 +245,7 @@ def _references(marked: Marked) -> Iterator[tuple[Steps, str, str]]:
     if isinstance(marked.marker, RefersTo):
         yield (), marked.marker.kind, marked.value
     elif isinstance(marked.marker, IsSchema):
-        yield from schemas.references(marked.value)
+        yield from schema_references(marked.value)
     elif isinstance(marked.marker, IsFormula):
         yield from formula_references(marked.value)
 

@@ -1,4 +1,4 @@
-"""Check data schemas, put what they refer to in its place, and say what may be written by them.
+"""Put what data schemas refer to in its place, and say what may be written by them.
 
 The dialect is a subset of JSON Schema with a few words of Membrane's (docs/mappings.md).
 """
@@ -12,18 +12,10 @@ from membrane_sync.elements import Element
 from membrane_sync.elements.data_collection import DataCollection, WriteMethod
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
-from membrane_sync.elements.nearest import nearest
 from membrane_sync.errors import Problem
-from membrane_sync.formulas import check as check_formula
 from membrane_sync.formulas.lookups import SCHEMA_TYPES
-from membrane_sync.formulas.patterns import matches
-from membrane_sync.formulas.shapes import problems_of as shape_problems
-from membrane_sync.formulas.values import path_text
 from membrane_sync.project.located import Steps
 from membrane_sync.project.validation import Invalid
-
-Found = Iterator[tuple[Steps, str]]
-"""Where in the schema, and what."""
 
 Schema = Mapping[str, Any]
 Lookup = Callable[[str], Schema | None]
@@ -53,85 +45,16 @@ MAX_NODES = 100_000
 MAX_DEPTH = 100
 """Levels of objects and lists within one another."""
 
-TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
-
-_TEXT, _SWITCH, _LIST, _MAPPING = (str,), (bool,), (list,), (dict,)
-_NUMBER = (int, float)
-
-_KEYWORDS: dict[str, tuple[type, ...]] = {
-    "type": (str, list),
-    "title": _TEXT,
-    "description": _TEXT,
-    "format": _TEXT,
-    "properties": _MAPPING,
-    "items": _MAPPING,
-    "additionalProperties": (bool, dict),
-    "anyOf": _LIST,
-    "enum": _LIST,
-    "required": _LIST,
-    "default": (object,),
-    "examples": (object,),
-    "minimum": _NUMBER,
-    "maximum": _NUMBER,
-    "minLength": (int,),
-    "maxLength": (int,),
-    "minItems": (int,),
-    "maxItems": (int,),
-    "pattern": _TEXT,
-    "readOnly": _SWITCH,
-    "writeOnly": _SWITCH,
-    "$ref": _TEXT,
-    "$dataSchemaRef": (str, dict),
-    "referenceRecords": (object,),
-    "referenceCollection": _MAPPING,
-    "referenceUdm": _TEXT,
-    "allowCustom": _SWITCH,
-    "isImplied": _SWITCH,
-    "isSensitive": _SWITCH,
-    "isRichText": _SWITCH,
-}
-"""Every word a schema may use, and what may stand there."""
-
-_WORDS = {
-    _TEXT: "a text",
-    _SWITCH: "true or false",
-    _LIST: "a list",
-    _MAPPING: "a mapping",
-    _NUMBER: "a number",
-    (int,): "a whole number",
-    (str, list): "a type or a list of types",
-    (bool, dict): "true, false or a schema",
-    (str, dict): "a key, or a mapping of type and key",
-}
-
-
-def problems(schema: Any) -> Found:
-    """Path and message of all that's wrong in a schema by itself; references are not followed."""
-    if not isinstance(schema, dict):
-        yield (), "a schema must be a mapping"
-        return
-    for key, value in schema.items():
-        if key not in _KEYWORDS:
-            yield (key,), f"unknown schema keyword {key!r}; {nearest(key, _KEYWORDS)}"
-        elif not _fits(value, _KEYWORDS[key]):
-            yield (key,), f"{key} must be {_WORDS[_KEYWORDS[key]]}"
-    yield from _unknown_types(schema)
-    yield from _unknown_required(schema)
-    yield from _wrong_references(schema)
-    yield from _unreadable_pattern(schema)
-    for path, inner in _children(schema):
-        yield from (((*path, *below), message) for below, message in problems(inner))
-
 
 def references(schema: Any) -> Iterator[tuple[Steps, str, str]]:
     """Where the schema names other schemas by `$ref` or `$dataSchemaRef`; their kinds and keys."""
     if isinstance(schema, dict):
         for word in ("$ref", "$dataSchemaRef"):
             named = _named(schema, word)
-            if named is not None:
+            if named is not None and not named.startswith("#"):
                 kind, _, key = named.rpartition("/")
                 yield (word,), kind or "data_schema", key
-        for path, inner in _children(schema):
+        for path, inner in parts(schema):
             yield from (((*path, *below), kind, key) for below, kind, key in references(inner))
 
 
@@ -144,8 +67,9 @@ def fields(schema: Any) -> dict[str, Any]:
 def expanded(schema: Schema, lookup: Lookup) -> dict[str, Any]:
     """The schema with what it refers to by `$ref` and the like in its place, at every level.
 
-    Words beside a reference win over those of what it names. What `lookup` doesn't know may be
-    anything, and so may a circle, which `membrane check` refuses. Invalid if it gets too large.
+    Words beside a reference win over those of what it names, and fields beside it are added. What
+    `lookup` doesn't know may be anything, and so may a circle, which `membrane check` refuses.
+    Invalid if it gets too large.
     """
     return _Expansion(lookup).of(schema).schema
 
@@ -162,17 +86,6 @@ def lookup_in(project: Finder, integration: str = "", connection: str = "") -> L
         return found.schema_ if isinstance(found, DataSchema) else None
 
     return lookup
-
-
-def checked(schema: Any, element: str) -> dict[str, Any]:
-    """A schema that a function gave; Invalid if it is none."""
-    found = [
-        f"{path_text(path)}: {message}".removeprefix(": ") for path, message in problems(schema)
-    ]
-    if found:
-        wrong = [Problem(f"{element}: its function gave no schema: {found[0]}", element=element)]
-        raise Invalid(wrong, [])
-    return dict(schema)
 
 
 def with_references(element: S, lookup: Lookup) -> S:
@@ -209,9 +122,17 @@ def is_sensitive(schema: Any) -> bool:
     """Is the schema, or any part of it, marked `isSensitive`?"""
     if not isinstance(schema, Mapping):
         return False
-    return bool(schema.get("isSensitive")) or any(
-        is_sensitive(inner) for _, inner in _children(schema)
-    )
+    return bool(schema.get("isSensitive")) or any(is_sensitive(inner) for _, inner in parts(schema))
+
+
+def joined(base: Schema, own: Schema) -> dict[str, Any]:
+    """Both in one: the words of `own` win, while fields and what's required are those of both."""
+    result = {**base, **own}
+    if fields(base) and fields(own):
+        result["properties"] = {**fields(base), **fields(own)}
+    if base.get("required") and own.get("required"):
+        result["required"] = [*dict.fromkeys([*base["required"], *own["required"]])]
+    return result
 
 
 class _Expanded(NamedTuple):
@@ -245,7 +166,7 @@ class _Expansion:
         depth = max([named.depth, *(part.depth + 1 for part in inner)])
         if nodes > MAX_NODES or depth > MAX_DEPTH:
             self._refuse(f"more than {MAX_NODES:,} fields, or {MAX_DEPTH} levels of them")
-        return _Expanded({**named.schema, **own}, nodes, depth)
+        return _Expanded(joined(named.schema, own), nodes, depth)
 
     def _named(self, schema: Schema) -> _Expanded:
         key = _named(schema, "$ref") or _named(schema, "$dataSchemaRef")
@@ -293,52 +214,8 @@ def _named(schema: Schema, word: str) -> str | None:
     return _OF_COLLECTION + key if reference.get("type") == SCHEMA_TYPES[0] else key
 
 
-def _wrong_references(schema: dict[str, Any]) -> Found:
-    reference = schema.get("$dataSchemaRef")
-    if isinstance(reference, dict):
-        yield from shape_problems({"$dataSchemaRef": reference})
-    collection = schema.get("referenceCollection")
-    if isinstance(collection, dict):
-        if not isinstance(collection.get("key"), (str, dict)):
-            yield ("referenceCollection",), "referenceCollection needs a key"
-        for problem in check_formula(collection):
-            yield ("referenceCollection", *problem.path), problem.message
-
-
-def _fits(value: Any, types: tuple[type, ...]) -> bool:
-    if isinstance(value, bool):
-        return bool in types or object in types
-    return isinstance(value, types)
-
-
-def _unknown_types(schema: dict[str, Any]) -> Found:
-    declared = schema.get("type")
-    names = enumerate(declared) if isinstance(declared, list) else [(None, declared)]
-    for index, name in names:
-        if name not in TYPES and (index is not None or isinstance(name, str)):
-            path = ("type",) if index is None else ("type", index)
-            yield path, f"unknown type {name!r}; {nearest(name, TYPES)}"
-
-
-def _unknown_required(schema: dict[str, Any]) -> Found:
-    known, required = fields(schema), schema.get("required")
-    for index, name in enumerate(required if known and isinstance(required, list) else ()):
-        if not isinstance(name, str) or name not in known:
-            hint = nearest(name, known, "they are")
-            message = f"required field {name!r} is not among the properties; {hint}"
-            yield ("required", index), message
-
-
-def _unreadable_pattern(schema: dict[str, Any]) -> Found:
-    pattern = schema.get("pattern")
-    if isinstance(pattern, str):
-        try:
-            matches(pattern, "")
-        except ValueError as error:
-            yield ("pattern",), str(error)
-
-
-def _children(schema: Schema) -> Iterator[tuple[Steps, Any]]:
+def parts(schema: Schema) -> Iterator[tuple[Steps, Any]]:
+    """The schemas of which it's made, with their paths: of fields, of items, and those of anyOf."""
     yield from ((("properties", name), field) for name, field in fields(schema).items())
     for keyword in ("items", "additionalProperties"):
         if isinstance(schema.get(keyword), dict):

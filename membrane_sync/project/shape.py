@@ -18,9 +18,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NoReturn
 
 from membrane_sync.formulas import MISSING
+from membrane_sync.formulas.javascript import to_string
 from membrane_sync.formulas.patterns import matches
 from membrane_sync.formulas.values import Step, path_text
-from membrane_sync.project.schemas import fields, is_sensitive
+from membrane_sync.project.schemas import fields, is_sensitive, joined
 
 Schema = Mapping[str, Any]
 Path = tuple[Step, ...]
@@ -135,6 +136,15 @@ def _any_of(value: Any, schema: Schema, path: Path, dropped: set[str]) -> Any:
     return result
 
 
+def refusal(value: Any, schema: Schema) -> str:
+    """Why the value doesn't stay as it is in a field of this schema; empty if it does."""
+    try:
+        result = _field(value, schema, ("field",), set())
+    except ShapeError as error:
+        return error.reason
+    return "" if _same(result, value) else "it is of another type"
+
+
 def options(schema: Schema) -> Iterator[Schema]:
     """The schemas of `anyOf`, each with what stands beside it; the schema itself without one."""
     if not schema.get("anyOf"):
@@ -142,11 +152,7 @@ def options(schema: Schema) -> Iterator[Schema]:
         return
     base = {name: word for name, word in schema.items() if name != "anyOf"}
     for option in schema["anyOf"]:
-        merged = {**base, **option}
-        if fields(base) and fields(option):
-            merged["properties"] = {**fields(base), **fields(option)}
-        merged["required"] = [*base.get("required", ()), *option.get("required", ())]
-        yield from options(merged)
+        yield from options(joined(base, option))
 
 
 def _same(result: Any, value: Any) -> bool:
@@ -213,9 +219,11 @@ _JSON_TYPE: dict[type, str] = {
 def _string(value: Any) -> Any:
     if isinstance(value, str):
         return value
+    if isinstance(value, float):
+        return to_string(value) if math.isfinite(value) else _MISFIT
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else _MISFIT
+    return str(value) if isinstance(value, int) else _MISFIT
 
 
 def _integer(value: Any) -> Any:
@@ -230,6 +238,9 @@ def _integer(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
+    whole = _integer(value) if isinstance(value, str) else _MISFIT
+    if whole is not _MISFIT:
+        return whole  # with all its digits, as an id in a text has
     if isinstance(value, bool):
         return _MISFIT
     if isinstance(value, int):
@@ -256,6 +267,8 @@ _COERCIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "an infinite number"
     names = {dict: "an object", list: "an array", str: "text", bool: "a boolean"}
     return names.get(type(value), "a number")
 

@@ -10,9 +10,9 @@ from membrane_sync.elements.base import KEY_PATTERN, IsFormula, IsSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
-from membrane_sync.project import schemas
 from membrane_sync.project.keys import snake_keys
 from membrane_sync.project.located import Block, problem_at
+from membrane_sync.project.schema_check import problems as schema_problems
 from membrane_sync.project.validation import validated
 from membrane_sync.project.walk import marked_values
 from membrane_sync.project.yaml_file import YamlProblem, read_yaml
@@ -59,7 +59,7 @@ def _problems(block: Block) -> list[Problem]:
         if isinstance(marked.marker, IsFormula):
             inner = [(problem.path, problem.message) for problem in check_formula(marked.value)]
         elif isinstance(marked.marker, IsSchema):
-            inner = list(schemas.problems(marked.value))
+            inner = list(schema_problems(marked.value))
         else:
             continue
         for path, message in inner:

@@ -20,7 +20,7 @@ from membrane_sync.formulas.locators import steps_of
 from membrane_sync.ports import Api, Lake
 from membrane_sync.project.hooks import made_by
 from membrane_sync.project.project import ResolvedSync
-from membrane_sync.project.schemas import TYPES, checked
+from membrane_sync.project.schema_check import TYPES, checked
 from membrane_sync.records import Report
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import Page, read_page

@@ -13,7 +13,7 @@ from membrane_sync.formulas import check, evaluate, variables
 from membrane_sync.formulas.inference import schema_at
 from membrane_sync.formulas.locators import parse
 from membrane_sync.formulas.transform import fill_fields, transform_variables
-from membrane_sync.project.schemas import problems
+from membrane_sync.project.schema_check import problems
 from membrane_sync.udm import model_keys, model_text
 from tests.fixtures import REPOSITORY
 

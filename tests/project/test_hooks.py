@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from membrane_sync.bootstrap import open_runtime
+from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.errors import NotFound, ProjectError
 from membrane_sync.formulas import MISSING, FormulaError, evaluate
@@ -138,6 +140,22 @@ def test_a_function_that_fails_says_where_and_never_the_value(tmp_path: Path) ->
         with pytest.raises(FormulaError) as raised:
             run(args, {"a": "planted"}, **{name: load_hook(file, name)})
         assert says in str(raised.value) and "planted" not in str(raised.value)
+
+
+def test_a_value_that_holds_itself_is_refused() -> None:
+    around: dict[str, Any] = {}
+    around["a"] = [around]
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value, says in ((around, "holds itself"), (deep, "too deeply"), ({(1,): 1}, "a dict")):
+        with pytest.raises(FormulaError, match=says):
+            run({"function": "f"}, {}, f=lambda value=value: value)
+
+
+def test_a_function_that_ends_the_process_fails_as_others_do() -> None:
+    with pytest.raises(FormulaError, match="f raised SystemExit"):
+        run({"function": "f"}, {}, f=lambda: sys.exit(3))
 
 
 def test_without_hooks_a_function_can_not_be_called() -> None:
@@ -305,6 +323,76 @@ def test_a_schema_by_function_is_the_tenants_own(tmp_path: Path) -> None:
         with pytest.raises(ProjectError, match=says) as raised:
             runtime.sync("contacts", broken)
         assert "planted" not in str(raised.value)
+
+
+ODD_SCHEMAS = """
+import functools, sys
+
+
+def around(tenant):
+    fields = {}
+    fields["a"] = {"properties": fields}
+    return {"properties": fields}
+
+
+def deep(tenant):
+    schema = {}
+    for _ in range(100_000):
+        schema = {"items": schema}
+    return schema
+
+
+def no_json(tenant):
+    return {"properties": {"a": {"examples": {1, 2}}}}
+
+
+def unknown(tenant):
+    return {"properties": {"a": {"$ref": "nobody"}, "b": {"$ref": "contacts"}}}
+
+
+def nothing(tenant):
+    pass
+
+
+def ends(tenant):
+    sys.exit(3)
+
+
+@functools.cache
+def cached():
+    return {}
+
+
+def tuples(tenant):
+    return {"type": "object", "properties": {1: {"enum": ("a", "b")}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("around", "hooks.py:5: data_schema contacts: its function gave no schema: it's no JSON"),
+        ("deep", "hooks.py:11: .*nested too deeply"),
+        ("no_json", "hooks.py:18: .*it's no JSON"),
+        ("unknown", r"hooks.py:22: .*properties.a.\$ref: there is no data_schema 'nobody'"),
+        ("nothing", "hooks.py:26: .*a schema must be a mapping"),
+        ("ends", "hooks.py:31: ends raised SystemExit"),
+        ("cached", "hooks.py:34: cached raised TypeError"),
+        ("tuples", None),
+    ],
+)
+def test_what_a_function_may_give_for_a_schema(
+    function: str, says: str | None, tmp_path: Path
+) -> None:
+    found = project(tmp_path)
+    hooks(tmp_path / "mappings/universal", ODD_SCHEMAS)
+    schema = found.get(DataSchema, "contacts").model_copy(update={"function": function})
+    if says is None:
+        made = found.schema_of(schema, "crm", "acme", {}).schema_
+        assert made["properties"] == {"1": {"enum": ["a", "b"]}}
+    else:
+        with pytest.raises(ProjectError, match=says):
+            found.schema_of(schema, "crm", "acme", {})
 
 
 def test_check_names_a_schemas_function_that_is_not_there(tmp_path: Path) -> None:

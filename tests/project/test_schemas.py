@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from membrane_sync.errors import ProjectError
-from membrane_sync.project.schemas import expanded, is_sensitive, problems, references
+from membrane_sync.project.schema_check import problems
+from membrane_sync.project.schemas import expanded, is_sensitive, references
 
 ADDRESS = {"type": "object", "properties": {"zip": {"type": "integer"}, "at": {"$ref": "country"}}}
 KNOWN: dict[str, Any] = {
     "address": ADDRESS,
     "country": {"type": "string", "title": "Country", "maxLength": 2},
+    "named": {"required": ["name"]},
     "me": {"properties": {"a": {"$ref": "you"}}},
     "you": {"items": {"$ref": "me"}},
     "data_collection/users": {"properties": {"mail": {"$ref": "country"}}},
@@ -37,6 +39,11 @@ WHOLE = {"type": "object", "properties": {"zip": {"type": "integer"}, "at": COUN
         ({"additionalProperties": False}, {"additionalProperties": False}),
         ({"anyOf": [{"$ref": "country"}, {}]}, {"anyOf": [COUNTRY, {}]}),
         ({"$ref": "nobody", "type": "string"}, {"type": "string"}),
+        (
+            {"$ref": "address", "properties": {"zip": {}, "b": {}}, "required": ["b"]},
+            {**WHOLE, "properties": {"zip": {}, "at": COUNTRY, "b": {}}, "required": ["b"]},
+        ),
+        ({"$ref": "named", "required": ["b", "name"]}, {"required": ["name", "b"]}),
         ({"$dataSchemaRef": "country"}, COUNTRY),
         ({"$dataSchemaRef": {"type": "internal-data-schema", "key": "country"}}, COUNTRY),
         (
@@ -78,6 +85,44 @@ def test_a_pattern_that_can_not_be_searched_in_bounded_time_is_a_problem() -> No
         ((path, message),) = problems({"properties": {"x": {"pattern": pattern}}})
         assert path == ("properties", "x", "pattern")
         assert "can't be read" in message
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "says"),
+    [
+        ({"type": "integer", "default": "5"}, ("default",), "is of another type"),
+        ({"type": "integer", "default": "five"}, ("default",), "should be integer, is text"),
+        (
+            {"type": "object", "default": {}, "properties": {"a": {}}, "required": ["a"]},
+            ("default",),
+            "a: the field is required",
+        ),
+        ({"type": "string", "enum": ["a", 1]}, ("enum", 1), "is of another type"),
+        ({"type": "number", "enum": [1, None, "x"]}, ("enum", 2), "should be number, is text"),
+        ({"type": "string", "enum": ["a"], "default": "b"}, ("default",), "is not one of a"),
+        ({"items": {"maxLength": 1, "default": "ab"}}, ("items", "default"), "is longer than 1"),
+        ({"$ref": "#/definitions/x"}, ("$ref",), "names another data schema"),
+        ({"maxLength": "1", "default": "ab"}, ("maxLength",), "must be a whole number"),
+    ],
+)
+def test_values_that_can_not_be(schema: Any, path: Any, says: str) -> None:
+    ((where, message),) = problems({"properties": {"x": schema}})
+    assert (where, says in message) == (("properties", "x", *path), True), message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": ["integer", "string"], "enum": [1, "a", None], "default": 1},
+        {"type": "number", "enum": [1, 2.5], "default": 1.0},
+        {"type": "string", "enum": ["a"], "allowCustom": True, "default": "b"},
+        {"anyOf": [{"type": "integer"}, {"type": "string"}], "default": "b"},
+        {"default": None, "type": "string"},
+        {"$ref": "people", "properties": {"a": {}}, "required": ["a", "inherited"]},
+    ],
+)
+def test_values_that_can_be(schema: Any) -> None:
+    assert list(problems(schema)) == []
 
 
 def test_what_a_reference_names_is_told_by_kind() -> None:
