@@ -14,6 +14,9 @@ from typing import Any
 
 _TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 
+_ROW_NUMBER = "rowid"
+"""A column of this name would hide the number of a row, by which rows are found and replaced."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -31,15 +34,16 @@ class Column:
 
 
 def columns_of(schema: Mapping[str, Any], reserved: Sequence[str]) -> list[Column]:
-    """A column for each property; a name that we need ourselves gets a trailing underscore.
+    """A column for each property; a name that we or DuckDB need gets a trailing underscore.
 
     DuckDB's column names ignore case, so a property that differs from another only in case gets a
     number. A property without a name has no column.
     """
     columns: list[Column] = []
-    used = {name.lower() for name in reserved}
+    used = {_ROW_NUMBER, *(name.lower() for name in reserved)}
     for field, spec in schema.get("properties", {}).items():
-        name = f"{field}_" if field in reserved else field
+        is_ours = field in reserved or field.lower() == _ROW_NUMBER
+        name = f"{field}_" if is_ours else field
         number = 2
         while name.lower() in used:
             name, number = f"{field}_{number}", number + 1

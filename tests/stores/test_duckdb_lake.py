@@ -248,6 +248,26 @@ def test_odd_field_names_have_columns(path: Path) -> None:
     assert misfits(lake) == []
 
 
+@pytest.mark.parametrize("field", ["rowid", "rowId"])
+def test_a_field_by_the_name_of_a_row_number_doubles_no_record(path: Path, field: str) -> None:
+    lake = lake_of(path, **{field: {"type": "integer"}}, name={"type": "string"})
+    lake.store(batch(*(raw(key, **{field: 0}, name="1") for key in "abc")))
+    counts = lake.store(batch(raw("a", **{field: 1}, name="2"), raw("b", **{field: 0}, name="1")))
+    assert (counts.updated, counts.unchanged) == (1, 1)
+    found = lake.select(f"SELECT _external_id, {field}_, name FROM records.contacts ORDER BY ALL")
+    assert [tuple(r.values()) for r in found.to_pylist()] == [
+        ("a", 1, "2"),
+        ("b", 0, "1"),
+        ("c", 0, "1"),
+    ]
+    assert [c.external_id for c in lake.changes("contacts", 0, 9)] == ["a", "b", "c", "a"]
+    schema = {"properties": {field: {"type": "integer"}}}
+    for value in (1, 2):
+        record = mapped_record("a", {field: value})
+        lake.keep_mapped("contacts", [record], [], Offset("map:contacts", 1), schema)
+    assert len(lake.mapped("contacts", 0, 9)) == 1
+
+
 def test_other_declared_fields_fill_the_columns_anew(path: Path) -> None:
     before = lake_of(path, name={"type": "string"}, score={"type": "string"})
     before.store(batch(raw("a", name="A", score="12", city="Rome"), raw("b", score="abc")))
