@@ -33,6 +33,17 @@ class PullConfig(dg.Config):
         default="",
         description="With mode `window`: the first moment after it; open if empty",
     )
+    allow_deletions: list[str] = Field(
+        default=[],
+        description="With mode `full`: connections of which everything is deleted that is gone in "
+        "the app, though it's more than the collection's `max_share`. Each is named, so that a "
+        "backfill of many allows it for none by accident",
+    )
+
+    def wanted(self, connection: str) -> Wanted:
+        """What it says of one connection."""
+        allowed = connection in self.allow_deletions
+        return Wanted(self.mode, self.since, self.until, allowed)
 
 
 def sync_assets(project: Project, integration: str) -> list[dg.AssetsDefinition]:
@@ -75,7 +86,7 @@ def _collection_asset(syncs: list[ResolvedSync]) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: PullConfig, membrane: MembraneResource
     ) -> Checked:
         keys = [sharing.sync.key for sharing in syncs]
-        return run_stage(PULL, context, membrane, keys, Wanted(**dict(config)))
+        return run_stage(PULL, context, membrane, keys, config.wanted(context.partition_key))
 
     return records
 

@@ -25,7 +25,9 @@ from membrane_sync.sync.run import run_sync
 THREADS = 4
 """The work is Python's, so more threads only help to wait for more apps at once."""
 
-CLAIM_SECONDS = 300.0
+CLAIM_SECONDS = 30.0
+"""Renewed as long as the process lives: what a dead one leaves is due again so much later."""
+
 BUSY_WAIT_SECONDS = 0.5
 """A connection that another run holds is left for later, rather than waited for."""
 
@@ -67,6 +69,8 @@ class Batch:
         self._done = Event()
         self._mine = local()
         self._memories: list[Memory] = []
+        # First, so that nobody else claims meanwhile what is read here.
+        runtime.ledger.due.renew(name, CLAIM_SECONDS)
         self._items = runtime.ledger.due.items(name)
 
     @property

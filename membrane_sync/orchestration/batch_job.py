@@ -29,8 +29,10 @@ BATCH_ITEMS = 1_000
 MOST_BATCHES = 4
 """Batches that wait or run at once; while there are so many, nothing more is claimed."""
 PLANS_PER_TICK = 1_000
-FIRST_CLAIM_SECONDS = 600.0
-"""For a batch to begin in: its run has to be queued, launched, and to load the project."""
+FIRST_CLAIM_SECONDS = 30.0
+"""Until the next tick sees the batch's run: none may come, where the daemon is killed meanwhile."""
+WAITING_CLAIM_SECONDS = 60.0
+"""Each tick renews the claim of a batch whose run waits, or is launched: until it has loaded."""
 PROGRESS_SECONDS = 10.0
 
 UNFINISHED = [
@@ -39,6 +41,13 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
+]
+
+
+WAITING = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
 ]
 
 
@@ -97,7 +106,12 @@ def due_sensor(project: Project) -> dg.SensorDefinition:
             version.append(plan_version(project))
         plan(runtime, version[0])
         unfinished = dg.RunsFilter(job_name=JOB, statuses=UNFINISHED)
-        free = MOST_BATCHES - context.instance.get_runs_count(unfinished)
+        runs = context.instance.get_runs(unfinished)
+        # Before it claims: so no claim of a run that waits runs out between two ticks.
+        for run in runs:
+            if run.status in WAITING and BATCH_TAG in run.tags:
+                runtime.ledger.due.renew(run.tags[BATCH_TAG], WAITING_CLAIM_SECONDS)
+        free = MOST_BATCHES - len(runs)
         if free <= 0:
             return dg.SkipReason(f"{MOST_BATCHES} batches wait or run already")
         most = min(ITEMS_PER_TICK, free * BATCH_ITEMS)

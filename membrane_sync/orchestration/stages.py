@@ -41,12 +41,18 @@ class Wanted:
     mode: Mode = "incremental"
     since: str = ""
     until: str = ""
+    allow_deletions: bool = False
 
     @property
     def bounds(self) -> "Bounds | None":
         """The window; raises Fatal where what was asked makes no sense."""
         from membrane_sync.sync.windows import Bounds
 
+        if self.allow_deletions and self.mode != "full":
+            raise Fatal(
+                f"allow_deletions goes with mode full, and the run's mode is {self.mode}",
+                hint="set mode: full in the run's configuration",
+            )
         if self.mode == "window":
             return Bounds.between(self.since, self.until)
         if self.since or self.until:
@@ -202,6 +208,7 @@ def _pull(task: Task) -> None:
         mode="full" if task.wanted.mode == "full" else "incremental",
         bounds=task.wanted.bounds,
         run_id=task.run_id,
+        allow_deletions=task.wanted.allow_deletions,
     )
 
 

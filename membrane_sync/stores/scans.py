@@ -80,5 +80,6 @@ def refuse_mass_deletion(
             f"the full scan of {stream} would delete {gone} of {alive} records, more than "
             f"its max_share of {max_share:.0%}; nothing was deleted",
             hint="if they are really gone over there, say so once: membrane sync KEY "
-            "--connection KEY --full --allow-deletions",
+            "--connection KEY --full --allow-deletions; or in Dagster, by a run's configuration: "
+            "mode: full, allow_deletions: [KEY of the connection]",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ def run_job(
     until: str = "",
     registered: bool = True,
     sync: str = "",
+    allow_deletions: Sequence[str] = (),
 ) -> dg.ExecuteInProcessResult:
     """One run of a job for one connection; a failed run is a result too."""
     integration = job.split("_")[1]
     op = f"{integration}__contacts"
     given = {"mode": mode, "since": since, "until": until}
+    given |= {"allow_deletions": [*allow_deletions]}
     config = {"ops": {op: {"config": {n: value for n, value in given.items() if value}}}}
     definition = build_definitions(workspace.root).resolve_job_def(job)
     if registered:

@@ -15,12 +15,21 @@ import dagster as dg
 import pytest
 
 from membrane_sync.apps.kinto import Kinto
-from membrane_sync.orchestration.batch import Batch
+from membrane_sync.orchestration import batch_job
+from membrane_sync.orchestration.batch import CLAIM_SECONDS, Batch
+from membrane_sync.orchestration.batch_job import BATCH_TAG
 from membrane_sync.ports import Timetable
 from membrane_sync.records import Report
 from membrane_sync.sync import store as store_verb
 from tests.end_to_end.helpers import Tenant, Workspace, person
-from tests.orchestration.helpers import due_rows, evaluate_due, log_of, make_due, run_batch
+from tests.orchestration.helpers import (
+    due_rows,
+    evaluate_due,
+    launched,
+    log_of,
+    make_due,
+    run_batch,
+)
 
 
 @pytest.fixture
@@ -198,12 +207,43 @@ def test_a_batch_that_dies_loses_nothing_that_was_finished(
     assert due.claim(10, 10, 60) == [], "what was in flight is not claimed again"
     left = [row for row in due_rows(workspace).values() if row["batch"] == name]
     assert [row["attempts"] for row in left] == [1, 1]
+    soon = time.time() + CLAIM_SECONDS
+    assert CLAIM_SECONDS <= 30 and all(row["due_at"] <= soon for row in left)
 
     make_due(workspace)
     (again,) = due.claim(10, 10, 60)
     list(Batch(Workspace(workspace.root).runtime, again, "run-2").finished())
     assert len(workspace.rows()) == 3
     assert {row["attempts"] for row in due_rows(workspace).values()} == {0}
+
+
+def test_a_batch_is_kept_while_its_run_waits_and_else_claimed_again_soon(
+    workspace: Workspace, instance: dg.DagsterInstance, tenants: list[Tenant]
+) -> None:
+    """A tick whose daemon is killed claims a batch, and no run of it ever comes."""
+    key = workspace.connect(tenants[0].connection)
+    unheard = asked_for(workspace, instance)
+    assert batch_job.FIRST_CLAIM_SECONDS <= 60
+    soon = time.time() + batch_job.FIRST_CLAIM_SECONDS
+    assert all(row["due_at"] <= soon for row in due_rows(workspace).values())
+    make_due(workspace)
+    request = asked_for(workspace, instance)
+    assert request.run_key != unheard.run_key
+    late = run_batch(workspace, instance, unheard)
+    assert "0 of 0 items" in log_of(instance, late.run_id)
+    assert not workspace.runtime.stores.lake_path(key).exists()
+
+    for status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING):
+        run = launched(instance, status, request.tags, job="sync_batch")
+        make_due(workspace)
+        assert evaluate_due(workspace, instance) == "nothing is due"
+        rows = due_rows(workspace).values()
+        assert {row["batch"] for row in rows} == {request.tags[BATCH_TAG]}
+        assert all(row["due_at"] > time.time() + batch_job.TICK_SECONDS for row in rows)
+        instance.delete_run(run)
+    launched(instance, dg.DagsterRunStatus.STARTED, request.tags, job="sync_batch")
+    make_due(workspace)
+    assert asked_for(workspace, instance).run_key != request.run_key
 
 
 DIES = """

@@ -540,6 +540,19 @@ class TestTrouble:
         assert "nothing was deleted" in failure(result)
         assert len(workspace.rows()) == before["created"] == len(everything)
 
+        def full(*allowed: str, mode: str = "full") -> dg.ExecuteInProcessResult:
+            return run_job(
+                workspace, instance, connection, job=job, mode=mode, allow_deletions=allowed
+            )
+
+        assert "allow_deletions: [KEY" in failure(full("another"))
+        assert "goes with mode full" in failure(full(connection, mode="incremental"))
+        assert len(workspace.rows()) == len(everything)
+        allowed = numbers(full("another", connection))
+        assert allowed["contacts"]["deleted"] == len(everything)
+        assert allowed["contacts"]["allow_deletions"] is True
+        assert workspace.rows() == []
+
 
 class TestStanding:
     def test_the_sensor_follows_the_ledger(
