@@ -72,8 +72,7 @@ def most_within(moments: list[float], window: float) -> int:
 def test_sixteen_processes_keep_to_one_quota_and_use_it(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
-    with fresh_database(kind, tmp_path, server) as url, Counting().running() as app:
+    with fresh_database(kind, tmp_path, request) as url, Counting().running() as app:
         tenants = ["acme"] * (PROCESSES - 2) + ["beta"] * 2
         command = [sys.executable, "-m", "tests.clients.quota_process", url, app.url]
         processes = [

@@ -13,14 +13,7 @@ from membrane_sync.ports import ConnectionRecord
 from membrane_sync.stores.sql_ledger import SqlLedger
 from tests.connections.fleet import ACME, Refresher, open_ledger
 from tests.connections.provider import CLIENT, connector, grant
-from tests.stores.databases import fresh_database
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        yield url
+from tests.stores.databases import url as url
 
 
 @pytest.fixture

@@ -36,10 +36,10 @@ def test_fifty_processes_refresh_once_in_each_of_twenty_rounds(
 
 
 def test_processes_with_clocks_of_their_own_refresh_once(
-    tmp_path: Path, postgresql_url: str, oidc_provider: OidcProvider
+    tmp_path: Path, request: pytest.FixtureRequest, oidc_provider: OidcProvider
 ) -> None:
     """Half an hour from one to the next; with PostgreSQL, as SQLite's are on one machine."""
-    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+    with fresh_database("postgresql", tmp_path, request) as url:
         ledger = open_ledger(url)
         granted = connect(ledger, oidc_provider)
         with Fleet(8, url, granted, apart=1800) as fleet:

@@ -553,11 +553,10 @@ def test_a_claim_whose_credentials_cannot_be_read_is_given_back(url: str) -> Non
 # --- clocks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["postgresql"])
 def test_processes_whose_clocks_differ_by_hours_refresh_once(
-    kind: str, tmp_path: Path, postgresql_url: str, monkeypatch: Any
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: Any
 ) -> None:
-    with fresh_database(kind, tmp_path, postgresql_url) as url:
+    with fresh_database("postgresql", tmp_path, request) as url:
         ledger = open_ledger(url)
         connect(ledger)
         app = App()

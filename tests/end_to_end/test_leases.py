@@ -68,11 +68,11 @@ def test_a_frozen_process_that_wakes_up_commits_nothing(
 
 
 def test_nor_does_one_that_is_frozen_while_it_writes_rows(
-    tmp_path: Path, tenant: Tenant, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tenant: Tenant, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL lets others write meanwhile: the lease is looked at again before the commit."""
     monkeypatch.setenv("MEMBRANE_LEASE_SECONDS", "1")
-    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+    with fresh_database("postgresql", tmp_path, request) as url:
         workspace = new_workspace(tmp_path / "project", database=url)
         connection = workspace.connect(tenant.connection)
         with FencedProcess(workspace, connection, "rows") as frozen:

@@ -41,8 +41,7 @@ def workspace_on(
     `acme` has two connections that a paid order makes run, and one that it doesn't; `globex` has
     one, and `initech` has none.
     """
-    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
-    with fresh_database(kind, tmp_path, server) as url:
+    with fresh_database(kind, tmp_path, request) as url:
         workspace = new_workspace(tmp_path / "project", ledger=url, database=url)
         workspace.write("mappings/universal/internal_events/order_paid.yaml", ORDER_PAID)
         workspace.write("mappings/universal/syncs/paid.yaml", TRIGGERED)

@@ -38,11 +38,10 @@ def url(simulator: Simulator) -> Iterator[str]:
 def root(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
     root = tmp_path / "project"
     scaffold(root, examples=False)
     write_project(root)
-    with fresh_database(request.param, tmp_path, server) as ledger:
+    with fresh_database(request.param, tmp_path, request) as ledger:
         monkeypatch.setenv("MEMBRANE_LEDGER_URL", ledger)
         yield root
 

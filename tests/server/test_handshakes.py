@@ -139,9 +139,8 @@ class World:
 def world(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
     app = App()
-    with fresh_database(request.param, tmp_path, server) as url, serving(app.asgi()) as there:
+    with fresh_database(request.param, tmp_path, request) as url, serving(app.asgi()) as there:
         for name, value in {**SETTINGS, "MEMBRANE_LEDGER_URL": url}.items():
             monkeypatch.setenv(name, value)
         workspace = project_with_echo(tmp_path / "project")

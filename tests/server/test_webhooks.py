@@ -75,10 +75,9 @@ def both(
 ) -> Iterator[World]:
     """A server on either kind of ledger."""
     root = tmp_path_factory.mktemp("webhooks")
-    postgresql = request.getfixturevalue("postgresql_url") if request.param != "sqlite" else ""
     with (
         pytest.MonkeyPatch.context() as patch,
-        fresh_database(request.param, root, postgresql) as url,
+        fresh_database(request.param, root, request) as url,
     ):
         environ = {"MEMBRANE_LEDGER_URL": url, "MEMBRANE_PUBLIC_URL": PUBLIC_URL}
         for name, value in {**SETTINGS, **environ}.items():

@@ -96,8 +96,7 @@ class Load:
 def test_all_that_was_answered_is_there_once(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = request.getfixturevalue("postgresql_url") if kind == "postgresql" else ""
-    with fresh_database(kind, tmp_path, server) as url:
+    with fresh_database(kind, tmp_path, request) as url:
         monkeypatch.setenv("MEMBRANE_LEDGER_URL", url)
         runtime = hooks_project(tmp_path / "project").runtime
         connect(runtime, "acme")

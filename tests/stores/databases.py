@@ -7,15 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of each kind, for the `conftest.py` that imports it."""
+    with fresh_database(request.param, tmp_path, request) as fresh:
+        yield fresh
+
+
 @contextmanager
-def fresh_database(kind: str, directory: Path, postgresql_url: str) -> Iterator[str]:
-    """The URL of an empty database."""
+def fresh_database(kind: str, directory: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database; only PostgreSQL needs a server, which the request gives."""
     if kind == "sqlite":
         yield f"sqlite:///{directory / 'app.db'}"
         return
+    postgresql_url = request.getfixturevalue("postgresql_url")
     name = f"test_{uuid.uuid4().hex[:12]}"
     server = sa.create_engine(driver_url(postgresql_url))
     with server.begin() as connection:

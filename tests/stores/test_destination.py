@@ -45,8 +45,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "memory":
         yield Place(MemoryDestination())
         return
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
+    with fresh_database(request.param, tmp_path, request) as url:
         destination = SqlDestination(url)
         yield Place(destination, url)
         destination.close()

@@ -39,8 +39,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     if request.param == "memory":
         yield MemoryLedger()
         return
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
+    with fresh_database(request.param, tmp_path, request) as url:
         opened = SqlLedger(url, VAULT)
         yield opened
         opened.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
-from tests.stores.databases import fresh_database, read, run
+from tests.stores.databases import read, run
 
 VAULT = AesVault(b"a key of the tests")
 RECORD = ConnectionRecord(
@@ -29,24 +29,22 @@ def secret(integration: str) -> Collection[str]:
     return ("pin", "not there") if integration == "crm" else ()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture
+def older(url: str) -> str:
     """A ledger of version 4, which had no secret input, with three connections."""
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        ledger = SqlLedger(url, VAULT)
-        for key in ("acme_crm", "gone_crm"):
-            ledger.connect(replace(RECORD, key=key))
-        ledger.connect(replace(RECORD, key="other", integration="other", input={"pin": "public"}))
-        ledger.archive("gone_crm")
-        ledger.close()
-        run(
-            url,
-            "ALTER TABLE membrane_connections DROP COLUMN secret_input",
-            "DROP TABLE membrane_connection_requests",
-            "UPDATE membrane_version SET version = 4",
-        )
-        yield url
+    ledger = SqlLedger(url, VAULT)
+    for key in ("acme_crm", "gone_crm"):
+        ledger.connect(replace(RECORD, key=key))
+    ledger.connect(replace(RECORD, key="other", integration="other", input={"pin": "public"}))
+    ledger.archive("gone_crm")
+    ledger.close()
+    run(
+        url,
+        "ALTER TABLE membrane_connections DROP COLUMN secret_input",
+        "DROP TABLE membrane_connection_requests",
+        "UPDATE membrane_version SET version = 4",
+    )
+    return url
 
 
 def stored(url: str, key: str) -> dict[str, Any]:

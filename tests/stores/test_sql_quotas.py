@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ from tests.stores.databases import fresh_database
 ACME = Party("acme")
 DAY = Quota("day", 100, 86_400)
 SECONDLY = Quota("second", 10, 1, 1)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as fresh:
-        yield fresh
 
 
 def test_what_one_process_took_is_gone_for_the_next(url: str) -> None:
@@ -136,9 +128,9 @@ def test_it_lives_beside_the_ledger(url: str) -> None:
 
 
 def test_no_disk_is_waited_for_while_others_wait_for_the_row(
-    tmp_path: Path, postgresql_url: str
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+    with fresh_database("postgresql", tmp_path, request) as url:
         quotas = SqlQuotas(url)
         statements: list[str] = []
         with quotas._opened().connect() as connection:
@@ -156,8 +148,10 @@ def test_no_disk_is_waited_for_while_others_wait_for_the_row(
         quotas.close()
 
 
-def test_the_moment_is_that_after_the_wait_for_the_row(tmp_path: Path, postgresql_url: str) -> None:
-    with fresh_database("postgresql", tmp_path, postgresql_url) as url:
+def test_the_moment_is_that_after_the_wait_for_the_row(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with fresh_database("postgresql", tmp_path, request) as url:
         quotas = SqlQuotas(url)
         quotas.reserve([SECONDLY], ACME)
         granted: list[float] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,18 +13,15 @@ from membrane_sync.ports import ConnectionRecord
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_tenants import SqlTenantLedger
 from membrane_sync.stores.vault import AesVault
-from tests.stores.databases import fresh_database
 
 VAULT = AesVault(b"x" * 32)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlLedger]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as url:
-        opened = SqlLedger(url, VAULT)
-        yield opened
-        opened.close()
+@pytest.fixture
+def ledger(url: str) -> Iterator[SqlLedger]:
+    opened = SqlLedger(url, VAULT)
+    yield opened
+    opened.close()
 
 
 def record(key: str, tenant: str) -> ConnectionRecord:

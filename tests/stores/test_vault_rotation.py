@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,18 +14,11 @@ from membrane_sync.ports import ConnectionRecord, ConnectionRequest
 from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_secrets import BATCH
 from membrane_sync.stores.vault import AesVault, key_id
-from tests.stores.databases import fresh_database, run
+from tests.stores.databases import run
 
 OLD, NEW = b"the key we had", b"the key we want"
 BOTH = AesVault(lambda: [NEW, OLD])
 MANY = 2 * BATCH + 7
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with fresh_database(request.param, tmp_path, server) as made:
-        yield made
 
 
 def connection(number: int, **other: Any) -> ConnectionRecord:
