@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from membrane_sync.arrow import is_utf8
 from membrane_sync.errors import AppUnavailable, UnexpectedAnswer
 
 
@@ -23,9 +24,9 @@ def cut_plain(content: bytes, cut: Callable[[bytes], Any]) -> Any:
     """What `cut`, which reads all of it by msgspec, makes of such JSON; None of anything else."""
     try:
         parts = cut(content)
-        return parts if content.isascii() or content.decode() else None
     except (ValueError, RecursionError):
         return None
+    return parts if is_utf8(content) else None
 
 
 def _whole(content: bytes) -> msgspec.Raw:
