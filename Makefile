@@ -51,6 +51,7 @@ benchmark: $(READY) ## Measure against a peer and a floor
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.mapping
 	@$(BIN)/python -m benchmarks.reading
+	@$(BIN)/python -m benchmarks.events
 
 clean: ## Remove the environment and all local data
 	rm -rf $(VENV) .membrane

@@ -10,13 +10,15 @@ Without a name it runs all three, with fewer events than they have by themselves
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 
 from benchmarks.events import drain, intake, latency
 
 EVERYTHING = (
-    (intake, []),
-    (latency, ["worker", "--events", "10"]),
-    (drain, ["--events", "50000", "--connections", "50"]),
+    ["intake"],
+    ["latency", "worker", "--events", "10"],
+    ["drain", "--events", "50000", "--connections", "50"],
 )
 
 
@@ -32,8 +34,9 @@ def main() -> None:
     if given.name:
         parts[given.name].main(given.arguments)
         return
-    for part, arguments in EVERYTHING:
-        part.main(arguments)
+    # In processes of their own: each sets the environment for its project.
+    for arguments in EVERYTHING:
+        subprocess.run([sys.executable, "-m", "benchmarks.events", *arguments], check=True)
 
 
 if __name__ == "__main__":

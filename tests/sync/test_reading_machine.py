@@ -27,7 +27,8 @@ from membrane_sync.records import Answer, Batch, Call, StoreCounts
 from membrane_sync.sync import read, resume
 from membrane_sync.sync.notation import EPOCH
 from membrane_sync.sync.run import new_report, pull_and_store
-from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, memory
+from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
+from membrane_sync.testing.memory import lake, page_log
 from membrane_sync.testing.simulator import STYLES, Collection, Faults, Simulator
 from membrane_sync.testing.simulator.project import CONNECTOR
 from membrane_sync.testing.simulator.routes import Received, route
@@ -56,7 +57,7 @@ class OurClock(datetime):
 
 @pytest.fixture(autouse=True)
 def _our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (read, resume, memory):
+    for module in (read, resume, lake, page_log):
         monkeypatch.setattr(module, "datetime", OurClock)
     yield
     OurClock.shows = None

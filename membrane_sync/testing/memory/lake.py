@@ -1,32 +1,20 @@
-"""Lake, destination and ledger in memory, for tests: short, and true to `ports`."""
+"""The lake in memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from membrane_sync.content import same_content
-from membrane_sync.elements.data_schema import DataSchema, Table
-from membrane_sync.errors import DestinationError, Fatal, IncompleteScan, NotConnected
-from membrane_sync.ports import (
-    DEFAULT_INSTANCE,
-    ConnectionRecord,
-    ConnectionStatus,
-    Outcome,
-    Override,
-    Owner,
-    RunRecord,
-)
+from membrane_sync.errors import Fatal, IncompleteScan
 from membrane_sync.records import (
-    Answer,
     Batch,
     Change,
     ChangeKind,
     DeadLetter,
-    Delivery,
     Known,
     Level,
     Link,
@@ -39,7 +27,8 @@ from membrane_sync.records import (
     RawRecord,
     StoreCounts,
 )
-from membrane_sync.testing.memory_below import Below
+from membrane_sync.testing.memory.below import Below
+from membrane_sync.testing.memory.page_log import MemoryPageLog
 
 
 @dataclass(frozen=True)
@@ -47,41 +36,6 @@ class _Entry:
     seq: int
     external_id: str
     kind: ChangeKind
-
-
-class MemoryPageLog:
-    """Implements `ports.PageLog`."""
-
-    def __init__(self) -> None:
-        self._header: dict[str, Any] | None = None
-        self._answers: list[tuple[str, Answer]] = []
-        self._kept_at: datetime | None = None
-
-    def begun(self) -> dict[str, Any] | None:
-        return self._header
-
-    def kept_at(self) -> datetime | None:
-        return self._kept_at
-
-    def answers(self, after: int = 0) -> Iterator[tuple[str, Answer]]:
-        return iter(self._answers[after:])
-
-    def begin(self, header: Mapping[str, Any], answers: Iterable[tuple[str, Answer]] = ()) -> None:
-        self._header, self._answers = dict(header), list(answers)
-        self._kept_at = datetime.now(UTC)
-
-    def keep(self, call: str, answer: Answer) -> None:
-        self._answers.append((call, answer))
-        self._kept_at = datetime.now(UTC)
-
-    def shorten(self, answers: int) -> None:
-        del self._answers[answers:]
-
-    def clear(self) -> None:
-        self._header, self._answers, self._kept_at = None, [], None
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class MemoryLake:
@@ -406,243 +360,8 @@ class MemoryLake:
         self.writes += len(letters)
 
 
-class MemoryDestination:
-    """Implements `ports.Destination`, with tables keyed by tenant and key.
-
-    `refuses` gives the reason why a row can't be taken, None if it can.
-    """
-
-    place = "memory"
-
-    def __init__(self, refuses: Callable[[Mapping[str, Any]], str | None] = lambda _: None) -> None:
-        self.refuses = refuses
-        self._tables: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        """All rows of a table, of every tenant, in order of their keys."""
-        return [row for _, row in sorted(self._tables.get(table, {}).items())]
-
-    def prepare(self, schema: DataSchema) -> None:
-        self._tables.setdefault(_table(schema).name, {})
-
-    def match(
-        self,
-        schema: DataSchema,
-        owner: Owner,
-        fields: Sequence[str],
-        rows: Sequence[Mapping[str, Any]],
-    ) -> Sequence[str | None]:
-        declared = _table(schema)
-        mine = [
-            (key, row)
-            for (tenant, key), row in self._tables.get(declared.name, {}).items()
-            if tenant == owner.tenant and not _is_foreign(row, declared, owner)
-        ]
-        return [_match([key for key, row in mine if _equal(row, w, fields)]) for w in rows]
-
-    def holds(self, schema: DataSchema, owner: Owner, app_ids: Sequence[str]) -> bool:
-        rows = self._tables.get(_table(schema).name, {})
-        return any((owner.tenant, app_id) in rows for app_id in app_ids)
-
-    def write(
-        self,
-        schema: DataSchema,
-        owner: Owner,
-        deliveries: Sequence[Delivery],
-        *,
-        soft: bool = False,
-    ) -> Outcome:
-        latest = {delivery.external_id: delivery for delivery in deliveries}.values()
-        reasons = {d.external_id: self._reason(_table(schema), owner, d) for d in latest}
-        refused = {i: reason for i, reason in reasons.items() if reason is not None}
-        taken = [delivery for delivery in latest if delivery.external_id not in refused]
-        written = [delivery for delivery in taken if delivery.values is not None]
-        removed = [delivery for delivery in taken if delivery.values is None]
-        for delivery in removed:
-            self._remove(_table(schema), owner, delivery.app_id, soft=soft)
-        for delivery in written:
-            self._upsert(schema, owner, delivery)
-        ids = [[delivery.external_id for delivery in group] for group in (written, removed)]
-        return Outcome(ids[0], ids[1], refused)
-
-    def _reason(self, declared: Table, owner: Owner, delivery: Delivery) -> str | None:
-        row = self._tables.get(declared.name, {}).get((owner.tenant, delivery.app_id), {})
-        if _is_foreign(row, declared, owner):
-            return "the row with this key belongs to another connection"
-        return None if delivery.values is None else self.refuses(delivery.values)
-
-    def _upsert(self, schema: DataSchema, owner: Owner, delivery: Delivery) -> None:
-        declared, values = _table(schema), delivery.values or {}
-        row = {field: values.get(field) for field in schema.schema_.get("properties", {})}
-        row[declared.key] = delivery.app_id
-        for column, value in (
-            (declared.tenant_column, owner.tenant),
-            (declared.connection_column, owner.connection),
-            (declared.deleted_column, None),
-        ):
-            if column:
-                row[column] = value
-        rows = self._tables.setdefault(declared.name, {})
-        present = rows.setdefault((owner.tenant, delivery.app_id), {})
-        present.update(row)
-
-    def _remove(self, declared: Table, owner: Owner, app_id: str, *, soft: bool) -> None:
-        rows = self._tables.get(declared.name, {})
-        if not soft or not declared.deleted_column:
-            rows.pop((owner.tenant, app_id), None)
-        elif (owner.tenant, app_id) in rows:
-            rows[owner.tenant, app_id][declared.deleted_column] = datetime.now(UTC)
-
-
-class MemoryLedger:
-    """Implements `ports.Ledger`; it keeps credentials as they are, in memory alone."""
-
-    def __init__(self) -> None:
-        self._connections: dict[str, ConnectionRecord] = {}
-        self._overrides: list[Override] = []
-        self._runs: dict[tuple[str, str, str], RunRecord] = {}
-
-    def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
-        return [
-            _shown(record)
-            for _, record in sorted(self._connections.items())
-            if integration in ("", record.integration)
-        ]
-
-    def connection(self, key: str) -> ConnectionRecord:
-        if key not in self._connections:
-            raise NotConnected(f"there is no connection {key!r}")
-        return self._connections[key]
-
-    def living(self) -> Mapping[str, Sequence[str]]:
-        found: dict[str, list[str]] = {}
-        for record in self._connections.values():
-            if record.status != "archived":
-                found.setdefault(record.integration, []).append(record.key)
-        return found
-
-    def known(self, key: str) -> ConnectionRecord:
-        return _shown(self.connection(key))
-
-    def archive(self, key: str, reason: str = "", *, version: int | None = None) -> bool:
-        record = self.connection(key)
-        if version not in (None, record.version):
-            return False
-        self._connections[key] = replace(
-            _shown(record),
-            status="archived",
-            reason=reason,
-            version=record.version + 1,
-            expires_at=None,
-        )
-        return True
-
-    def connect(self, record: ConnectionRecord) -> None:
-        moment = record.connected_at or datetime.now(UTC)
-        known = self._connections.get(record.key)
-        version = known.version + 1 if known else 1
-        if known and known.status == "paused":
-            record = replace(record, status="paused", reason=known.reason)
-        self._connections[record.key] = replace(record, connected_at=moment, version=version)
-
-    def set_status(
-        self,
-        key: str,
-        status: ConnectionStatus,
-        reason: str = "",
-        *,
-        among: Collection[ConnectionStatus] | None = None,
-    ) -> bool:
-        known = self.connection(key)
-        if among is not None and known.status not in among:
-            return False
-        self._connections[key] = replace(known, status=status, reason=reason)
-        return True
-
-    def disconnect(self, key: str) -> None:
-        self.connection(key)
-        del self._connections[key]
-        self._overrides = [o for o in self._overrides if o.connection != key]
-
-    def overrides(self, connection: str) -> Sequence[Override]:
-        mine = (o for o in self._overrides if o.connection == connection)
-        return sorted(mine, key=lambda o: (o.kind, o.key, o.instance_key, o.path))
-
-    def override(self, connection: str, overrides: Sequence[Override]) -> None:
-        self.connection(connection)
-        for new in overrides:
-            self.reset_overrides(connection, new.kind, new.key, new.path, new.instance_key)
-            moment = new.made_at or datetime.now(UTC)
-            self._overrides.append(replace(new, connection=connection, made_at=moment))
-
-    def reset_overrides(
-        self,
-        connection: str,
-        kind: str,
-        key: str,
-        path: Sequence[str] = (),
-        instance_key: str = DEFAULT_INSTANCE,
-    ) -> int:
-        element = (connection, kind, key, instance_key)
-        kept = [
-            o
-            for o in self._overrides
-            if (o.connection, o.kind, o.key, o.instance_key) != element
-            or o.path[: len(path)] != tuple(path)
-        ]
-        dropped = len(self._overrides) - len(kept)
-        self._overrides = kept
-        return dropped
-
-    def record_run(self, run: RunRecord) -> None:
-        self._runs[run.id, run.sync, run.connection] = run
-
-    def record_runs(self, runs: Sequence[RunRecord]) -> None:
-        for run in runs:
-            self.record_run(run)
-
-    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
-        return self._runs.get((id, sync, connection))
-
-    def forget_runs(self, before: datetime) -> int:
-        kept = {(run.id, run.sync, run.connection) for run in self.last_runs()}
-        old = [k for k, run in self._runs.items() if run.started_at < before and k not in kept]
-        for key in old:
-            del self._runs[key]
-        return len(old)
-
-    def last_runs(self) -> Sequence[RunRecord]:
-        newest: dict[tuple[str, str], RunRecord] = {}
-        for run in sorted(self._runs.values(), key=lambda run: run.started_at):
-            newest[run.connection, run.sync] = run
-        return [newest[key] for key in sorted(newest)]
-
-
 def _text_at(record: Any, field: Sequence[str | int]) -> str | None:
     for step in field:
         held = record if isinstance(record, dict) else {}
         record = record[int(step)] if isinstance(record, list) else held.get(str(step))
     return record if record is None or isinstance(record, str) else json.dumps(record)
-
-
-def _table(schema: DataSchema) -> Table:
-    if schema.table is None:
-        raise DestinationError(f"data schema {schema.key!r} names no table")
-    return schema.table
-
-
-def _is_foreign(row: Mapping[str, Any], declared: Table, owner: Owner) -> bool:
-    column = declared.connection_column
-    return bool(column) and row.get(column or "") not in (None, "", owner.connection)
-
-
-def _equal(row: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequence[str]) -> bool:
-    return all(wanted.get(f) is not None and row.get(f) == wanted[f] for f in fields)
-
-
-def _match(keys: Sequence[str]) -> str | None:
-    return keys[0] if len(keys) == 1 else None
-
-
-def _shown(record: ConnectionRecord) -> ConnectionRecord:
-    return replace(record, credentials={}, input=record.plain_input, secret_fields=())
