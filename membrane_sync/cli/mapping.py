@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -60,17 +62,18 @@ def map_(
     from membrane_sync.sync.map import dropped_names
     from membrane_sync.sync.preview import preview
 
-    with failures():
-        found = _found(mapping, integration, connection or "", project, instance)
-        mapper = found.mapper(direction)
     output = typer.get_binary_stream("stdout")
     dropped: list[str] = []
     unreadable = 0
-    for answer in preview(mapper, typer.get_binary_stream("stdin")):
-        output.write(answer.line + b"\n")
-        unreadable += answer.unreadable
-        if answer.dropped:
-            dropped = dropped_names(dropped, answer.dropped)
+    with redirect_stdout(sys.stderr):  # a function of hooks.py may print
+        with failures():
+            found = _found(mapping, integration, connection or "", project, instance)
+            mapper = found.mapper(direction)
+        for answer in preview(mapper, typer.get_binary_stream("stdin")):
+            output.write(answer.line + b"\n")
+            unreadable += answer.unreadable
+            if answer.dropped:
+                dropped = dropped_names(dropped, answer.dropped)
     output.flush()
     _say(dropped, unreadable)
     raise typer.Exit(Exit.FAILED if unreadable else Exit.DONE)

@@ -91,7 +91,9 @@ MACROS: Final = {
     "text_number(x)": r"""CASE WHEN x >= '#' THEN NULL WHEN x = '""' THEN 0.0
         WHEN regexp_full_match(x, '"-?\d{1,15}(\.\d{1,15})?"') THEN try_cast(inside(x) AS DOUBLE)
         END""",
-    "prefix_number(x)": r"""CASE WHEN x < '#' THEN try_cast(regexp_extract(x,
+    # Long digits are left to Python, which keeps them all.
+    "prefix_number(x)": r"""CASE WHEN x < '#' AND NOT regexp_matches(x, '^"-?\d{16}')
+        THEN try_cast(regexp_extract(x,
         '^"(-?\d+(\.\d+)?([eE][+-]?\d+)?)', 1) AS DOUBLE) END""",
     "offset_minutes(t)": """(CASE WHEN contains(right(t, 6), '-') AND NOT contains(right(t, 6), '+')
         THEN -1 ELSE 1 END) * (substr(replace(right(t, 6), ':', ''), length(

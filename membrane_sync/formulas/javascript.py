@@ -17,6 +17,7 @@ WHITESPACE: Final = (
 
 _EXPONENT_FROM: Final = 21
 _DECIMAL = re.compile(r"[+-]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,300}")
 _BASED = re.compile(r"0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
 
 
@@ -70,7 +71,7 @@ def parse_float(value: Value) -> float:
     if is_number(value):
         return value  # type: ignore[no-any-return]
     found = _DECIMAL.match(to_string(value).strip(WHITESPACE))
-    return float(found[0]) if found else math.nan
+    return _written(found[0]) if found else math.nan
 
 
 def strict_equal(one: Value, other: Value) -> bool:
@@ -121,7 +122,12 @@ def _text_number(text: str) -> float:
         return 0
     if _BASED.fullmatch(text):
         return int(text, 0)
-    return float(text) if _DECIMAL.fullmatch(text) else math.nan
+    return _written(text) if _DECIMAL.fullmatch(text) else math.nan
+
+
+def _written(text: str) -> float:
+    """The number of a decimal text; a whole one with all its digits, as of a long record id."""
+    return int(text) if _WHOLE.fullmatch(text) else float(text)
 
 
 def _number_text(number: float) -> str:

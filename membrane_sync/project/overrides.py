@@ -148,12 +148,14 @@ def _judged(view: View, override: Override, mark: Mark) -> Judged:
     return Judged(override, mark, _conflict(parent, override))
 
 
-def _code(path: Path, value: Any, kind: str) -> str:
-    """What would let a tenant choose which of the project's functions runs; empty if nothing."""
+def _reserved(path: Path, value: Any, kind: str) -> str:
+    """Why only files may say this: which functions run, and where rows go; empty if anyone may."""
     if is_calling(value) or "$python" in path:
         return "$python is for files of the project alone; no override may call a function"
     if kind == "data_schema" and path[:1] == ("function",):
         return "function is for files of the project alone"
+    if kind == "data_schema" and path[:1] == ("table",):
+        return "table is for files of the project alone; no override may say where rows go"
     return ""
 
 
@@ -170,7 +172,7 @@ def _conflict(parent: Block, override: Override) -> str:
 
 def _blocked(view: View, parent: Block, override: Override, mark: Mark) -> str:
     """What keeps the override from being applied at all, as far as its path says."""
-    if reason := _code(override.path, override.value, override.kind):
+    if reason := _reserved(override.path, override.value, override.kind):
         return reason
     if reason := _dead_end(parent, override.path):
         return reason

@@ -332,6 +332,20 @@ def test_a_key_is_run_into_its_data_schema(project: Path) -> None:
     assert found[3]["error"]["field"] == "email"
 
 
+def test_what_a_function_prints_is_no_answer(project: Path) -> None:
+    file(
+        project / "mappings/universal",
+        "def shout(x):\n    print('planted')\n    return x\n",
+        "hooks.py",
+    )
+    replace(
+        project, "phone: {$var: $.phone}", "phone: {$python: {function: shout, arguments: [a]}}"
+    )
+    result = membrane("map", "contacts", records='{"email": "a"}\n' * 2, root=project)
+    assert [found["phone"] for found in lines(result)] == ["a", "a"]
+    assert result.stderr.count("planted") == 2
+
+
 def test_each_layer_has_its_own_mapping(project: Path) -> None:
     folder = project / "mappings/connections/acme_kinto"
     (folder / "field_mappings").mkdir(parents=True)

@@ -342,7 +342,9 @@ def test_an_element_that_is_gone(crm: Customised) -> None:
         ("sync", "data_link_table", "{$remove: true}", "missing key 'data_link_table'"),
         ("sync", "enabled", "maybe", "overridden: enabled: should be true or false"),
         ("data_source", "collection_key", "people", "can't list a collection 'people'"),
-        ("data_schema", "table", "{$remove: true}", "needs a table in this data schema"),
+        ("data_schema", "table", "{$remove: true}", "table is for files of the project alone"),
+        ("data_schema", "table.name", "users", "table is for files of the project alone"),
+        ("data_schema", "table.tenantColumn", "null", "table is for files of the project alone"),
         ("data_schema", "schema.properties.email.type", "txt", "unknown type 'txt'"),
     ],
 )
