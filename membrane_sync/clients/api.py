@@ -250,6 +250,9 @@ class HttpApi:
                 self._said(call, f"can't be reached: {reason}"),
                 hint="is the address right, and the app running?",
             ) from None
+        except (AppUnavailable, UnexpectedAnswer) as error:
+            said = self._said(call, f"failed: {error.message}")
+            raise type(error)(said, hint=error.hint) from None
         return self._answer(call, response)
 
     def _answer(self, call: Call, response: httpx.Response) -> Answer:

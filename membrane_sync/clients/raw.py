@@ -7,21 +7,18 @@ only with the connector's credentials, and they get none of these to see.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
 import httpx
 
+from membrane_sync.clients.unpacking import AS_IT_CAME, deflated, inflated
 from membrane_sync.clients.words import Words
 from membrane_sync.errors import AppUnavailable, MembraneError, Rejected, UnexpectedAnswer
 from membrane_sync.masking import Mask
 from membrane_sync.records import RawAnswer, RawRequest
 
 LONGEST_PATH = 4_000
-LARGEST_PIECE = 65_536
-_ANY_HEADER = 47
-"""Tells zlib to take gzip and zlib alike."""
 
 _ALLOWED = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[/\\]")
@@ -85,7 +82,11 @@ def send_raw(
     headers = [(name, value) for name, value in request.headers if name.lower() not in own]
     headers.append(("Accept-Encoding", "identity"))
     written = client.build_request(
-        request.method, url, headers=headers, content=request.content or None
+        request.method,
+        url,
+        headers=headers,
+        content=request.content or None,
+        extensions={AS_IT_CAME: True},
     )
     before = dict(written.headers)
     try:
@@ -118,26 +119,8 @@ def _plain(response: httpx.Response) -> tuple[Iterator[bytes], list[tuple[str, s
             hint="it can't be looked through for credentials, and isn't given on",
         )
     left = [(n, v) for n, v in headers if n.lower() not in ("content-encoding", "content-length")]
-    return _inflated(_pieces(response)), left
-
-
-def _inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What was compressed, in pieces of bounded size, however small it had become."""
-    unpack: zlib._Decompress | None = None
-    try:
-        for piece in pieces:
-            while piece:
-                unpack = unpack or zlib.decompressobj(wbits=_ANY_HEADER)
-                yield unpack.decompress(piece, LARGEST_PIECE)
-                piece = unpack.unconsumed_tail
-                if unpack.eof:
-                    piece, unpack = unpack.unused_data, None
-        if unpack is not None:
-            yield unpack.flush()
-            if not unpack.eof:
-                raise AppUnavailable("the app's answer broke off")
-    except zlib.error:
-        raise AppUnavailable("the app's answer is compressed, and damaged") from None
+    pieces = _pieces(response)
+    return deflated(pieces) if coding == "deflate" else inflated(pieces), left
 
 
 def _pieces(response: httpx.Response) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import httpx
 
 from membrane_sync.clients.concurrency import MOST
 from membrane_sync.clients.hosts import Guarded, Hosts
+from membrane_sync.clients.unpacking import bound
 
 AGENT = "membrane-sync"
 CONNECT_SECONDS = 15.0
@@ -46,6 +47,7 @@ def http_client(
         http2=True,
         verify=verify or tls(),
         transport=transport,
+        event_hooks={"response": [bound]},
     )
 
 
