@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from membrane_sync.orchestration import run_process
 from membrane_sync.project.project import Project
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ class MembraneResource(dg.ConfigurableResource[None]):
             self._runtime = Runtime(project) if project else open_runtime(Path(self.root))
         assert isinstance(self._runtime, Runtime)
         return self._runtime
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Have the run say which process it goes on in, so that it's noticed when that is gone."""
+        if context.run is not None and context.instance is not None:
+            run_id = context.run.run_id
+            context.instance.add_run_tags(run_id, {run_process.TAG: run_process.here(run_id)})
 
     def teardown_after_execution(self, _: dg.InitResourceContext) -> None:
         """Give back the database connections."""

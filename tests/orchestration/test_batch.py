@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from membrane_sync.apps.kinto import Kinto
-from membrane_sync.orchestration import batch_job
+from membrane_sync.orchestration import batch_job, run_process
 from membrane_sync.orchestration.batch import CLAIM_SECONDS, Batch
 from membrane_sync.orchestration.batch_job import BATCH_TAG
 from membrane_sync.ports import Timetable
@@ -66,6 +66,8 @@ def test_what_is_due_is_synced_in_one_run_and_recorded_where_it_changed(
     assert request.run_key == f"batch:{request.run_config['ops']['sync_items']['config']['batch']}"
     first = run_batch(workspace, instance, request)
     assert first.success
+    ran = instance.get_run_by_id(first.run_id)
+    assert ran is not None and run_process.is_alive(ran.run_id, ran.tags[run_process.TAG])
     keys = [tenant.connection.key for tenant in tenants]
     assets = ("kinto/contacts", "kinto/contacts_mapped", "kinto/contacts_delivered")
     made = materialized(instance, first.run_id)
