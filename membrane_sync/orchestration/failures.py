@@ -9,6 +9,8 @@ import dagster as dg
 
 from membrane_sync.errors import Fatal, MembraneError, RateLimited, Retryable
 
+CANCELLED = "cancelled: what was stored stays, and the next run goes on from there"
+
 RETRIES = 2
 RETRY_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 300.0
@@ -17,9 +19,15 @@ LONGEST_WAIT_SECONDS = 300.0
 
 @contextmanager
 def failures(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Retry a Retryable in the same run, and fail the run with the message of any other error."""
+    """Retry a Retryable in the same run, and fail the run with the message of any other error.
+
+    A run that's cancelled says what became of what it had.
+    """
     try:
         yield
+    except dg.DagsterExecutionInterruptedError:
+        context.log.info(CANCELLED)
+        raise
     except MembraneError as error:
         wait = _wait(error)
         if wait is not None and context.retry_number < RETRIES:

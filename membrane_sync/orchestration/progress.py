@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from membrane_sync.records import Report
 
 PROGRESS_SECONDS = 10.0
+WAITS = "waits until whoever works with the connection is through"
 
 
 class HasQuota(Protocol):
@@ -21,7 +22,10 @@ class HasQuota(Protocol):
 
 
 class Teller:
-    """Writes a stage's numbers to the log; with an `app`, how fast they come and what it allows."""
+    """Writes a stage's numbers to the log; with an `app`, how fast they come and what it allows.
+
+    Until it's told that the stage `has_begun`, it says that this waits for the connection.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Teller:
         report: "Report",
     ) -> None:
         self.app: HasQuota | None = None
+        self.has_begun = False
         self._context = context
         self._name = name
         self._numbers = numbers
@@ -44,6 +49,10 @@ class Teller:
 
     def tell(self) -> None:
         """Write one line."""
+        said = ", ".join(self._numbers_so_far()) if self.has_begun else WAITS
+        self._context.log.info(f"{self._context.partition_key}: {self._name}: {said}")
+
+    def _numbers_so_far(self) -> list[str]:
         from membrane_sync.sync.pace import pace
 
         said = [
@@ -53,7 +62,7 @@ class Teller:
         ] or ["nothing new"]
         if self.app is not None:
             said += filter(None, [pace(self._report, self.seconds, self.app.quota_left)])
-        self._context.log.info(f"{self._context.partition_key}: {self._name}: {', '.join(said)}")
+        return said
 
     @contextmanager
     def telling(self) -> Iterator["Teller"]:

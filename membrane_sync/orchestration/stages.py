@@ -142,6 +142,7 @@ def _run(
         Teller(context, stage.name, stage.numbers, report).telling() as teller,
         runtime.connect(connection.key, sync, what=f"Dagster run {context.run.run_id}") as parties,
     ):
+        teller.has_begun = True
         failed_before = report.failed
         if stage is PULL:
             teller.app = parties.api

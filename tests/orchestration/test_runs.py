@@ -190,6 +190,24 @@ class TestNumbers:
         assert f"{connection}: map: nothing new" in log
         assert log.count(f"{connection}: pull: ") == 1
 
+    def test_a_run_that_waits_for_the_connection_says_so_and_then_for_whom(
+        self,
+        workspace: Workspace,
+        instance: dg.DagsterInstance,
+        tenant: Tenant,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.02)
+        monkeypatch.setattr(failures, "RETRIES", 0)
+        monkeypatch.setenv("MEMBRANE_LOCK_WAIT_SECONDS", "1")
+        connection = workspace.connect(tenant.connection)
+        with workspace.runtime.connect(connection, what="a backfill"):
+            result = run_job(workspace, instance, connection)
+        assert "(a backfill, since" in failure(result)
+        log = log_of(instance, result.run_id)
+        assert f"{connection}: pull: {progress.WAITS}" in log
+        assert "nothing new" not in log
+
     def test_the_ledger_has_one_run_of_all_three_stages(
         self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
     ) -> None:
