@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "membrane_sync"
 
-CORE = {"errors", "records", "calls", "content", "arrow", "masking", "spelling"}
+CORE = {"errors", "records", "calls", "content", "arrow", "masking", "spelling", "machine"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arrow": {"records"},
     "calls": {"errors", "records"},
     "spelling": set(),
+    "machine": set(),
     "masking": {"spelling"},
     "formulas": CORE,
     "elements": CORE | {"formulas"},

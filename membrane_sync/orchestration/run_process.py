@@ -6,9 +6,9 @@ a time before a reboot or of another container by where it was born.
 
 import json
 import os
-import socket
-from contextlib import suppress
 from pathlib import Path
+
+from membrane_sync.machine import machine
 
 TAG = ".dagster/membrane_process"
 """Dagster's UI hides tags that begin so."""
@@ -17,7 +17,7 @@ TAG = ".dagster/membrane_process"
 def here(run_id: str) -> str:
     """The tag's value for a run that goes on in this process."""
     pid = os.getpid()
-    return json.dumps([run_id, pid, _birth(pid), _machine()])
+    return json.dumps([run_id, pid, _birth(pid), machine()])
 
 
 def is_alive(run_id: str, told: str | None) -> bool | None:
@@ -25,8 +25,8 @@ def is_alive(run_id: str, told: str | None) -> bool | None:
 
     A run that is tried again inherits the tag of the first one, which says nothing of it.
     """
-    of_run, pid, birth, machine = json.loads(told) if told else ("", 0, "", "")
-    if of_run != run_id or machine != _machine() or not birth:
+    of_run, pid, birth, of_machine = json.loads(told) if told else ("", 0, "", "")
+    if of_run != run_id or of_machine != machine() or not birth:
         return None
     return _birth(pid) == birth
 
@@ -40,13 +40,3 @@ def _birth(pid: int) -> str:
     # The command's name comes first, and may hold anything; field 3, the state, follows it.
     fields = said.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]
-
-
-def _machine() -> str:
-    """A host since its boot, and a container of it."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-    with suppress(OSError):
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(parts)

@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
 import sqlalchemy as sa
 
 from membrane_sync.errors import AppUnavailable, Fenced, LockTimeout
+from membrane_sync.machine import machine
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, inserting, metadata
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
@@ -201,14 +200,3 @@ def is_dead(process: int, of_machine: str) -> bool:
     except PermissionError:
         return False
     return False
-
-
-@cache
-def machine() -> str:
-    """Where a process id means anything: a host since its boot, and a container of it."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-    with suppress(OSError):
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(parts)
