@@ -123,6 +123,8 @@ def test_fields_become_typed_columns(path: Path) -> None:
             },
             {"o": {"n": "x"}},
         ),
+        ({"type": "boolean"}, 5),
+        ({"type": "boolean"}, 0.5),
     ],
 )
 def test_a_value_that_does_not_fit_is_a_dead_letter(path: Path, spec: Any, value: Any) -> None:
@@ -143,6 +145,10 @@ def test_a_value_that_does_not_fit_is_a_dead_letter(path: Path, spec: Any, value
         ({"type": "integer"}, "12"),
         ({"type": "integer"}, 3.0),
         ({"type": "string"}, 5),
+        ({"type": "boolean"}, 1),
+        ({"type": "boolean"}, "false"),
+        ({"type": "array", "items": {"type": "boolean"}}, [True, None, False]),
+        ({"type": "object", "properties": {"n": {"type": "boolean"}}}, {"n": True}),
         ({"type": "array", "items": {"type": "integer"}}, [1, None, 3]),
         ({"type": "array", "items": {"type": "integer"}}, []),
         ({"type": "array", "items": {"type": "object", "properties": {"n": {}}}}, [{"n": 1}, 5]),
