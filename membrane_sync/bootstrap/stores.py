@@ -95,6 +95,7 @@ class Stores:
             schemas=schemas_of(syncs, connection),
             rules={s.stream: rules_of(s.collection, sources[s.stream]) for s in syncs},
             retention=Retention(self._settings.keep_changes_days, self._settings.keep_history_days),
+            consumers={f"map:{sync.sync.key}": sync.stream for sync in syncs},
             wait_seconds=self._settings.lock_wait_seconds,
             epoch=epoch,
             memory=memory,

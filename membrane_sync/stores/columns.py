@@ -1,8 +1,8 @@
 """Typed columns of a lake table out of a data schema, and the DuckDB SQL that fills them.
 
 The same nested structure serves the column's type and DuckDB's `from_json`, which parses a whole
-column of JSON text at once. `from_json` turns what it can't take into NULL and rounds fractions, in
-silence; `misfit` finds those values again by comparing with the JSON.
+column of JSON text at once. `from_json` turns what it can't take into NULL or into another value,
+in silence; `misfit` finds those values again by comparing with the JSON.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 _TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
+
+EXACT = "x-exact"
+"""In a field's schema: only values of its very JSON type fit, so that none is read as another's."""
 
 _ROW_NUMBER = "rowid"
 """A column of this name would hide the number of a row, by which rows are found and replaced."""
@@ -20,12 +24,20 @@ _ROW_NUMBER = "rowid"
 
 @dataclass(frozen=True)
 class Column:
-    """One field of the schema as a column; `structure` is what `from_json` wants."""
+    """One field of the schema as a column; `structure` is that of its type."""
 
     field: str
     name: str
     type: str
     structure: Any
+    exact: bool = False
+
+    @property
+    def read_as(self) -> Any:
+        """What `from_json` is to make of it: what it would turn into another value is a text."""
+        if self.exact and self.structure != "VARCHAR":
+            return "JSON"
+        return _lossless(self.structure)
 
     @property
     def pointer(self) -> str:
@@ -50,7 +62,8 @@ def columns_of(schema: Mapping[str, Any], reserved: Sequence[str]) -> list[Colum
         if field:
             used.add(name.lower())
             structure = _structure(spec)
-            columns.append(Column(field, name, _column_type(spec, structure), structure))
+            exact = isinstance(spec, Mapping) and EXACT in spec
+            columns.append(Column(field, name, _column_type(spec, structure), structure, exact))
     return columns
 
 
@@ -66,18 +79,17 @@ def literal(text: str) -> str:
 
 def parsed(payload: str, columns: Sequence[Column]) -> str:
     """SQL that parses the JSON column `payload` into a struct with a field for each column."""
-    structure = {column.field: _lossless(column.structure) for column in _together(columns)}
+    structure = {column.field: column.read_as for column in _together(columns)}
     return f"from_json({payload}, {literal(json.dumps(structure))})" if structure else "NULL"
 
 
 def raw_values_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
-    """SQL of each column's value as it was parsed; of an integer, its text."""
+    """SQL of each column's value as it was parsed; of some, their text."""
     together = {column.name for column in _together(columns)}
     return [
         f"{struct}.{quoted(column.field)}"
         if column.name in together
-        else f"from_json({_at(payload, column.pointer)}, "
-        f"{literal(json.dumps(_lossless(column.structure)))})"
+        else f"from_json({_at(payload, column.pointer)}, {literal(json.dumps(column.read_as))})"
         for column in columns
     ]
 
@@ -86,7 +98,11 @@ def value_of(raw: str, column: Column) -> str:
     """SQL of a parsed value in its type; times are UTC without a zone, whatever they came in."""
     if column.type == "TIMESTAMP":
         return f"(TRY_CAST({raw} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
-    if column.type in ("DATE", "BIGINT") or _lossless(column.structure) != column.structure:
+    if column.type == "BOOLEAN" and column.exact:
+        return f"CASE CAST({raw} AS VARCHAR) WHEN 'true' THEN true WHEN 'false' THEN false END"
+    if column.read_as == "JSON" and column.type != "JSON":
+        return f"TRY_CAST(CAST({raw} AS VARCHAR) AS {column.type})"
+    if column.type == "DATE" or column.read_as != column.structure:
         return f"TRY_CAST({raw} AS {column.type})"
     return raw
 
@@ -95,7 +111,9 @@ def misfit(payload: str, raw: str, value: str, column: Column) -> str:
     """SQL that is true where the payload has a value that the column couldn't take as it is."""
     if column.type == "JSON":
         return "false"
-    return _or(_losses(payload, column.pointer, raw, value, column.structure))
+    losses = _losses(payload, column.pointer, raw, value, column.structure)
+    exactly = _exact_losses(payload, column.pointer, raw, value, column.structure)
+    return _or(chain(losses, exactly) if column.exact else losses)
 
 
 def _or(conditions: Iterator[str]) -> str:
@@ -103,10 +121,13 @@ def _or(conditions: Iterator[str]) -> str:
 
 
 def _lossless(structure: Any) -> Any:
-    """An integer is parsed as a text, since `from_json` rounds fractions without a word."""
+    """What's parsed as a text: `from_json` rounds fractions, and makes each number true, silently.
+
+    Those two only: to parse numbers as such is much faster.
+    """
     if isinstance(structure, dict):
         return {name: _lossless(inner) for name, inner in structure.items()}
-    return "VARCHAR" if structure == "BIGINT" else structure
+    return "VARCHAR" if structure in ("BIGINT", "BOOLEAN") else structure
 
 
 def _together(columns: Sequence[Column]) -> list[Column]:
@@ -136,6 +157,24 @@ def _losses(payload: str, pointer: str, raw: str, value: str, structure: Any) ->
                 f"CASE WHEN CAST({value} AS VARCHAR) <> {raw} "
                 f"THEN coalesce(TRY_CAST({raw} AS DOUBLE) <> {value}, true) END"
             )
+
+
+def _exact_losses(
+    payload: str, pointer: str, raw: str, value: str, structure: Any
+) -> Iterator[str]:
+    """Further ones, of values that would read as another one's."""
+    if structure == "VARCHAR":
+        objects = f"{_kind(payload, pointer)} IN ('OBJECT', 'ARRAY')"
+        yield f"CASE WHEN {value}[1] IN ('{{', '[') THEN {objects} END"
+    elif structure == "DOUBLE":
+        # From here on, not each whole number is a double. Of those with a point or an exponent,
+        # digits are cut off anyway.
+        text = f"CAST({raw} AS VARCHAR)"
+        whole = f"TRY_CAST({text} AS HUGEINT) IS DISTINCT FROM TRY_CAST({value} AS HUGEINT)"
+        yield (
+            f"CASE WHEN abs({value}) >= 9007199254740992 THEN "
+            f"isinf({value}) OR (regexp_full_match({text}, '-?[0-9]+') AND {whole}) END"
+        )
 
 
 def _blank(value: str, structure: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from membrane_sync.records import DeadLetter, RawRecord
-from membrane_sync.stores.columns import literal, step
+from membrane_sync.stores.columns import EXACT, literal, step
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.typed_table import Misfit
 
@@ -27,10 +27,10 @@ An app that uses ids as field names would otherwise make a table of endless colu
 """
 
 _SPECS: dict[str, dict[str, Any]] = {
-    "BIGINT": {"type": "integer"},
-    "DOUBLE": {"type": "number"},
-    "BOOLEAN": {"type": "boolean"},
-    "VARCHAR": {"type": "string"},
+    "BIGINT": {"type": "integer", EXACT: True},
+    "DOUBLE": {"type": "number", EXACT: True},
+    "BOOLEAN": {"type": "boolean", EXACT: True},
+    "VARCHAR": {"type": "string", EXACT: True},
     "JSON": {},
 }
 

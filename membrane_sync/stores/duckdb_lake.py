@@ -73,7 +73,8 @@ class DuckDbLake:
 
     `schemas` are the collections' field schemas by stream: their properties become typed columns.
     `rules` say by stream what happens to undeclared fields, old versions and deleted records;
-    `retention` what `tidy` drops of the past.
+    `retention` what `tidy` drops of the past, and `consumers` which stream each reads, of those
+    that it waits for.
     `epoch` is that of the lease it's written under, `memory` one to work in that others use, too.
     """
 
@@ -84,6 +85,7 @@ class DuckDbLake:
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
         rules: Mapping[str, StreamRules] | None = None,
         retention: Retention = _KEEP_ALL,
+        consumers: Mapping[str, str] | None = None,
         wait_seconds: float = 60.0,
         epoch: int | None = None,
         memory: Memory | None = None,
@@ -92,6 +94,7 @@ class DuckDbLake:
         self._schemas = schemas or {}
         self._rules = rules or {}
         self._retention = retention
+        self._consumers = consumers
         self._file = LakeFile(path, wait_seconds, epoch=epoch, memory=memory)
         self._leased = epoch is not None
         self._known: tuple[int, LakeState] | None = None
@@ -373,7 +376,7 @@ class DuckDbLake:
 
     def _drop_old(self, day: int) -> int:
         with self._file.writing("drop what is old"), self._file.transaction():
-            dropped = drop_old(self._file, self._retention)
+            dropped = drop_old(self._file, self._retention, self._consumers)
             self._file.execute("DELETE FROM lake.counters WHERE name = 'tidied_on'")
             self._file.execute("INSERT INTO lake.counters VALUES ('tidied_on', ?)", [day])
         return dropped

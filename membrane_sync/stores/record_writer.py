@@ -14,7 +14,7 @@ from membrane_sync.stores.feeds import append_changes, now
 from membrane_sync.stores.incoming import IS_WRITTEN, KEPT, WRITTEN, Incoming, to_parse
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.partitions import write_partitions
-from membrane_sync.stores.scans import mark_seen
+from membrane_sync.stores.scans import begin_scan, mark_seen
 from membrane_sync.stores.stream_tables import StreamTables
 from membrane_sync.stores.typed_table import Misfit
 
@@ -41,6 +41,8 @@ class RecordWriter:
     ) -> StoreCounts:
         """All of the batch; `frozen` are the fields that it may have, if only those."""
         tables = self._tables
+        if batch.scan:
+            begin_scan(self._file, batch.stream)
         self.ensure()
         incoming.compare(tables.records)
         missed = incoming.missed()

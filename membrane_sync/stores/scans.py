@@ -19,6 +19,28 @@ WHERE _deleted_at IS NULL
 """
 
 
+_OF_OLD = """
+WITH fresh AS (
+    SELECT DISTINCT external_id FROM lake.changes WHERE stream = ? AND seq > ? AND kind = 'created')
+SELECT
+    (SELECT count(*) FROM gone ANTI JOIN fresh USING (external_id)),
+    (SELECT count(*) FROM (SELECT _external_id AS external_id FROM {table}
+        WHERE _deleted_at IS NULL) ANTI JOIN fresh USING (external_id))
+"""
+
+
+def begin_scan(file: LakeFile, stream: str) -> None:
+    """Note which change was the last before the scan; before anything of it is written.
+
+    Where a scan before was refused or cut off, what that one brought isn't taken for old either.
+    """
+    file.execute(
+        "INSERT INTO lake.counters SELECT ?, value FROM lake.counters c WHERE name = 'changes' "
+        "AND NOT EXISTS (SELECT 1 FROM lake.counters WHERE name = ?)",
+        [_begun(stream), _begun(stream)],
+    )
+
+
 def mark_seen(file: LakeFile, batch: Batch, letters: Sequence[DeadLetter]) -> None:
     """Note that the batch's scan saw what is staged, and what couldn't be taken."""
     file.execute(
@@ -42,6 +64,7 @@ def stage_unseen(file: LakeFile, table: TypedTable, stream: str, scan: str) -> i
 def end_scan(file: LakeFile, stream: str) -> None:
     """Forget what the scan saw, and note that it's finished."""
     file.execute("DELETE FROM lake.scans WHERE stream = ?", [stream])
+    file.execute("DELETE FROM lake.counters WHERE name = ?", [_begun(stream)])
     write_scanned(file, stream)
 
 
@@ -73,9 +96,17 @@ def refuse_incomplete(file: LakeFile, stream: str, scan: str, expected: int | No
 def refuse_mass_deletion(
     file: LakeFile, stream: str, table: TypedTable, gone: int, max_share: float
 ) -> None:
-    """Raise Fatal if more than the share of all records would go."""
+    """Raise Fatal if more than the share would go, of all records or of those before the scan.
+
+    Else as many new ones, as of another account, would make up for all that went.
+    """
     alive = file.number(f"SELECT count(*) FROM {table.sql} WHERE _deleted_at IS NULL")
-    if gone > alive * max_share:
+    begun = file.rows("SELECT value FROM lake.counters WHERE name = ?", [_begun(stream)])
+    if begun:
+        old_gone, old = file.rows(_OF_OLD.format(table=table.sql), [stream, begun[0][0]])[0]
+        if old_gone and old_gone / old > max_share:
+            gone, alive = old_gone, old
+    if gone / alive > max_share:
         raise Fatal(
             f"the full scan of {stream} would delete {gone} of {alive} records, more than "
             f"its max_share of {max_share:.0%}; nothing was deleted",
@@ -83,3 +114,7 @@ def refuse_mass_deletion(
             "--connection KEY --full --allow-deletions; or in Dagster, by a run's configuration: "
             "mode: full, allow_deletions: [KEY of the connection]",
         )
+
+
+def _begun(stream: str) -> str:
+    return f"scan/{stream}"

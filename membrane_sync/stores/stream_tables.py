@@ -70,8 +70,9 @@ class StreamTables:
         if self._rules.is_open and self._fields.look(written):
             self._refill(absent=True)
         misfits = self.records.parse(source, keep=keep)
-        while self._rules.is_open and self._fields.widen(misfits):
-            self._refill()
+        refilled: Sequence[Misfit] = ()
+        while self._rules.is_open and self._fields.widen([*misfits, *refilled]):
+            refilled = self._refill() or ()
             misfits = self.records.parse(source, keep=keep)
         return misfits
 

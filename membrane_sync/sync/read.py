@@ -25,7 +25,7 @@ from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.custom_fields import learn_fields
 from membrane_sync.sync.family import Household, is_begun, read_below, scope_of
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
-from membrane_sync.sync.resume import Beginning, Trail, fingerprint, unfinished
+from membrane_sync.sync.resume import Beginning, Trail, fingerprint, forget_uncommitted, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store
 from membrane_sync.sync.totals import Total
 from membrane_sync.sync.visits import Visits
@@ -116,6 +116,8 @@ def finish(task: Task, done: Read) -> None:
 
 def _read_deletions(task: Task) -> None:
     if task.sync.collection.deletes.endpoint is not None and task.bounds is None:
+        # What another reading kept is older than what is deleted now.
+        forget_uncommitted(task.lake, task.sync.stream)
         gone = deleted_collection(task.sync.collection)
         _finish(task, _read(task, _reading(task, gone, DELETED)))
 

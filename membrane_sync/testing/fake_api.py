@@ -24,14 +24,14 @@ class FakeApi:
         respond: Callable[[Call], Answer],
         *,
         fail_at: int | None = None,
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> None:
         self.requests = 0
         self.skipped = 0
         self.quota_left: int | None = None
         self.calls: list[Call] = []
         self.fail_at = fail_at
-        self.error = error or AppUnavailable("the app is away")
+        self.error: BaseException = error or AppUnavailable("the app is away")
         self._respond = respond
 
     def send(self, call: Call) -> Answer:

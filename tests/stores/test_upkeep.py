@@ -87,6 +87,32 @@ def test_what_a_consumer_has_not_read_stays(path: Path) -> None:
     assert feed(lake) == [(2, "b", "created"), *LAST]
 
 
+def test_a_stream_where_nothing_happens_holds_up_no_other(path: Path) -> None:
+    lake = busy_lake(path, Retention(changes_days=7))
+    read_to(lake, 5)
+    read_to(lake, 0, "map:quiet")
+    read_to(lake, 0, "map:no sync any more")
+    age(path, 8)
+    lake.close()
+    consumers = {"map:contacts": "contacts", "map:quiet": "quiet"}
+    lake = DuckDbLake(path, retention=Retention(changes_days=7), consumers=consumers)
+    assert lake.compact() == 2
+    assert feed(lake) == LAST
+
+
+def test_each_consumer_of_a_stream_holds_what_it_has_not_read(path: Path) -> None:
+    lake = busy_lake(path, Retention(changes_days=7))
+    lake.close()
+    consumers = {"map:contacts": "contacts", "map:other": "contacts"}
+    lake = DuckDbLake(path, retention=Retention(changes_days=7), consumers=consumers)
+    age(path, 8)
+    assert lake.compact() == 0
+    read_to(lake, 5)
+    read_to(lake, 1, "map:other")
+    assert lake.compact() == 1
+    assert feed(lake) == [(2, "b", "created"), *LAST]
+
+
 def test_nothing_is_dropped_unless_asked_for(path: Path) -> None:
     lake = busy_lake(path, Retention())
     read_to(lake, 5)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from membrane_sync.errors import AppUnavailable
 from membrane_sync.ports import Lake
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Answer, Call
@@ -102,6 +103,29 @@ def test_a_record_that_is_there_again_stays_though_its_deletion_is_told_again(la
     app.archive("p1")
     run_sync(sync, all_)
     assert set(alive(lake)) == {"p0", "p2"}
+
+
+def test_pages_that_were_kept_before_a_deletion_do_not_bring_the_record_back(lake: Lake) -> None:
+    """A full reading is killed; a sync takes a deletion and fails at the list; it goes on."""
+    app = Archive()
+    for number in range(9):
+        app.put(f"p{number}", email="a@x", score=number)
+    api, sync = FakeApi(app.respond), with_deleted()
+    all_ = parties(api, lake, MemoryDestination())
+    run_sync(sync, all_)
+    for number in range(9):
+        app.put(f"p{number}", email="b@x", score=number)
+    api.fail_at, api.error = api.requests + 4, KeyboardInterrupt()  # after deletions and two pages
+    with pytest.raises(KeyboardInterrupt):
+        run_sync(sync, all_, mode="full")
+    app.archive("p0")
+    api.fail_at, api.error = api.requests + 2, AppUnavailable("it's down")
+    with pytest.raises(AppUnavailable):
+        run_sync(sync, all_)
+    api.fail_at = None
+    run_sync(sync, all_, mode="full")
+    run_sync(sync, all_)
+    assert set(alive(lake)) == set(app.records)
 
 
 def test_a_request_by_a_function_of_the_connector(lake: Lake) -> None:
