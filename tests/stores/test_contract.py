@@ -181,7 +181,9 @@ def says(column: Any, value: Any) -> bool:
     """Whether a column says what came, as it is or in the words of JSON."""
     if type(column) is type(value) and column == value:
         return True
-    if isinstance(column, float):
+    if type(column) is int and type(value) is float:  # 0.0 is a whole number, 3.2e16 is, too
+        return float(column) == value
+    if type(column) is float:
         return type(value) is int and column == value
     return isinstance(column, str) and not isinstance(value, str) and json.loads(column) == value
 
