@@ -31,6 +31,10 @@ def json_array(texts: Texts) -> pa.Array:
 
 def _joined(texts: Texts) -> pa.Array:
     """The texts end to end, with no Python text in between of those that are bytes already."""
+    if texts.end_to_end is not None:
+        data, ends = texts.end_to_end
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
+        return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
     pieces = texts.pieces
     try:
         joined = b"".join(pieces)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, overload
 
 Record = Mapping[str, Any]
@@ -102,18 +104,42 @@ class RawRecord(NamedTuple):
 
 
 class Texts(Sequence[str]):
-    """Texts of which each is decoded only when it's asked for; `pieces` are texts, or UTF-8."""
+    """Texts of which each is decoded only when it's asked for.
+
+    They're `pieces`, each a text or UTF-8, or `packed` end to end.
+    """
 
     def __init__(self, pieces: list[Any]) -> None:
-        self.pieces = pieces
+        self._pieces: list[Any] | None = pieces
+        self.end_to_end: tuple[memoryview, array[int]] | None = None
+        """UTF-8 of all, and where each begins, and the last one ends; None unless `packed`."""
+
+    @classmethod
+    def packed(cls, data: memoryview, ends: array[int]) -> Texts:
+        """Those in `data`, UTF-8, of which each begins where the one before it ends.
+
+        `ends` has 64-bit integers, the first of them 0.
+        """
+        texts = cls([])
+        texts._pieces, texts.end_to_end = None, (data, ends)
+        return texts
+
+    @property
+    def pieces(self) -> list[Any]:
+        """Each text as it's held."""
+        if self._pieces is None:
+            assert self.end_to_end is not None
+            data, ends = self.end_to_end
+            self._pieces = [data[start:end] for start, end in pairwise(ends)]
+        return self._pieces
 
     @property
     def size(self) -> int:
         """How long they are together, in bytes or characters."""
-        return sum(map(len, self.pieces))
+        return self.end_to_end[1][-1] if self.end_to_end else sum(map(len, self.pieces))
 
     def __len__(self) -> int:
-        return len(self.pieces)
+        return len(self.end_to_end[1]) - 1 if self.end_to_end else len(self.pieces)
 
     @overload
     def __getitem__(self, at: int) -> str: ...
@@ -145,18 +171,6 @@ class RawRecords(Sequence[RawRecord]):
         gone = [position for position, record in enumerate(records) if record.deleted]
         payloads: list[Any] = [record.payload for record in records]
         return cls([record.external_id for record in records], Texts(payloads), gone)
-
-    @classmethod
-    def joined(cls, parts: Iterable[Sequence[RawRecord]]) -> RawRecords:
-        """All of them, in their order."""
-        ids: list[str] = []
-        pieces: list[Any] = []
-        gone: list[int] = []
-        for records in map(cls.of, parts):
-            gone += [len(ids) + position for position in records.gone]
-            ids += records.ids
-            pieces += records.payloads.pieces
-        return cls(ids, Texts(pieces), gone)
 
     def at(self, positions: Sequence[int]) -> RawRecords:
         """Those at these positions."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import msgspec
 import pytest
 
@@ -20,10 +22,16 @@ def test_records_by_the_column_read_as_one_at_a_time() -> None:
         found[3]
 
 
-def test_joined_and_chosen_records_keep_what_is_deleted() -> None:
-    found = RawRecords.joined([RECORDS, RawRecords.of(RECORDS[:2])])
-    assert [*found] == [*RECORDS, *RECORDS[:2]]
-    assert [*found.at([4, 0, 1])] == [RECORDS[1], RECORDS[0], RECORDS[1]]
+def test_chosen_records_keep_what_is_deleted() -> None:
+    assert [*RawRecords.of(RECORDS).at([2, 1, 0])] == [*reversed(RECORDS)]
+
+
+def test_texts_may_lie_end_to_end() -> None:
+    texts = Texts.packed(memoryview("ü{}".encode()), array("q", [0, 2, 2, 4]))
+    assert ([*texts], texts[-1], [*texts[1:]]) == (["ü", "", "{}"], "{}", ["", "{}"])
+    assert (len(texts), texts.size) == (3, 4)
+    assert text_array(texts).to_pylist() == [*texts]
+    assert [*Texts.packed(memoryview(b""), array("q", [0]))] == []
 
 
 def test_texts_are_decoded_when_asked_for() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from time import monotonic
 
 from membrane_sync.ports import Lake
-from membrane_sync.records import Batch, RawRecords, Report, StoreCounts
+from membrane_sync.records import Report, StoreCounts
 from membrane_sync.sync.cursor import value_of
+from membrane_sync.sync.gathering import Gathering
 from membrane_sync.sync.pull import Pulled
 
 FLUSH_ROWS = 122_880
@@ -36,18 +36,17 @@ def store(
     told how many of the reading's pages are.
     """
     whole = True
-    for group in _grouped(_counted(pages, report, progress)):
-        whole = whole and all(page.named for page in group)
-        fresh = [page for page in group if not page.stored]
-        if not fresh:
+    for gathering in _gathered(_counted(pages, report, progress)):
+        whole = whole and gathering.is_named
+        batch = gathering.batch()
+        if batch is None:
             continue
-        batch = _joined(fresh)
-        counts = lake.store(batch)
+        add_counts(report, lake.store(batch))
         committed(batch.pages)
-        add_counts(report, counts)
-        report.pulled += sum(page.received for page in fresh)
+        report.pulled += gathering.received
         if batch.cursor is not None:
             report.cursor_to = str(value_of(batch.cursor))
+        del batch  # its memory is the next one's
         progress("store", report)
     return whole
 
@@ -90,46 +89,18 @@ def _counted(pages: Iterable[Pulled], report: Report, progress: Progress) -> Ite
         yield page
 
 
-def _grouped(pages: Iterable[Pulled]) -> Iterator[list[Pulled]]:
-    waiting: list[Pulled] = []
-    rows, size, since = 0, 0, monotonic()
+def _gathered(pages: Iterable[Pulled]) -> Iterator[Gathering]:
+    """What was gathered, whenever it's enough to be committed, and at the end."""
+    gathering, since = Gathering(), monotonic()
     try:
         for page in pages:
-            waiting.append(page)
-            if not page.stored:
-                rows += len(page.batch.records)
-                size += RawRecords.of(page.batch.records).payloads.size
+            gathering.add(page)
             late = monotonic() - since >= FLUSH_SECONDS
-            if rows >= FLUSH_ROWS or size >= FLUSH_BYTES or late:
-                group, waiting, rows, size = waiting, [], 0, 0
-                yield group
+            if gathering.rows >= FLUSH_ROWS or gathering.size >= FLUSH_BYTES or late:
+                yield gathering
+                gathering.clear()
                 since = monotonic()
     except Exception:
-        if waiting:
-            yield waiting
+        yield gathering
         raise
-    if waiting:
-        yield waiting
-
-
-def _joined(pages: list[Pulled]) -> Batch:
-    """One batch of several pages; the last one's cursor stands for all.
-
-    A record that can't be taken is one dead letter for each field, on however many pages it came.
-    """
-    records = RawRecords.joined(page.batch.records for page in pages)
-    parents = [parent for page in pages for parent in page.batch.parents]
-    partitions = [found for page in pages for found in page.batch.partitions]
-    letters = [letter for page in pages for letter in page.batch.dead_letters]
-    dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
-    cursors = [page.batch.cursor for page in pages if page.batch.cursor is not None]
-    known = [external_id for page in pages for external_id in page.batch.known]
-    return replace(
-        pages[-1].batch,
-        known=known,
-        records=records,
-        dead_letters=dead,
-        cursor=cursors[-1] if cursors else None,
-        parents=parents,
-        partitions=list({found.parent: found for found in partitions}.values()),
-    )
+    yield gathering

@@ -22,6 +22,7 @@ from urllib.parse import urljoin
 
 from membrane_sync.errors import AppUnavailable, UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.records import Call
 from membrane_sync.sync.page import Page
 from membrane_sync.sync.paging import Turn, turns
 from membrane_sync.sync.rendering import CallSource, Scope, turned
@@ -51,7 +52,8 @@ def from_cursor(
     at: Any = None
     before: Counter[str] = Counter()
     readings = 0
-    first = Step(source.call(scope), reached=reached)
+    call = source.call(scope)
+    first = Step(call, reached=reached)
     while True:
         stretch = yield from _stretch(source, scope, at, first, stop)
         if stretch.tied is not None:
@@ -69,20 +71,23 @@ def from_cursor(
         else:
             at, before, readings, settled = stretch.next_cursor, Counter(), 0, True
             scope = source.moved(scope, at)
+            call = source.call(scope) if stretch.next_call is None else stretch.next_call
         base = None if before or "window" in scope else scope["cursor"]
-        first = Step(source.call(scope), settled, again=bool(before), base=base)
+        first = Step(call, settled, again=bool(before), base=base)
 
 
 @dataclass
 class _Stretch:
     """What was read from one cursor value on.
 
-    `next_cursor` is the value that the last page went on to, if it did; `numbered` is what came and
-    how often, on pages that only numbers told apart, as where records of one value fill a page;
-    `tied` is that value, if they are to be read by their ids.
+    `next_cursor` is the value that the last page went on to, if it did, and `next_call` asks from
+    it, if that's known; `numbered` is what came and how often, on pages that only numbers told
+    apart, as where records of one value fill a page; `tied` is that value, if they are to be read
+    by their ids.
     """
 
     next_cursor: Any = None
+    next_call: Call | None = None
     numbered: Counter[str] = field(default_factory=Counter)
     ended: bool = False
     capped: bool = False
@@ -100,7 +105,7 @@ def _stretch(
         page = yield step
         records = page.heads
         if source.restarts:
-            _note(stretch, source, records, scope, at)
+            _note(stretch, source, records, scope, at, base)
         cap.count(records)
         try:
             turn = _absolute(pager.send((records, page.scope)), page)
@@ -147,26 +152,30 @@ class _Cap:
         return self._cap is not None and self._read >= self._cap
 
 
-def _note(stretch: _Stretch, source: Source, records: Sequence[Any], scope: Scope, at: Any) -> None:
+def _note(
+    stretch: _Stretch, source: Source, records: Sequence[Any], scope: Scope, at: Any, base: Call
+) -> None:
     newest = source.newest(records)
-    if newest is not None and _leads_on(source, scope, at, newest):
-        stretch.next_cursor = newest
+    call = None if newest is None else _leads_on(source, scope, at, newest, base)
+    if call is not None:
+        stretch.next_cursor, stretch.next_call = newest, call
     if stretch.numbered or stretch.next_cursor is None:
         stretch.numbered.update(source.states(records))
 
 
-def _leads_on(source: Source, scope: Scope, at: Any, newest: Any) -> bool:
-    """Whether to ask from `newest` is to ask for something else, and further on.
+def _leads_on(source: Source, scope: Scope, at: Any, newest: Any, base: Call) -> Call | None:
+    """The call that asks from `newest`, if it asks for something else than `base`, and further on.
 
-    It isn't where the request leaves the cursor out or rounds it, or the app doesn't heed it: there
-    the reading would begin again for ever.
+    It doesn't where the request leaves the cursor out or rounds it, or the app doesn't heed it:
+    there the reading would begin again for ever.
     """
     assert source.order is not None
     key, cursor = source.order.key, scope.get("cursor")
     known = cursor if at is None else at
     if known is not None and key(newest) <= key(known):
-        return False
-    return source.call(source.moved(scope, newest)) != source.call(scope)
+        return None
+    call = source.call(source.moved(scope, newest))
+    return None if call == base else call
 
 
 def _drained(source: Source, scope: Scope, value: Any) -> Generator[Step, Page, Any]:

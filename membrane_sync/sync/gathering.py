@@ -1,0 +1,100 @@
+"""Pages that are committed together, as one batch, in memory that the next batch takes again.
+
+Each page's texts are copied out of its answer, which is free from then on. To hold the answers
+until the commit takes fresh memory for each, and fresh memory costs more than the copy: the system
+clears it first. Measured at 0.4 µs a record of 500 bytes where the copy takes 0.07.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from itertools import accumulate, islice
+from typing import Any
+
+from membrane_sync.records import Batch, RawRecord, RawRecords, Texts
+from membrane_sync.sync.pull import Pulled
+
+
+class Gathering:
+    """The pages since the last batch; `rows` and `size`, in bytes, are of those to be stored."""
+
+    def __init__(self) -> None:
+        self._buffer = BytesIO()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pages: list[Pulled] = []
+        self._ids: list[str] = []
+        self._gone: list[int] = []
+        self._ends = array("q", [0])
+        self.received = 0
+        self.is_named = True
+
+    @property
+    def rows(self) -> int:
+        return len(self._ids)
+
+    @property
+    def size(self) -> int:
+        return self._ends[-1]
+
+    def add(self, page: Pulled) -> None:
+        """Take a page; its records may be forgotten."""
+        self.is_named = self.is_named and page.named
+        if page.stored:
+            return
+        self._take(RawRecords.of(page.batch.records))
+        self.received += page.received
+        self._pages.append(replace(page, batch=replace(page.batch, records=())))
+
+    def _take(self, records: RawRecords) -> None:
+        self._gone += [len(self._ids) + position for position in records.gone]
+        self._ids += records.ids
+        pieces = records.payloads.pieces
+        try:
+            self._buffer.writelines(pieces)
+        except TypeError:
+            pieces = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
+            self._buffer.seek(self._ends[-1])
+            self._buffer.writelines(pieces)
+        self._ends.extend(islice(accumulate(map(len, pieces), initial=self._ends[-1]), 1, None))
+
+    def batch(self) -> Batch | None:
+        """What was gathered; None of nothing."""
+        if not self._pages:
+            return None
+        texts = Texts.packed(self._buffer.getbuffer(), self._ends)
+        return _batch(self._pages, RawRecords(self._ids, texts, self._gone))
+
+    def clear(self) -> None:
+        """Begin anew, in the same memory unless somebody still holds the last batch."""
+        try:
+            self._buffer.seek(0)
+            self._buffer.write(b"")
+        except BufferError:
+            self._buffer = BytesIO()
+        self._begin()
+
+
+def _batch(pages: Sequence[Pulled], records: Sequence[RawRecord]) -> Batch:
+    """One batch of several pages; the last one's cursor stands for all.
+
+    A record that can't be taken is one dead letter for each field, on however many pages it came.
+    """
+    batches = [page.batch for page in pages]
+    letters = [letter for batch in batches for letter in batch.dead_letters]
+    dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
+    cursors: list[Any] = [batch.cursor for batch in batches if batch.cursor is not None]
+    partitions = {found.parent: found for batch in batches for found in batch.partitions}
+    return replace(
+        batches[-1],
+        known=[external_id for batch in batches for external_id in batch.known],
+        records=records,
+        dead_letters=dead,
+        cursor=cursors[-1] if cursors else None,
+        parents=[parent for batch in batches for parent in batch.parents],
+        partitions=list(partitions.values()),
+    )
