@@ -24,8 +24,9 @@ from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, Pr
 from membrane_sync.events.internal import Published
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Priority, RunRecord
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.project.settings import Settings
 from membrane_sync.records import Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake

@@ -11,7 +11,8 @@ from typing import Any
 from membrane_sync.clients.secret_store import secret_store
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.ports import ConnectionRecord, Lease, Vault
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention

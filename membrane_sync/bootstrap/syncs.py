@@ -16,7 +16,8 @@ from membrane_sync.errors import NotFound
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync, stream_name
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import INSTANCE_MARK, ResolvedSync, stream_name
 from membrane_sync.sync.custom_fields import as_known
 
 

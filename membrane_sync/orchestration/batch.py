@@ -18,7 +18,7 @@ from membrane_sync.errors import Defunct, MembraneError, NotFound, Retryable
 from membrane_sync.orchestration.due import failed, is_time_to_look, was_stopped, went_well
 from membrane_sync.orchestration.failures import hidden_values
 from membrane_sync.ports import DueItem, RunRecord, Settled
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.run import run_sync
 

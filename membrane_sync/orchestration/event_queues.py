@@ -20,7 +20,7 @@ from membrane_sync.events.settling import failures, looks, rests_until
 from membrane_sync.orchestration.failures import hidden_values
 from membrane_sync.ports import RunRecord
 from membrane_sync.ports.events import Event, EventQueue, Failure
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 
 THREADS = 4

@@ -20,7 +20,7 @@ from membrane_sync.formulas import variables
 from membrane_sync.formulas.locators import steps_of
 from membrane_sync.ports import Api, ConnectionRecord, Lake
 from membrane_sync.project.families import drill_down
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Batch, Level, Offset, Parent, Partition, Report
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import TokenExpired

@@ -16,7 +16,7 @@ from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import Fatal, IncompleteScan, UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.families import drill_down
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collection

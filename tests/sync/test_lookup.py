@@ -13,7 +13,7 @@ from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.formulas.lookups import SchemaQuestion, Unanswerable
 from membrane_sync.ports import Lake
-from membrane_sync.project.project import Names
+from membrane_sync.project.resolved_sync import Names
 from membrane_sync.records import Batch, Link, LinkKey, Offset, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.lookup import Answering

@@ -11,7 +11,7 @@ import pytest
 
 from membrane_sync.errors import IncompleteScan
 from membrane_sync.ports import Lake
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import new_report, pull_and_store
