@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from membrane_sync.stores.connection_table import connections
 from membrane_sync.stores.event_tables import (
     event_queues,
     events,
@@ -21,9 +22,7 @@ FORGOTTEN_AT_ONCE = 5_000
 """Rows that one transaction deletes, so that nobody waits long for it."""
 
 
-def forget_events(
-    database: LedgerDatabase, connections: sa.Table, before: float
-) -> Mapping[str, int]:
+def forget_events(database: LedgerDatabase, before: float) -> Mapping[str, int]:
     """Delete webhooks and events that ended before a moment; gives how many of each.
 
     An event that waits is kept, unless its connection is archived or gone. The keys by which an

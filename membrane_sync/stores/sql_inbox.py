@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import LockTimeout
 from membrane_sync.ports.events import Arrival, Bookmark, Event, EventQueue, Failure, Put, Webhook
+from membrane_sync.stores.connection_table import connections
 from membrane_sync.stores.event_tables import (
     event_queues,
     event_workers,
@@ -48,11 +49,10 @@ _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql
 
 
 class SqlInbox:
-    """Implements `ports.events.Inbox`; `connections` is the ledger's table of them."""
+    """Implements `ports.events.Inbox` in the ledger's database."""
 
-    def __init__(self, database: LedgerDatabase, connections: sa.Table) -> None:
+    def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
-        self._connections = connections
 
     def bookmark(self, name: str) -> Bookmark | None:
         query = sa.select(outboxes).where(outboxes.c.name == name)
@@ -90,8 +90,8 @@ class SqlInbox:
     ) -> Sequence[str]:
         with self._database.begin() as transaction:
             moment = now(transaction)
-            resting = sa.select(self._connections.c.key)
-            resting = resting.where(self._connections.c.status != "ready")
+            resting = sa.select(connections.c.key)
+            resting = resting.where(connections.c.status != "ready")
             queue = event_queues.c
             query = sa.select(queue.connection).where(
                 queue.due_at <= moment - overdue,
@@ -101,9 +101,9 @@ class SqlInbox:
             query = query.order_by(queue.due_at).limit(most).with_for_update(skip_locked=True)
             found = transaction.execute(query).scalars().all()
             batches = []
-            for connections in pieces(found, batch_size):
+            for some in pieces(found, batch_size):
                 batch = uuid.uuid4().hex
-                claimed = sa.update(event_queues).where(queue.connection.in_(connections))
+                claimed = sa.update(event_queues).where(queue.connection.in_(some))
                 claimed = claimed.values(
                     batch=batch,
                     claimed_until=moment + seconds,
