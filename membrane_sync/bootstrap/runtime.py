@@ -216,11 +216,11 @@ class Runtime:
         The stages of one run, in processes of their own, add to the same report, unless one is
         given.
         """
-        run = self.ledger.run(run_id, sync, connection) or RunRecord(
+        run = self.ledger.runs.find(run_id, sync, connection) or RunRecord(
             run_id, connection, sync, datetime.now(UTC)
         )
         report = report or run.report or Report(sync=sync, connection=connection)
-        self.ledger.record_run(replace(run, finished_at=None, error=""))
+        self.ledger.runs.record([replace(run, finished_at=None, error="")])
         error = "it was interrupted"
         try:
             yield report
@@ -235,7 +235,7 @@ class Runtime:
             finished = RunRecord(
                 run_id, connection, sync, run.started_at, datetime.now(UTC), report, error
             )
-            self.ledger.record_run(finished)
+            self.ledger.runs.record([finished])
 
 
 def _secrets_of(settings: Settings) -> list[Any]:

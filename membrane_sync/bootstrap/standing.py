@@ -37,7 +37,7 @@ class Standing:
 
 def overview(stores: Stores, syncs_of: Syncs, covered: Covered) -> list[Standing]:
     """How each sync of each connection stands, in order of their keys."""
-    last = {(run.connection, run.sync): run for run in stores.ledger.last_runs()}
+    last = {(run.connection, run.sync): run for run in stores.ledger.runs.newest()}
     found: list[Standing] = []
     for connection in stores.ledger.connections():
         try:

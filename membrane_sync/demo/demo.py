@@ -157,7 +157,7 @@ def _round(
             f"{name}: the Dagster run of {', '.join(failed)} failed",
             hint=f"see {demo.root / '.membrane' / 'demo.log'}",
         )
-    runs = sorted(runtime.ledger.last_runs(), key=lambda run: (run.connection, run.sync))
+    runs = sorted(runtime.ledger.runs.newest(), key=lambda run: (run.connection, run.sync))
     demo.rounds[name] = [run.report for run in runs if run.report is not None]
     if not demo.console.quiet:
         output.console.rule(f"[bold]{name}", align="left")

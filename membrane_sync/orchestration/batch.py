@@ -168,7 +168,7 @@ class Batch:
 
     def _settle(self, done: Sequence[Finished]) -> None:
         moment = time.time()
-        self._runtime.ledger.record_runs([self._record(one) for one in done if _ran(one)])
+        self._runtime.ledger.runs.record([self._record(one) for one in done if _ran(one)])
         self._runtime.ledger.due.settle(self._name, [_settled(one, moment) for one in done])
 
     def _record(self, one: Finished) -> RunRecord:

@@ -173,7 +173,7 @@ class Drainer:
             for sync, report in drained.changed
         ]
         if runs:
-            self._runtime.ledger.record_runs(runs)
+            self._runtime.ledger.runs.record(runs)
 
     def _memory(self) -> Memory:
         """This thread's DuckDB, which it uses for one lake after another."""

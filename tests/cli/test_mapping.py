@@ -367,7 +367,7 @@ def test_an_override_made_at_run_time_counts(project: Path) -> None:
     ledger = open_runtime(project).ledger
     ledger.connect(ConnectionRecord("acme", "kinto", "acme"))
     path = ("import_value", "city")
-    ledger.override("acme", [Override("acme", "field_mapping", "contacts", path, "HQ")])
+    ledger.overrides.keep("acme", [Override("acme", "field_mapping", "contacts", path, "HQ")])
     record = ndjson([{"email": "a", "address": {"city": "Bern"}}])
     (theirs,) = lines(membrane("map", "contacts", "-c", "acme", records=record, root=project))
     (others,) = lines(membrane("map", "contacts", "-i", "kinto", records=record, root=project))

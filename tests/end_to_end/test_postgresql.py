@@ -155,7 +155,7 @@ def test_the_ledger_in_postgresql(
     assert [record.key for record in again.connections()] == [connection]
     stored = again.connection(connection)
     assert replace(stored, connected_at=None, version=0) == tenant.connection
-    (run,) = again.last_runs()
+    (run,) = again.runs.newest()
     assert (run.connection, run.sync, run.error) == (connection, "contacts", "")
     assert run.report is not None and run.report.delivered == 20
     assert run.finished_at is not None and run.finished_at >= run.started_at

@@ -63,6 +63,6 @@ def test_connections_come_pause_and_go(workspace: Workspace, kinto: Kinto) -> No
 def workspace_synced(workspace: Workspace, connection: str) -> bool:
     return workspace.runtime.stores.lake_path(connection).exists() and any(
         run.finished_at is not None and not run.error
-        for run in workspace.runtime.ledger.last_runs()
+        for run in workspace.runtime.ledger.runs.newest()
         if run.connection == connection
     )

@@ -213,7 +213,7 @@ class TestNumbers:
     ) -> None:
         tenant.write([person(1), person(2)])
         result = run_job(workspace, instance, workspace.connect(tenant.connection))
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert run.id == result.run_id and run.finished_at is not None and run.report is not None
         assert (run.report.created, run.report.mapped, run.report.delivered) == (2, 2, 2)
 
@@ -234,7 +234,7 @@ class TestNumbers:
         assert "dropped_fields" not in counted["contacts_delivered"]
         log = log_of(instance, result.run_id)
         assert f"{connection}: map: dropped fields that the data schema doesn't take: phone" in log
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert run.report is not None and run.report.dropped_fields == ["phone"]
         letters = workspace.dead_letters(connection)
         assert {letter["field"] for letter in letters} == {"city"}
@@ -391,7 +391,7 @@ syncs:
         assert numbers(first)["contacts"]["created"] == 1
         assert [row["email"] for row in workspace.rows("readers")] == ["person1@example.org"]
         # The run is the readers', its pull included.
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert run.sync == "readers" and run.report is not None and run.report.created == 1
 
         second = numbers(run_job(workspace, instance, connection))
@@ -419,7 +419,7 @@ syncs:
         connection = workspace.connect(tenant.connection)
         path = ("import_value", "city")
         own = Override(connection, "field_mapping", "contacts", path, "HQ", instance_key="emea")
-        workspace.runtime.ledger.override(connection, [own])
+        workspace.runtime.ledger.overrides.keep(connection, [own])
         for name in ("", "contacts@emea"):
             found = numbers(run_job(workspace, instance, connection, sync=name))
             assert found["contacts_delivered"]["delivered"] == 1
@@ -431,7 +431,7 @@ syncs:
         connection = workspace.connect(tenant.connection)
         assert not isinstance(evaluate_due(workspace, instance), str)
         off = Override(connection, "sync", "contacts", ("enabled",), False)
-        workspace.runtime.ledger.override(connection, [off])
+        workspace.runtime.ledger.overrides.keep(connection, [off])
         evaluate_due(workspace, instance)
         assert (connection, "contacts") not in due_rows(workspace)
 
@@ -468,7 +468,7 @@ class TestSecrecy:
         result = run_job(workspace, instance, connection)
         said = failure(result)
         assert "ValueError in run.py:" in said and "membrane status" in said
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert MARKER in run.error
 
         wrong = {"username": tenant.name, "password": f"{password}-wrong"}
@@ -539,7 +539,7 @@ class TestTrouble:
         result = run_job(workspace, instance, "nobody_kinto")
         assert "there is no connection 'nobody_kinto'" in failure(result)
         assert "membrane connect" in failure(result)
-        assert workspace.runtime.ledger.last_runs() == []
+        assert workspace.runtime.ledger.runs.newest() == []
         written = {path.suffix for path in workspace.data.rglob("*") if path.is_file()}
         assert ".duckdb" not in written and not (workspace.data / "app.db").exists()
 
