@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from membrane_sync.stores.connection_table import connections
 from membrane_sync.stores.event_tables import checkups, subscriptions
-from membrane_sync.stores.sql_database import LedgerDatabase, inserting
+from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sql_leases import now
 
 

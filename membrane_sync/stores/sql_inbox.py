@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import LockTimeout
 from membrane_sync.ports.events import Arrival, Bookmark, Event, EventQueue, Failure, Put, Webhook
@@ -29,6 +28,7 @@ from membrane_sync.stores.event_tables import (
 )
 from membrane_sync.stores.sql_bulk import among, inserted, upserted
 from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sql_leases import now
 
 Item = TypeVar("Item")
@@ -44,8 +44,6 @@ READ_AT_ONCE = 200
 
 FETCHED_BYTES = 16_000
 """What an event counts for that says only an id: its record has yet to be fetched."""
-
-_INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class SqlInbox:
@@ -141,7 +139,7 @@ class SqlInbox:
 
     def attend(self, seconds: float) -> None:
         with self._database.begin() as transaction:
-            insert = _INSERTS[transaction.dialect.name](event_workers)
+            insert = inserting(transaction)(event_workers)
             row = {"id": 1, "until": now(transaction) + seconds}
             upsert = insert.values(row).on_conflict_do_update(
                 index_elements=[event_workers.c.id], set_={"until": row["until"]}
@@ -219,7 +217,7 @@ def _move(transaction: sa.Connection, bookmark: Bookmark) -> None:
         here = outboxes.c.name == bookmark.name, outboxes.c.version == bookmark.version
         change = sa.update(outboxes).where(*here).values(values)
     else:
-        change = _INSERTS[transaction.dialect.name](outboxes).on_conflict_do_nothing()
+        change = inserting(transaction)(outboxes).on_conflict_do_nothing()
         change = change.values(name=bookmark.name, **values)
     if transaction.execute(change.returning(outboxes.c.name)).one_or_none() is None:
         raise LockTimeout(

@@ -22,7 +22,8 @@ import sqlalchemy as sa
 
 from membrane_sync.errors import AppUnavailable, Fenced, LockTimeout
 from membrane_sync.machine import machine
-from membrane_sync.stores.sql_database import LedgerDatabase, aware, inserting, metadata
+from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_insert import inserting
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two looks at a lease that another process holds."""

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from membrane_sync.ports import RunRecord
 from membrane_sync.records import Report
-from membrane_sync.stores.sql_database import LedgerDatabase, aware, inserting, metadata
+from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_insert import inserting
 
 _runs = sa.Table(
     "membrane_runs",

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import NotConnected, NotFound
 from membrane_sync.ports import ConnectionRecord, ConnectionStatus, Tenant
 from membrane_sync.stores.connection_table import connection_record, connections
 from membrane_sync.stores.event_retention import forget_events_of
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_insert import inserting
 
 _tenants = sa.Table(
     "membrane_tenants",
@@ -28,8 +28,7 @@ _tenants = sa.Table(
 def mention(transaction: sa.Connection, tenant: str) -> None:
     """Make sure that there's such a tenant."""
     new = {"key": tenant, "name": "", "fields": {}, "created_at": datetime.now(UTC)}
-    dialect = postgresql if transaction.dialect.name == "postgresql" else sqlite
-    transaction.execute(dialect.insert(_tenants).values(new).on_conflict_do_nothing())
+    transaction.execute(inserting(transaction)(_tenants).values(new).on_conflict_do_nothing())
 
 
 class SqlTenants:
