@@ -35,6 +35,12 @@ connections = sa.Table(
     sa.Column("account", sa.String(255), nullable=False, server_default=""),
 )
 
+living = sa.select(connections.c.key).where(connections.c.status != "archived")
+"""The keys of those that may be used again."""
+
+resting = sa.select(connections.c.key).where(connections.c.status != "ready")
+"""The keys of those that nothing is done for by itself."""
+
 
 def connection_record(row: Any) -> ConnectionRecord:
     """The connection of a row, without its secrets."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from membrane_sync.stores.connection_table import connections
+from membrane_sync.stores.connection_table import living
 from membrane_sync.stores.event_tables import (
     event_queues,
     events,
@@ -29,7 +29,6 @@ def forget_events(database: LedgerDatabase, before: float) -> Mapping[str, int]:
     event that comes again is known go when their time is over, and counts of endpoints that nothing
     came to since then.
     """
-    living = sa.select(connections.c.key).where(connections.c.status != "archived")
     # By queues, since pending events have an index by connection.
     orphaned = sa.select(event_queues.c.connection)
     orphaned = orphaned.where(event_queues.c.connection.not_in(living))

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.ports import ConnectionRecord, DueItem, Settled, Timetable
-from membrane_sync.stores.connection_table import connections
+from membrane_sync.stores.connection_table import connections, resting
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_leases import now
 
@@ -100,10 +100,8 @@ class SqlDue:
         with self._database.begin() as transaction:
             moment = now(transaction)
             is_due = due.c.due_at <= moment
-            mine = connections.c
-            others = sa.select(mine.key).where(mine.status != "ready")
             query = sa.select(due.c.connection, due.c.batch, due.c.attempts)
-            query = query.where(is_due, due.c.connection.not_in(others))
+            query = query.where(is_due, due.c.connection.not_in(resting))
             query = query.order_by(due.c.due_at).limit(most).with_for_update(skip_locked=True)
             rows = transaction.execute(query).all()
             batches = []

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from membrane_sync.errors import NotFound
 from membrane_sync.ports.event_log import EventFilter
 from membrane_sync.ports.events import Event, Webhook, WebhookStatus
-from membrane_sync.stores.connection_table import connections
+from membrane_sync.stores.connection_table import connections, living
 from membrane_sync.stores.event_tables import event_queues, events, webhooks
 from membrane_sync.stores.sql_bulk import inserted
 from membrane_sync.stores.sql_database import LedgerDatabase
@@ -70,8 +70,6 @@ class SqlEventLog:
             return {row[0]: row[1] for row in found}
 
     def replay(self, ids: Sequence[int]) -> Sequence[int]:
-        living = sa.select(connections.c.key)
-        living = living.where(connections.c.status != "archived")
         done: list[int] = []
         for some in pieces(ids, SETTLED_AT_ONCE):
             here = events.c.id.in_(some), self._mine, events.c.connection.in_(living)

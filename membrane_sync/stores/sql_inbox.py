@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from membrane_sync.errors import LockTimeout
 from membrane_sync.ports.events import Arrival, Bookmark, Event, EventQueue, Failure, Put, Webhook
-from membrane_sync.stores.connection_table import connections
+from membrane_sync.stores.connection_table import resting
 from membrane_sync.stores.event_tables import (
     event_queues,
     event_workers,
@@ -88,8 +88,6 @@ class SqlInbox:
     ) -> Sequence[str]:
         with self._database.begin() as transaction:
             moment = now(transaction)
-            resting = sa.select(connections.c.key)
-            resting = resting.where(connections.c.status != "ready")
             queue = event_queues.c
             query = sa.select(queue.connection).where(
                 queue.due_at <= moment - overdue,
