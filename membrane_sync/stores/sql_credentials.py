@@ -17,12 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.errors import Defunct, MembraneError, NotConnected, NotReady, SecretError
-from membrane_sync.machine import machine
+from membrane_sync.machine import is_dead, machine
 from membrane_sync.ports import Claim, Issued, Kept, Pending, Vault
 from membrane_sync.stores.connection_table import connections
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import make_due
-from membrane_sync.stores.sql_leases import clock, is_dead, now
+from membrane_sync.stores.sql_leases import clock, now
 
 MOST_REFUSALS = 3
 REFUSAL_SECONDS = 60.0
