@@ -23,7 +23,7 @@ from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.ports import ConnectionRecord, Override
 from membrane_sync.records import Batch, Link, LinkKey, Offset, RawRecord
 from membrane_sync.sync import preview
-from membrane_sync.sync.map import Mapper
+from membrane_sync.sync.mapper import Mapper
 from tests.formulas.test_cases import CASES
 from tests.formulas.test_vectors import CORRECTED, VECTORS, expected, typed
 
