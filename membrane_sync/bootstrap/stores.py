@@ -23,8 +23,8 @@ from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault
+from membrane_sync.sync.ancestors import schemas_of
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
-from membrane_sync.sync.family import schemas_of
 
 
 class Stores:
