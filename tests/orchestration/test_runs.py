@@ -18,7 +18,6 @@ from membrane_sync.apps.process import free_port
 from membrane_sync.errors import RateLimited
 from membrane_sync.orchestration import failures, progress
 from membrane_sync.orchestration.definitions import build_definitions
-from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.ports import ConnectionRecord, Override
 from tests.end_to_end.helpers import (
     Tenant,
@@ -37,6 +36,7 @@ from tests.orchestration.helpers import (
     log_of,
     numbers,
     run_job,
+    tick,
 )
 
 MARKER = "Marker7Q4"
@@ -628,13 +628,7 @@ def numbers_of_successes(result: dg.ExecuteInProcessResult) -> Sequence[Any]:
 
 def evaluate_sensor(workspace: Workspace, instance: dg.DagsterInstance) -> str:
     """What one tick asks for, carried out as the daemon does; or why it asks for nothing."""
-    repository = build_definitions(workspace.root).get_repository_def()
-    with dg.build_sensor_context(
-        instance_ref=instance.get_ref(),
-        repository_def=repository,
-        resources={"membrane": MembraneResource(root=str(workspace.root))},
-    ) as context:
-        evaluated = repository.get_sensor_def("connections").evaluate_tick(context)
+    evaluated = tick(workspace, instance, "connections")
     requests = evaluated.dynamic_partitions_requests or ()
     for request in requests:
         name, keys = request.partitions_def_name, list(request.partition_keys)
