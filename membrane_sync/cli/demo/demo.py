@@ -24,9 +24,9 @@ from membrane_sync.apps.pocketbase import PocketBase, record_id, start_pocketbas
 from membrane_sync.bootstrap import Runtime, open_runtime
 from membrane_sync.cli import output
 from membrane_sync.cli.dagster_process import dagster_environment, run_dev
+from membrane_sync.cli.demo import data
 from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.cli.syncing import show_reports
-from membrane_sync.demo import data
 from membrane_sync.errors import Fatal
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.records import Report
