@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import suppress
 from functools import cache
@@ -17,3 +18,16 @@ def machine() -> str:
     with suppress(OSError):
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)
+
+
+def is_dead(process: int, of_machine: str) -> bool:
+    """Surely: only a process of this very machine can be known to be dead."""
+    if of_machine != machine():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -24,6 +24,7 @@ from membrane_sync.apps.oidc_provider import (
 )
 from membrane_sync.apps.pocketbase import PocketBase, install_pocketbase, start_pocketbase
 from membrane_sync.apps.process import stop_leftover
+from membrane_sync.machine import is_dead, machine
 from tests.apps.chromium import browser, chromium_program
 from tests.apps.postgresql import postgresql_programs, postgresql_server
 
@@ -116,17 +117,7 @@ def chromium(apps_dir: Path) -> Iterator[Browser]:
 def clear_crashed(runs: Path) -> None:
     """Stop what test processes that no longer live have left running, and remove their files."""
     for run in runs.glob("*"):
-        if run.name.isdigit() and not _alive(int(run.name)):
+        if run.name.isdigit() and is_dead(int(run.name), machine()):
             for pid_file in run.glob("*/server.pid"):
                 stop_leftover(pid_file.parent)
             shutil.rmtree(run, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

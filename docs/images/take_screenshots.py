@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 IMAGES = Path(__file__).resolve().parent
 sys.path.insert(0, str(IMAGES.parents[1]))
 
-from membrane_sync.demo.demo import run_demo  # noqa: E402
+from membrane_sync.cli.demo.demo import run_demo  # noqa: E402
 from tests.apps.chromium import browser  # noqa: E402
 from tests.orchestration.ui import DevServer, graph_url  # noqa: E402
 

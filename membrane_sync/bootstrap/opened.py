@@ -11,7 +11,7 @@ from membrane_sync.bootstrap.stores import Stores
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.errors import NotReady
 from membrane_sync.ports import Api, ConnectionRecord, Lease
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.sql_destination import SqlDestination

@@ -24,8 +24,9 @@ from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotFound, Pr
 from membrane_sync.events.internal import Published
 from membrane_sync.masking import Mask, hidden, mask_logs, password_of
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Priority, RunRecord
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.project.settings import Settings
 from membrane_sync.records import Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
@@ -215,11 +216,11 @@ class Runtime:
         The stages of one run, in processes of their own, add to the same report, unless one is
         given.
         """
-        run = self.ledger.run(run_id, sync, connection) or RunRecord(
+        run = self.ledger.runs.find(run_id, sync, connection) or RunRecord(
             run_id, connection, sync, datetime.now(UTC)
         )
         report = report or run.report or Report(sync=sync, connection=connection)
-        self.ledger.record_run(replace(run, finished_at=None, error=""))
+        self.ledger.runs.record([replace(run, finished_at=None, error="")])
         error = "it was interrupted"
         try:
             yield report
@@ -234,7 +235,7 @@ class Runtime:
             finished = RunRecord(
                 run_id, connection, sync, run.started_at, datetime.now(UTC), report, error
             )
-            self.ledger.record_run(finished)
+            self.ledger.runs.record([finished])
 
 
 def _secrets_of(settings: Settings) -> list[Any]:

@@ -12,7 +12,7 @@ from membrane_sync.bootstrap.syncs import Syncs
 from membrane_sync.errors import MembraneError
 from membrane_sync.events.polling import ways
 from membrane_sync.ports import ConnectionRecord, RunRecord
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.stores.columns import literal, quoted
 
 Covered: TypeAlias = Callable[[str], Collection[str]]
@@ -37,7 +37,7 @@ class Standing:
 
 def overview(stores: Stores, syncs_of: Syncs, covered: Covered) -> list[Standing]:
     """How each sync of each connection stands, in order of their keys."""
-    last = {(run.connection, run.sync): run for run in stores.ledger.last_runs()}
+    last = {(run.connection, run.sync): run for run in stores.ledger.runs.newest()}
     found: list[Standing] = []
     for connection in stores.ledger.connections():
         try:

@@ -11,7 +11,8 @@ from typing import Any
 from membrane_sync.clients.secret_store import secret_store
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.ports import ConnectionRecord, Lease, Vault
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.lake_file import Memory, new_memory
 from membrane_sync.stores.retention import Retention
@@ -22,8 +23,8 @@ from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault
+from membrane_sync.sync.ancestors import schemas_of
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
-from membrane_sync.sync.family import schemas_of
 
 
 class Stores:

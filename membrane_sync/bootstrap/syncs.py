@@ -16,7 +16,8 @@ from membrane_sync.errors import NotFound
 from membrane_sync.ports import DEFAULT_INSTANCE, ConnectionRecord, Override
 from membrane_sync.project.customisation import Judged
 from membrane_sync.project.overrides import customised
-from membrane_sync.project.project import INSTANCE_MARK, Project, ResolvedSync, stream_name
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import INSTANCE_MARK, ResolvedSync, stream_name
 from membrane_sync.sync.custom_fields import as_known
 
 
@@ -41,12 +42,12 @@ class Syncs:
         self, connection: str, integration: str, instance_key: str = DEFAULT_INSTANCE
     ) -> Project:
         """The project with the connection's overrides, as the ledger has them now."""
-        overrides = self._stores.ledger.overrides(connection)
+        overrides = self._stores.ledger.overrides.of(connection)
         return customised(self._project, connection, integration, overrides, instance_key)
 
     def judged(self, connection: ConnectionRecord) -> list[Judged]:
         """All the connection's overrides in the ledger's order, and how they stand."""
-        overrides = self._stores.ledger.overrides(connection.key)
+        overrides = self._stores.ledger.overrides.of(connection.key)
         found: list[Judged] = []
         for instance in {override.instance_key for override in overrides}:
             project = customised(
@@ -70,7 +71,7 @@ class Syncs:
                 "which the project doesn't have",
                 hint=f"bring the integration back, or: membrane disconnect {connection.key}",
             )
-        overrides = self._stores.ledger.overrides(connection.key)
+        overrides = self._stores.ledger.overrides.of(connection.key)
         others = sorted({o.instance_key for o in overrides} - {DEFAULT_INSTANCE})
         wanted = [DEFAULT_INSTANCE, *others] if instance_key is None else [instance_key]
         if connection.key not in self._project.connections and not overrides:

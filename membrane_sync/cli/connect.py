@@ -72,8 +72,7 @@ def connect(
     What's missing is asked for; secrets are not echoed, and are stored encrypted.
     """
     from membrane_sync.bootstrap import find_root, open_runtime
-    from membrane_sync.cli.connections import pairs, secrets_of
-    from membrane_sync.cli.credentials import gather
+    from membrane_sync.cli.credentials import gather, pairs, secrets_of
     from membrane_sync.connections.requests import with_credentials
     from membrane_sync.project.inputs import checked_input
 

@@ -190,8 +190,7 @@ def _replayed(loaded: Project, app: str, file: Path) -> Target:
 
 def _account(loaded: Project, app: str, given: _Given, stack: ExitStack) -> ConnectionRecord:
     """The connection of the ledger, the simulator's, or one of what is on the command line."""
-    from membrane_sync.cli.connections import pairs, secrets_of
-    from membrane_sync.cli.credentials import gather
+    from membrane_sync.cli.credentials import gather, pairs, secrets_of
 
     if given.connection:
         from membrane_sync.bootstrap import Runtime

@@ -1,9 +1,10 @@
-"""Ask for what a connection needs, by the connector's input schema."""
+"""What a connection needs, as options give it, or asked for by the connector's input schema."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -58,4 +59,31 @@ def _typed(name: str, value: str, field: Mapping[str, Any]) -> Any:
         if value.lower() not in ("true", "false"):
             raise Fatal(f"{name!r} should be true or false, and is neither")
         return value.lower() == "true"
+    return value
+
+
+def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Values by name; a text that isn't name=value is not repeated, as it may be a secret."""
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise Fatal(f"a value of {option} is not name=value", hint=f"write {option} name=value")
+        pairs[name] = value
+    return pairs
+
+
+def secrets_of(texts: Sequence[str]) -> Mapping[str, str]:
+    """Credentials by name; `env:NAME` and `-` keep them out of the shell's history."""
+    return {name: _secret(name, value) for name, value in pairs(texts, "--credential").items()}
+
+
+def _secret(name: str, value: str) -> str:
+    if value == "-":
+        return sys.stdin.readline().rstrip("\n")
+    if value.startswith("env:"):
+        found = os.environ.get(value[4:])
+        if found is None:
+            raise Fatal(f"credential {name!r}: {value[4:]} is not set in the environment")
+        return found
     return value

@@ -50,7 +50,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Start real apps, connect two customers, sync in Dagster, and show what happened."""
-    from membrane_sync.demo.demo import run_demo
+    from membrane_sync.cli.demo.demo import run_demo
 
     with failures(as_json):
         run_demo(directory, records, as_json=as_json, ui=ui, port=port)

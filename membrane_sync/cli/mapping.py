@@ -137,7 +137,7 @@ class _Found:
 
     def mapper(self, direction: Direction) -> Any:
         """What runs it, so that results of any kind are shown."""
-        from membrane_sync.sync.map import exporter, importer
+        from membrane_sync.sync.mapper import exporter, importer
 
         self.template(direction)
         if direction == "import":

@@ -50,9 +50,9 @@ def set_(
             given = read_value(value)
         except YamlProblem as error:
             raise ProjectError(error.problems) from None
-        existing = runtime.ledger.overrides(connection)
+        existing = runtime.ledger.overrides.of(connection)
         made = new_overrides(runtime.project, target, existing, path, given)
-        runtime.ledger.override(connection, made)
+        runtime.ledger.overrides.keep(connection, made)
     if as_json:
         print_json([_shown(override) for override in made])
         return
@@ -117,7 +117,7 @@ def reset(
     with failures(as_json):
         runtime, target = _opened(project, connection, kind, key, instance)
         steps = override_path(runtime.project, target, path) if path else ()
-        dropped = runtime.ledger.reset_overrides(connection, kind, key, steps, instance)
+        dropped = runtime.ledger.overrides.reset(connection, kind, key, steps, instance)
         if not dropped:
             where = f"{kind} {key} {path}".strip()
             hint = f"see them with: membrane override list -c {connection}"

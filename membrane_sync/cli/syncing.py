@@ -26,7 +26,7 @@ from membrane_sync.cli.output import (
 )
 from membrane_sync.errors import Fatal, MembraneError, NotFound, Retryable
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.project.project import INSTANCE_MARK, ResolvedSync
+from membrane_sync.project.resolved_sync import INSTANCE_MARK, ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.pace import pace
 from membrane_sync.sync.pull import Mode

@@ -1,6 +1,6 @@
 """Data schema: the shape of a record on the product's side, and the table it lives in.
 
-Checked and coerced by `sync/map.py`; delivered by `sync/push.py`.
+Checked and coerced by `sync/mapper.py`; delivered by `sync/push.py`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from membrane_sync.errors import Fenced, LockTimeout, MembraneError, NotAuthorized, Retryable
 from membrane_sync.events.storing import Stored, Storing
 from membrane_sync.ports.events import Event
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.read import Parties
 from membrane_sync.sync.run import deliver_records, map_records, new_report, run_sync

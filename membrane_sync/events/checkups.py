@@ -22,7 +22,8 @@ from membrane_sync.events.wanted import Wanted, covered, declared, events_of, ne
 from membrane_sync.formulas import evaluate
 from membrane_sync.ports import Api, ConnectionRecord, Due
 from membrane_sync.ports.subscriptions import Checkups, Subscription, Subscriptions
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 CLAIM_SECONDS = 180.0
 """Renewed before each call, which waits for half a minute at most."""

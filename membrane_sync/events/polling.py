@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from membrane_sync.elements.data_collection import CollectionEvent
 from membrane_sync.events.wanted import events_of
 from membrane_sync.ports import Timetable
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 _TELLING = ("webhook", "connector_event")
 

@@ -12,11 +12,11 @@ from membrane_sync.events.newest import Told, is_older, may_come, told_by
 from membrane_sync.events.order import Order
 from membrane_sync.ports.events import Event
 from membrane_sync.project.families import drill_down
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Batch, Known, RawRecord, Report
+from membrane_sync.sync.ancestors import scope_of
 from membrane_sync.sync.cursor import value_of
 from membrane_sync.sync.custom_fields import learn_fields
-from membrane_sync.sync.family import scope_of
 from membrane_sync.sync.find import Finder
 from membrane_sync.sync.read import DELETED, Parties
 from membrane_sync.sync.resume import forget_uncommitted

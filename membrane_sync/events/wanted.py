@@ -13,7 +13,8 @@ from membrane_sync.elements.external_event import ExternalEvent
 from membrane_sync.elements.webhook import Subscribing
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.hooks import HOOKS, Hooks
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.sync.rendering import Functions
 
 CHANGES = ("all", "created", "updated", "deleted")

@@ -13,7 +13,8 @@ from membrane_sync.orchestration.checks import Checked, check_specs
 from membrane_sync.orchestration.partitions import connections_of
 from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, Wanted, run_stage
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 
 class PullConfig(dg.Config):

@@ -11,14 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from threading import Event, Thread, local
+from threading import Event, Thread
 
-from membrane_sync.bootstrap import Memory, Opened, Runtime
+from membrane_sync.bootstrap import Opened, Runtime
 from membrane_sync.errors import Defunct, MembraneError, NotFound, Retryable
 from membrane_sync.orchestration.due import failed, is_time_to_look, was_stopped, went_well
 from membrane_sync.orchestration.failures import hidden_values
+from membrane_sync.orchestration.memories import Memories
 from membrane_sync.ports import DueItem, RunRecord, Settled
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.run import run_sync
 
@@ -67,8 +68,7 @@ class Batch:
         self._threads = threads
         self._stop = Event()
         self._done = Event()
-        self._mine = local()
-        self._memories: list[Memory] = []
+        self._memories = Memories(runtime)
         # First, so that nobody else claims meanwhile what is read here.
         runtime.ledger.due.renew(name, CLAIM_SECONDS)
         self._items = runtime.ledger.due.items(name)
@@ -104,8 +104,7 @@ class Batch:
             pool.shutdown(wait=True)
             self._done.set()
             keeper.join()
-            for memory in self._memories:
-                memory.close()
+            self._memories.close()
 
     def _renew(self) -> None:
         while not self._done.wait(CLAIM_SECONDS / 3):
@@ -133,7 +132,7 @@ class Batch:
             syncs,
             what=f"Dagster run {self._run_id}",
             wait_seconds=BUSY_WAIT_SECONDS,
-            memory=self._memory(),
+            memory=self._memories.mine(),
         ) as opened:
             for item in items:
                 done.append(self._item(item, by_key.get(item.sync), opened))
@@ -168,7 +167,7 @@ class Batch:
 
     def _settle(self, done: Sequence[Finished]) -> None:
         moment = time.time()
-        self._runtime.ledger.record_runs([self._record(one) for one in done if _ran(one)])
+        self._runtime.ledger.runs.record([self._record(one) for one in done if _ran(one)])
         self._runtime.ledger.due.settle(self._name, [_settled(one, moment) for one in done])
 
     def _record(self, one: Finished) -> RunRecord:
@@ -183,14 +182,6 @@ class Batch:
             replace(one.report),
             one.error.message if one.error else "",
         )
-
-    def _memory(self) -> Memory:
-        """This thread's DuckDB, which it uses for one lake after another."""
-        if not hasattr(self._mine, "memory"):
-            self._mine.memory = self._runtime.stores.new_memory(threads=1)
-            self._memories.append(self._mine.memory)
-        memory: Memory = self._mine.memory
-        return memory
 
 
 def _not_begun(item: DueItem, error: MembraneError) -> Finished:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 if TYPE_CHECKING:
     Checked: TypeAlias = dg.MaterializeResult[None]

@@ -11,16 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from threading import Event as Flag
-from threading import Lock, Thread, local
+from threading import Lock, Thread
 
-from membrane_sync.bootstrap import Memory, Opened, Runtime
+from membrane_sync.bootstrap import Opened, Runtime
 from membrane_sync.errors import MembraneError
 from membrane_sync.events.apply import Applied, Applying
 from membrane_sync.events.settling import failures, looks, rests_until
 from membrane_sync.orchestration.failures import hidden_values
+from membrane_sync.orchestration.memories import Memories
 from membrane_sync.ports import RunRecord
 from membrane_sync.ports.events import Event, EventQueue, Failure
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 
 THREADS = 4
@@ -64,8 +65,7 @@ class Drainer:
         self._inbox = runtime.ledger.inbox
         self._most = runtime.settings.event_attempts
         self._stop = Flag()
-        self._mine = local()
-        self._memories: list[Memory] = []
+        self._memories = Memories(runtime)
 
     @property
     def is_stopped(self) -> bool:
@@ -78,8 +78,7 @@ class Drainer:
 
     def close(self) -> None:
         """Give back memory, once no thread works."""
-        for memory in self._memories:
-            memory.close()
+        self._memories.close()
 
     def drain(self, batch: str, queue: EventQueue, run_id: str) -> Drained:
         """Apply what waits, settle it, and let go of the queue."""
@@ -95,7 +94,7 @@ class Drainer:
         self._record(drained, run_id)
         self._inbox.release(batch, queue.connection, again_at=again_at)
         if drained.done >= CHUNK_EVENTS:
-            self._forget_memory()
+            self._memories.forget_mine()
         return drained
 
     def _hold(self, drained: Drained, run_id: str) -> None:
@@ -109,7 +108,7 @@ class Drainer:
             syncs,
             what=f"events, {run_id}",
             wait_seconds=BUSY_WAIT_SECONDS,
-            memory=self._memory(),
+            memory=self._memories.mine(),
             priority="interactive",
         ) as opened:
             self._chunks(drained, syncs, opened, run_id)
@@ -173,22 +172,7 @@ class Drainer:
             for sync, report in drained.changed
         ]
         if runs:
-            self._runtime.ledger.record_runs(runs)
-
-    def _memory(self) -> Memory:
-        """This thread's DuckDB, which it uses for one lake after another."""
-        if not hasattr(self._mine, "memory"):
-            self._mine.memory = self._runtime.stores.new_memory(threads=1)
-            self._memories.append(self._mine.memory)
-        memory: Memory = self._mine.memory
-        return memory
-
-    def _forget_memory(self) -> None:
-        """Give back what DuckDB holds on to after a large lake: each thread would, in time."""
-        if hasattr(self._mine, "memory"):
-            self._memories.remove(self._mine.memory)
-            self._mine.memory.close()
-            del self._mine.memory
+            self._runtime.ledger.runs.record(runs)
 
 
 class Claims:

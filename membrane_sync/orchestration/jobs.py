@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from membrane_sync.orchestration import translator
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 
 def sync_job(sync: ResolvedSync) -> Any:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from membrane_sync.orchestration import translator
 from membrane_sync.orchestration.stages import DELIVER, MAP, PULL, report_metadata
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 if TYPE_CHECKING:
     from membrane_sync.records import Report

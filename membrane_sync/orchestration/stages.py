@@ -22,7 +22,7 @@ from membrane_sync.orchestration.failures import failures, hidden_values
 from membrane_sync.orchestration.partitions import register
 from membrane_sync.orchestration.progress import Teller
 from membrane_sync.orchestration.resources import MembraneResource
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 if TYPE_CHECKING:
     from membrane_sync.bootstrap import Runtime

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.sync.template import lineage_rows, template_of
 
 CONNECTION_TAG = "membrane/connection"

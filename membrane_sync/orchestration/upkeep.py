@@ -78,7 +78,7 @@ def standings(runtime: "Runtime", now: float) -> dict[str, str]:
 
     One that has to be connected again has failed as a whole, and is there as `acme_kinto`.
     """
-    last = {(run.connection, run.sync): run for run in runtime.ledger.last_runs()}
+    last = {(run.connection, run.sync): run for run in runtime.ledger.runs.newest()}
     found = {}
     for connection in runtime.ledger.connections():
         if connection.status != "ready":
@@ -130,7 +130,7 @@ def prune(context: dg.OpExecutionContext, config: PruneConfig, membrane: Membran
     before = datetime.now(UTC) - timedelta(days=config.keep_days)
     runtime = membrane.runtime()
     deleted, kept = prune_dagster(context.instance, before)
-    forgotten = runtime.ledger.forget_runs(before)
+    forgotten = runtime.ledger.runs.forget(before)
     context.log.info(
         f"deleted {deleted:,} runs, kept {kept:,} old ones that are the newest of a partition; "
         f"forgot {forgotten:,} in the ledger"

@@ -28,8 +28,10 @@ from membrane_sync.ports.destination import Destination, Outcome, Owner
 from membrane_sync.ports.due import Due, DueItem, Settled, Timetable
 from membrane_sync.ports.lake import Lake, PageLog
 from membrane_sync.ports.leases import Lease, Leases
-from membrane_sync.ports.ledger import DEFAULT_INSTANCE, Ledger, Override, RunRecord
+from membrane_sync.ports.ledger import Ledger
+from membrane_sync.ports.overrides import DEFAULT_INSTANCE, Override, Overrides
 from membrane_sync.ports.quotas import Grant, Party, Priority, Quota, Quotas
+from membrane_sync.ports.runs import RunRecord, Runs
 from membrane_sync.ports.tenants import Tenant, TenantLedger, Tenants
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "LiveCredentials",
     "Outcome",
     "Override",
+    "Overrides",
     "Owner",
     "PageLog",
     "Party",
@@ -66,6 +69,7 @@ __all__ = [
     "Quotas",
     "RequestStatus",
     "RunRecord",
+    "Runs",
     "SecretStore",
     "Settled",
     "Tenant",

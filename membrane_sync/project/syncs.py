@@ -23,7 +23,8 @@ from membrane_sync.project.families import collections_above, family_problems
 from membrane_sync.project.frozen import FROZEN
 from membrane_sync.project.loader import CONNECTION
 from membrane_sync.project.located import Block, Steps, is_formula, mark_at, problem_at
-from membrane_sync.project.project import Project, ResolvedSync, takes_part
+from membrane_sync.project.project import Project, takes_part
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.project.support import unsupported
 from membrane_sync.project.validation import Invalid
 from membrane_sync.project.views import View, views

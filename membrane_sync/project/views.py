@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from membrane_sync.elements import Element
 from membrane_sync.project.loader import CONNECTION, Address
 from membrane_sync.project.located import Block
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import ResolvedSync
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from membrane_sync.stores.connection_table import living
 from membrane_sync.stores.event_tables import (
     event_queues,
     events,
@@ -21,16 +22,13 @@ FORGOTTEN_AT_ONCE = 5_000
 """Rows that one transaction deletes, so that nobody waits long for it."""
 
 
-def forget_events(
-    database: LedgerDatabase, connections: sa.Table, before: float
-) -> Mapping[str, int]:
+def forget_events(database: LedgerDatabase, before: float) -> Mapping[str, int]:
     """Delete webhooks and events that ended before a moment; gives how many of each.
 
     An event that waits is kept, unless its connection is archived or gone. The keys by which an
     event that comes again is known go when their time is over, and counts of endpoints that nothing
     came to since then.
     """
-    living = sa.select(connections.c.key).where(connections.c.status != "archived")
     # By queues, since pending events have an index by connection.
     orphaned = sa.select(event_queues.c.connection)
     orphaned = orphaned.where(event_queues.c.connection.not_in(living))

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from membrane_sync.errors import LockTimeout
+from membrane_sync.machine import is_dead, machine
 
 
 @contextmanager
@@ -49,6 +50,7 @@ def _sign(path: Path, what: str) -> None:
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
+        "machine": machine(),
         "what": what,
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -59,7 +61,7 @@ def _holder(path: Path) -> str:
     """Who signed last; not if it's dead, for then the lock is another's who hasn't signed yet."""
     try:
         holder = json.loads(_holder_file(path).read_text(encoding="utf-8"))
-        if holder["host"] == socket.gethostname() and not _alive(holder["pid"]):
+        if is_dead(holder["pid"], holder["machine"]):
             return "another process"
         return (
             f"process {holder['pid']} on {holder['host']} "
@@ -67,16 +69,6 @@ def _holder(path: Path) -> str:
         )
     except (OSError, ValueError, KeyError):
         return "another process"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _holder_file(path: Path) -> Path:

@@ -21,6 +21,7 @@ from membrane_sync.arrow import text_array
 from membrane_sync.errors import Fatal, Fenced, LockTimeout
 from membrane_sync.stores.columns import literal
 from membrane_sync.stores.file_lock import held
+from membrane_sync.stores.lake_layout import FORMAT, LAYOUT, UPGRADES
 
 MEMORY_MB = 256
 """What DuckDB may hold of a lake at once; what is more, it keeps in files beside the lake."""
@@ -41,51 +42,6 @@ ROW_GROUP_ROWS = 30_720
 _ROW_GROUPS = f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
 
 _FEW = 2_000
-
-FORMAT = 2
-"""Version of the file's layout; a file of a newer version is refused."""
-
-_SINCE_2 = """
-CREATE SCHEMA lake.history;
-CREATE TABLE lake.found_fields (stream VARCHAR, field VARCHAR, type VARCHAR, position BIGINT);
-CREATE TABLE lake.schema_changes (
-    stream VARCHAR, column_name VARCHAR, from_type VARCHAR, to_type VARCHAR, changed_at TIMESTAMP,
-    run_id VARCHAR);
-CREATE TABLE lake.discarded (stream VARCHAR, field VARCHAR, records BIGINT, last_at TIMESTAMP);
-"""
-
-_UPGRADES = {2: _SINCE_2}
-"""What makes a file of the version before into one of this version."""
-
-_LAYOUT = f"""
-CREATE SCHEMA lake.records;
-CREATE SCHEMA lake.mapped;
-CREATE TABLE lake.format (version INTEGER);
-CREATE TABLE lake.declarations (name VARCHAR, columns JSON);
-CREATE TABLE lake.counters (name VARCHAR, value BIGINT);
-CREATE TABLE lake.cursors (
-    stream VARCHAR, cursor JSON, run_id VARCHAR, updated_at TIMESTAMP);
-CREATE TABLE lake.tombstones (stream VARCHAR, external_id VARCHAR, hash UBIGINT);
-CREATE TABLE lake.readings (stream VARCHAR, reading VARCHAR, pages BIGINT);
-CREATE TABLE lake.changes (
-    seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
-    changed_at TIMESTAMP);
-CREATE TABLE lake.scans (stream VARCHAR, scan VARCHAR, external_id VARCHAR);
-CREATE TABLE lake.finished_scans (stream VARCHAR, finished_at TIMESTAMP);
-CREATE TABLE lake.offsets (
-    consumer VARCHAR, seq BIGINT, version VARCHAR, updated_at TIMESTAMP);
-CREATE TABLE lake.links (
-    link_table VARCHAR, instance_key VARCHAR, external_id VARCHAR, app_id VARCHAR,
-    direction VARCHAR, external_hash VARCHAR, app_hash VARCHAR, base JSON, linked_at TIMESTAMP,
-    synced_at TIMESTAMP);
-CREATE TABLE lake.dead_letters (
-    verb VARCHAR, element VARCHAR, external_id VARCHAR, field VARCHAR, reason VARCHAR,
-    value VARCHAR, formula VARCHAR, failed_at TIMESTAMP);
-INSERT INTO lake.format VALUES ({FORMAT});
-INSERT INTO lake.counters VALUES ('changes', 0), ('mapped', 0);
-{_SINCE_2}
-"""
-
 
 Memory = duckdb.DuckDBPyConnection
 
@@ -341,7 +297,7 @@ class LakeFile:
         self._attach(unfinished, "")
         try:
             with self._all_or_nothing():
-                self.memory.execute(_LAYOUT)
+                self.memory.execute(LAYOUT)
         finally:
             self.memory.execute("DETACH lake")
         unfinished.replace(self.path)
@@ -371,7 +327,7 @@ class LakeFile:
             self._attach(self.path, "")
             with self._all_or_nothing():
                 for newer in range(version + 1, FORMAT + 1):
-                    self.memory.execute(_UPGRADES[newer])
+                    self.memory.execute(UPGRADES[newer])
                 self.memory.execute("UPDATE lake.format SET version = ?", [FORMAT])
             self.memory.execute("DETACH lake")
             self._attach(self.path, mode)

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from membrane_sync.stores.sql_database import inserting
+from membrane_sync.stores.sql_insert import inserting
 
 Rows = Sequence[Mapping[str, Any]]
 

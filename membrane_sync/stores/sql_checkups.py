@@ -7,20 +7,21 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from membrane_sync.stores.connection_table import connections
 from membrane_sync.stores.event_tables import checkups, subscriptions
-from membrane_sync.stores.sql_database import LedgerDatabase, inserting
+from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sql_leases import now
 
 
 class SqlCheckups:
-    """Implements `ports.subscriptions.Checkups`; `connections` is the table of them."""
+    """Implements `ports.subscriptions.Checkups` in the ledger's database."""
 
-    def __init__(self, database: LedgerDatabase, connections: sa.Table) -> None:
+    def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
-        self._connections = connections
 
     def expect(self, version: str) -> None:
-        mine = self._connections.c
+        mine = connections.c
         known = sa.select(checkups.c.connection)
         missing = sa.select(
             mine.key, sa.literal("").label("version"), sa.literal(0.0), sa.literal("")

@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import MembraneError
 from membrane_sync.ports import ConnectionRequest, RequestStatus, Vault
 from membrane_sync.stores.sql_database import LedgerDatabase, metadata
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sql_secrets import sealed_column
 
 KEPT_SECONDS = 7 * 86_400.0
@@ -139,8 +139,7 @@ class SqlConnectionRequests:
     def attempts(self, subject: str, period: int) -> int:
         with self._database.begin() as transaction:
             transaction.execute(sa.delete(_attempts).where(_attempts.c.period < period - 1))
-            dialect = sqlite if transaction.dialect.name == "sqlite" else postgresql
-            one = dialect.insert(_attempts).values(subject=subject, period=period, count=1)
+            one = inserting(transaction)(_attempts).values(subject=subject, period=period, count=1)
             more = one.on_conflict_do_update(
                 index_elements=["subject", "period"], set_={"count": _attempts.c.count + 1}
             )

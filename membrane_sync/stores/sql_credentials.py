@@ -17,11 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.errors import Defunct, MembraneError, NotConnected, NotReady, SecretError
-from membrane_sync.machine import machine
+from membrane_sync.machine import is_dead, machine
 from membrane_sync.ports import Claim, Issued, Kept, Pending, Vault
+from membrane_sync.stores.connection_table import connections
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_due import make_due
-from membrane_sync.stores.sql_leases import clock, is_dead, now
+from membrane_sync.stores.sql_leases import clock, now
 
 MOST_REFUSALS = 3
 REFUSAL_SECONDS = 60.0
@@ -61,11 +62,10 @@ _IDLE: dict[str, Any] = {
 
 
 class SqlCredentials:
-    """Implements `ports.CredentialStore`; `connections` is the ledger's table of them."""
+    """Implements `ports.CredentialStore` in the ledger's database."""
 
-    def __init__(self, database: LedgerDatabase, connections: sa.Table, vault: Vault) -> None:
+    def __init__(self, database: LedgerDatabase, vault: Vault) -> None:
         self._database = database
-        self._connections = connections
         self._vault = vault
 
     def read(self, connection: str) -> Kept:
@@ -184,15 +184,18 @@ class SqlCredentials:
         self, transaction: sa.Connection, connection: str, *, lock: bool = False
     ) -> tuple[Any, dict[str, Any], float]:
         """The connection, its refresh and the ledger's time, by one query, since many ask."""
-        mine = self._connections
         if lock:
             # By itself: of what is joined to a locked row, PostgreSQL gives what was there before.
-            locked = sa.select(mine.c.key).where(mine.c.key == connection).with_for_update()
+            locked = (
+                sa.select(connections.c.key)
+                .where(connections.c.key == connection)
+                .with_for_update()
+            )
             transaction.execute(locked)
-        joined = mine.outerjoin(refreshes, refreshes.c.connection == mine.c.key)
+        joined = connections.outerjoin(refreshes, refreshes.c.connection == connections.c.key)
         names = {column: column.label(f"refresh_{column.name}") for column in refreshes.columns}
-        query = sa.select(mine, *names.values(), clock(transaction).label("moment"))
-        query = query.select_from(joined).where(mine.c.key == connection)
+        query = sa.select(connections, *names.values(), clock(transaction).label("moment"))
+        query = query.select_from(joined).where(connections.c.key == connection)
         row = transaction.execute(query).one_or_none()
         if row is None:
             raise NotConnected(
@@ -202,8 +205,8 @@ class SqlCredentials:
         return row, _state(row), float(row.moment)
 
     def _update(self, transaction: sa.Connection, connection: str, values: dict[str, Any]) -> None:
-        here = self._connections.c.key == connection
-        transaction.execute(sa.update(self._connections).where(here).values(values))
+        here = connections.c.key == connection
+        transaction.execute(sa.update(connections).where(here).values(values))
 
     def _kept(self, row: Any, state: dict[str, Any], moment: float) -> Kept:
         credentials = self._vault.open(row.credentials, row.key)

@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.schema import CreateColumn
 
@@ -166,11 +165,3 @@ def _send_arrays_as_they_are(connection: Any, _record: Any) -> None:
 def aware(moment: datetime | None) -> datetime | None:
     """SQLite gives times back without their zone, which is UTC."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
-def inserting(transaction: sa.Connection) -> Any:
-    """The `insert` that knows `on_conflict_do_nothing` in this database."""
-    return _INSERTS[transaction.dialect.name]

@@ -11,13 +11,13 @@ from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError, StatementError
 
 from membrane_sync.elements.data_schema import DataSchema, Table
 from membrane_sync.errors import AppUnavailable, DestinationError
 from membrane_sync.ports import Outcome, Owner
 from membrane_sync.records import Delivery
+from membrane_sync.stores.sql_insert import INSERTS, inserting
 from membrane_sync.stores.sql_table import (
     conflict_columns,
     converted,
@@ -25,8 +25,6 @@ from membrane_sync.stores.sql_table import (
     ready_table,
 )
 from membrane_sync.stores.sqlite_engine import sqlite_engine
-
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 _BAD_VALUE = (StatementError, ValueError, TypeError, OverflowError)
 """What a driver, or a conversion, raises for a value that the database can't take."""
@@ -276,7 +274,7 @@ class _Writer:
         if not deliveries:
             return
         rows = [self._row(delivery) for delivery in deliveries]
-        insert = _INSERTS[transaction.dialect.name](self._table)
+        insert = inserting(transaction)(self._table)
         changes = {name: insert.excluded[name] for name in rows[0] if name not in self._conflict}
         if changes:
             insert = insert.on_conflict_do_update(
@@ -323,7 +321,7 @@ def _engine(url: str) -> sa.Engine:
             hint="write it as sqlite:///file.db or postgresql+psycopg://user:password@host/name",
         ) from None
     backend = parsed.get_backend_name()
-    if backend not in _INSERTS:
+    if backend not in INSERTS:
         raise DestinationError(
             f"databases of type {backend!r} can't be written yet",
             hint="use sqlite:/// or postgresql+psycopg://",

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.ports import ConnectionRecord, DueItem, Settled, Timetable
+from membrane_sync.stores.connection_table import connections, resting
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
 from membrane_sync.stores.sql_leases import now
 
@@ -47,14 +48,13 @@ planned = sa.Table(
 
 
 class SqlDue:
-    """Implements `ports.Due` in the ledger's database; `connections` is the table of them."""
+    """Implements `ports.Due` in the ledger's database."""
 
-    def __init__(self, database: LedgerDatabase, connections: sa.Table) -> None:
+    def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
-        self._connections = connections
 
     def unplanned(self, version: str, limit: int) -> Sequence[ConnectionRecord]:
-        mine = self._connections
+        mine = connections
         joined = mine.outerjoin(planned, planned.c.connection == mine.c.key)
         outdated = sa.or_(planned.c.version.is_(None), planned.c.version != version)
         query = sa.select(mine.c.key, mine.c.integration, mine.c.tenant).select_from(joined)
@@ -100,16 +100,14 @@ class SqlDue:
         with self._database.begin() as transaction:
             moment = now(transaction)
             is_due = due.c.due_at <= moment
-            mine = self._connections
-            others = sa.select(mine.c.key).where(mine.c.status != "ready")
             query = sa.select(due.c.connection, due.c.batch, due.c.attempts)
-            query = query.where(is_due, due.c.connection.not_in(others))
+            query = query.where(is_due, due.c.connection.not_in(resting))
             query = query.order_by(due.c.due_at).limit(most).with_for_update(skip_locked=True)
             rows = transaction.execute(query).all()
             batches = []
-            for connections in _shards(rows, batch_size):
+            for some in _shards(rows, batch_size):
                 batch = uuid.uuid4().hex
-                theirs = due.c.connection.in_(connections)
+                theirs = due.c.connection.in_(some)
                 values = {"batch": batch, "due_at": moment + seconds}
                 values["attempts"] = due.c.attempts + 1
                 transaction.execute(sa.update(due).where(theirs, is_due).values(values))

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from membrane_sync.errors import NotFound
 from membrane_sync.ports.event_log import EventFilter
 from membrane_sync.ports.events import Event, Webhook, WebhookStatus
+from membrane_sync.stores.connection_table import connections, living
 from membrane_sync.stores.event_tables import event_queues, events, webhooks
 from membrane_sync.stores.sql_bulk import inserted
 from membrane_sync.stores.sql_database import LedgerDatabase
@@ -30,10 +31,9 @@ _ALL = EventFilter()
 class SqlEventLog:
     """Implements `ports.event_log.EventLog`; `_mine` is in the condition of every query."""
 
-    def __init__(self, database: LedgerDatabase, connections: sa.Table, tenant: str | None) -> None:
+    def __init__(self, database: LedgerDatabase, tenant: str | None) -> None:
         self.tenant = tenant
         self._database = database
-        self._connections = connections
         self._mine = sa.true() if tenant is None else events.c.tenant == tenant
 
     def events(self, before: int, limit: int, which: EventFilter = _ALL) -> Sequence[Event]:
@@ -70,8 +70,6 @@ class SqlEventLog:
             return {row[0]: row[1] for row in found}
 
     def replay(self, ids: Sequence[int]) -> Sequence[int]:
-        living = sa.select(self._connections.c.key)
-        living = living.where(self._connections.c.status != "archived")
         done: list[int] = []
         for some in pieces(ids, SETTLED_AT_ONCE):
             here = events.c.id.in_(some), self._mine, events.c.connection.in_(living)
@@ -113,8 +111,8 @@ class SqlEventLog:
             found.append(status == which.status)
         if which.connection:
             # A connection has one tenant, and it's by tenant that events have an index.
-            tenant = sa.select(self._connections.c.tenant)
-            tenant = tenant.where(self._connections.c.key == which.connection)
+            tenant = sa.select(connections.c.tenant)
+            tenant = tenant.where(connections.c.key == which.connection)
             found.append(events.c.tenant == tenant.scalar_subquery())
         if which.since is not None:
             found.append(events.c.received_at >= which.since)

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import LockTimeout
 from membrane_sync.ports.events import Arrival, Bookmark, Event, EventQueue, Failure, Put, Webhook
+from membrane_sync.stores.connection_table import resting
 from membrane_sync.stores.event_tables import (
     event_queues,
     event_workers,
@@ -28,6 +28,7 @@ from membrane_sync.stores.event_tables import (
 )
 from membrane_sync.stores.sql_bulk import among, inserted, upserted
 from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sql_leases import now
 
 Item = TypeVar("Item")
@@ -44,15 +45,12 @@ READ_AT_ONCE = 200
 FETCHED_BYTES = 16_000
 """What an event counts for that says only an id: its record has yet to be fetched."""
 
-_INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
 
 class SqlInbox:
-    """Implements `ports.events.Inbox`; `connections` is the ledger's table of them."""
+    """Implements `ports.events.Inbox` in the ledger's database."""
 
-    def __init__(self, database: LedgerDatabase, connections: sa.Table) -> None:
+    def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
-        self._connections = connections
 
     def bookmark(self, name: str) -> Bookmark | None:
         query = sa.select(outboxes).where(outboxes.c.name == name)
@@ -90,8 +88,6 @@ class SqlInbox:
     ) -> Sequence[str]:
         with self._database.begin() as transaction:
             moment = now(transaction)
-            resting = sa.select(self._connections.c.key)
-            resting = resting.where(self._connections.c.status != "ready")
             queue = event_queues.c
             query = sa.select(queue.connection).where(
                 queue.due_at <= moment - overdue,
@@ -101,9 +97,9 @@ class SqlInbox:
             query = query.order_by(queue.due_at).limit(most).with_for_update(skip_locked=True)
             found = transaction.execute(query).scalars().all()
             batches = []
-            for connections in pieces(found, batch_size):
+            for some in pieces(found, batch_size):
                 batch = uuid.uuid4().hex
-                claimed = sa.update(event_queues).where(queue.connection.in_(connections))
+                claimed = sa.update(event_queues).where(queue.connection.in_(some))
                 claimed = claimed.values(
                     batch=batch,
                     claimed_until=moment + seconds,
@@ -141,7 +137,7 @@ class SqlInbox:
 
     def attend(self, seconds: float) -> None:
         with self._database.begin() as transaction:
-            insert = _INSERTS[transaction.dialect.name](event_workers)
+            insert = inserting(transaction)(event_workers)
             row = {"id": 1, "until": now(transaction) + seconds}
             upsert = insert.values(row).on_conflict_do_update(
                 index_elements=[event_workers.c.id], set_={"until": row["until"]}
@@ -219,7 +215,7 @@ def _move(transaction: sa.Connection, bookmark: Bookmark) -> None:
         here = outboxes.c.name == bookmark.name, outboxes.c.version == bookmark.version
         change = sa.update(outboxes).where(*here).values(values)
     else:
-        change = _INSERTS[transaction.dialect.name](outboxes).on_conflict_do_nothing()
+        change = inserting(transaction)(outboxes).on_conflict_do_nothing()
         change = change.values(name=bookmark.name, **values)
     if transaction.execute(change.returning(outboxes.c.name)).one_or_none() is None:
         raise LockTimeout(

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from membrane_sync.errors import LockTimeout, MembraneError, SecretError
 from membrane_sync.ports import Vault
+from membrane_sync.stores.connection_table import connections
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_secrets import Resealed
 
@@ -26,14 +27,13 @@ Secret = Callable[[str], Collection[str]]
 class SqlInput:
     """The plain input of the ledger's connections, and what of it is to be sealed."""
 
-    def __init__(self, database: LedgerDatabase, connections: sa.Table, vault: Vault) -> None:
+    def __init__(self, database: LedgerDatabase, vault: Vault) -> None:
         self._database = database
-        self._connections = connections
         self._vault = vault
 
     def plain(self, secret: Secret) -> list[str]:
         """Keys of the connections that have secret input in plain text."""
-        columns = (self._connections.c[name] for name in ("key", "integration", "input"))
+        columns = (connections.c[name] for name in ("key", "integration", "input"))
         with self._database.begin() as transaction:
             rows = transaction.execute(sa.select(*columns)).all()
         return sorted(row.key for row in rows if _found(row, secret))
@@ -69,7 +69,7 @@ class SqlInput:
         raise LockTimeout(f"the input of {key!r} keeps changing", hint="try again")
 
     def _tries(self, key: str) -> Iterator[Any]:
-        query = sa.select(self._connections).where(self._connections.c.key == key)
+        query = sa.select(connections).where(connections.c.key == key)
         for _ in range(_TRIES):
             with self._database.begin() as transaction:
                 row = transaction.execute(query).one_or_none()
@@ -83,10 +83,10 @@ class SqlInput:
 
     def _replace(self, row: Any, sealed: str, found: Mapping[str, Any]) -> bool:
         """Unless it was connected anew, or its secrets were sealed anew."""
-        table = self._connections
-        same = (getattr(row, name) == table.c[name] for name in ("key", "version", "secret_input"))
+        names = ("key", "version", "secret_input")
+        same = (getattr(row, name) == connections.c[name] for name in names)
         plain = {name: value for name, value in row.input.items() if name not in found}
-        change = sa.update(table).where(*same).values(input=plain, secret_input=sealed)
+        change = sa.update(connections).where(*same).values(input=plain, secret_input=sealed)
         with self._database.begin() as transaction:
             return bool(transaction.execute(change).rowcount)
 

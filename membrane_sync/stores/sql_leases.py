@@ -21,8 +21,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from membrane_sync.errors import AppUnavailable, Fenced, LockTimeout
-from membrane_sync.machine import machine
-from membrane_sync.stores.sql_database import LedgerDatabase, aware, inserting, metadata
+from membrane_sync.machine import is_dead, machine
+from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_insert import inserting
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two looks at a lease that another process holds."""
@@ -187,16 +188,3 @@ def _signature(purpose: str) -> dict[str, Any]:
         "purpose": purpose[:500],
         "since": datetime.now(UTC),
     }
-
-
-def is_dead(process: int, of_machine: str) -> bool:
-    """Surely: only a process of this very machine can be known to be dead."""
-    if of_machine != machine():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

@@ -1,103 +1,40 @@
-"""The ledger: connections with sealed credentials, overrides, runs; SQLite or PostgreSQL."""
+"""The ledger: connections with sealed credentials, and what goes by them; SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from membrane_sync.errors import Fatal, LockTimeout, MembraneError, NotConnected, SecretError
-from membrane_sync.ports import (
-    DEFAULT_INSTANCE,
-    ConnectionRecord,
-    ConnectionStatus,
-    Override,
-    RunRecord,
-    Vault,
-)
-from membrane_sync.records import Report
+from membrane_sync.errors import Fatal, LockTimeout, MembraneError, SecretError
+from membrane_sync.ports import ConnectionRecord, ConnectionStatus, Vault
+from membrane_sync.stores.connection_table import connection_record, connections, not_connected
 from membrane_sync.stores.event_retention import forget_events
 from membrane_sync.stores.event_tables import checkups, subscriptions
 from membrane_sync.stores.sql_checkups import SqlCheckups, check_up
 from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
 from membrane_sync.stores.sql_credentials import SqlCredentials, refreshes
-from membrane_sync.stores.sql_database import LedgerDatabase, aware, inserting, metadata
+from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_due import SqlDue, due, make_due, planned
 from membrane_sync.stores.sql_event_log import SqlEventLog, SqlWebhookLog
 from membrane_sync.stores.sql_inbox import SqlInbox
 from membrane_sync.stores.sql_input import SqlInput
 from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.sql_overrides import SqlOverrides, overrides
 from membrane_sync.stores.sql_product_subscriptions import SqlProductSubscriptions
-from membrane_sync.stores.sql_secrets import SqlSecrets, sealed_column
+from membrane_sync.stores.sql_runs import SqlRuns
+from membrane_sync.stores.sql_secrets import SqlSecrets
 from membrane_sync.stores.sql_subscriptions import SqlSubscriptions
 from membrane_sync.stores.sql_tenants import SqlTenantLedger, SqlTenants, mention
 from membrane_sync.stores.sql_webhook_counts import SqlWebhookCounts
 
-_connections = sa.Table(
-    "membrane_connections",
-    metadata,
-    sa.Column("key", sa.String(100), primary_key=True),
-    sa.Column("integration", sa.String(100), nullable=False, index=True),
-    sa.Column("tenant", sa.String(255), nullable=False, index=True),
-    sa.Column("name", sa.String(255), nullable=False, default=""),
-    sa.Column("input", sa.JSON, nullable=False),
-    sealed_column("credentials", "{key}"),
-    sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
-    # Since version 4; an older ledger gets them with these defaults.
-    sa.Column("option", sa.String(100), nullable=False, server_default=""),
-    sa.Column("status", sa.String(20), nullable=False, server_default="ready"),
-    sa.Column("reason", sa.Text, nullable=False, server_default=""),
-    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("expires_at", sa.Double),
-    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("refused_at", sa.Double),
-    # Since version 5.
-    sealed_column("secret_input", "{key}/input", server_default=""),
-    # Since version 6.
-    sa.Column("account", sa.String(255), nullable=False, server_default=""),
-)
-
-_overrides = sa.Table(
-    "membrane_overrides",
-    metadata,
-    sa.Column("connection", sa.String(100), primary_key=True),
-    sa.Column("kind", sa.String(100), primary_key=True),
-    sa.Column("key", sa.String(100), primary_key=True),
-    sa.Column("instance_key", sa.String(100), primary_key=True),
-    # Stands for the path, which may be too long for an index.
-    sa.Column("path_hash", sa.String(64), primary_key=True),
-    sa.Column("path", sa.JSON, nullable=False),
-    sa.Column("value", sa.JSON, nullable=False),
-    sa.Column("removed", sa.Boolean, nullable=False),
-    sa.Column("parent", sa.String(64), nullable=False),
-    sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
-)
-
-_runs = sa.Table(
-    "membrane_runs",
-    metadata,
-    sa.Column("id", sa.String(100), primary_key=True),
-    sa.Column("sync", sa.String(100), primary_key=True),
-    sa.Column("connection", sa.String(100), primary_key=True),
-    sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, index=True),
-    sa.Column("finished_at", sa.DateTime(timezone=True)),
-    sa.Column("report", sa.JSON),
-    sa.Column("error", sa.Text, nullable=False, default=""),
-)
-
-_RUN_KEY = ("id", "sync", "connection")
-_OF_A_RUN = ("started_at", "finished_at", "report", "error")
-
 _TRIES = 10
-
 
 _IDENTITY = ("key", "tenant", "integration")
 """What a connection is known by; none of it ever changes."""
@@ -109,19 +46,21 @@ class SqlLedger:
     def __init__(self, url: str, vault: Vault, *, lease_seconds: float = 30.0) -> None:
         self._database = LedgerDatabase(url)
         self._vault = vault
+        self.runs = SqlRuns(self._database)
+        self.overrides = SqlOverrides(self._database)
         self.leases = SqlLeases(self._database, lease_seconds)
-        self.due = SqlDue(self._database, _connections)
+        self.due = SqlDue(self._database)
         self.requests = SqlConnectionRequests(self._database, vault)
         self.tenants = SqlTenants(self._database)
-        self.credentials = SqlCredentials(self._database, _connections, vault)
+        self.credentials = SqlCredentials(self._database, vault)
         self.secrets = SqlSecrets(self._database, vault)
-        self.inbox = SqlInbox(self._database, _connections)
+        self.inbox = SqlInbox(self._database)
         self.webhooks = SqlWebhookLog(self._database)
         self.webhook_counts = SqlWebhookCounts(self._database)
         self.product_subscriptions = SqlProductSubscriptions(self._database, vault)
         self.subscriptions = SqlSubscriptions(self._database, vault)
-        self.input = SqlInput(self._database, _connections, vault)
-        self.checkups = SqlCheckups(self._database, _connections)
+        self.input = SqlInput(self._database, vault)
+        self.checkups = SqlCheckups(self._database)
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -130,31 +69,30 @@ class SqlLedger:
 
     def for_tenant(self, tenant: str | None) -> SqlTenantLedger:
         """The connections of one tenant and no other; of the whole workspace with None."""
-        parts = (_connections, _connection_record, self.connection)
-        return SqlTenantLedger(self._database, *parts, tenant)
+        return SqlTenantLedger(self._database, self.connection, tenant)
 
     def event_log(self, tenant: str | None) -> SqlEventLog:
         """The events of one tenant and no other; of the whole workspace with None."""
-        return SqlEventLog(self._database, _connections, tenant)
+        return SqlEventLog(self._database, tenant)
 
     def forget_events(self, before: datetime) -> Mapping[str, int]:
         """Delete webhooks and events that ended earlier; gives how many of each."""
-        return forget_events(self._database, _connections, before.timestamp())
+        return forget_events(self._database, before.timestamp())
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
-        query = sa.select(_connections)
+        query = sa.select(connections)
         if integration:
-            query = query.where(_connections.c.integration == integration)
+            query = query.where(connections.c.integration == integration)
         with self._database.reading() as transaction:
-            found = [_connection_record(row) for row in transaction.execute(query)]
+            found = [connection_record(row) for row in transaction.execute(query)]
         # Not by the database, whose order depends on its locale.
         return sorted(found, key=lambda record: record.key)
 
     def living(self) -> Mapping[str, Sequence[str]]:
-        query = sa.select(_connections.c.integration, _connections.c.key)
+        query = sa.select(connections.c.integration, connections.c.key)
         found: dict[str, list[str]] = defaultdict(list)
         with self._database.reading() as transaction:
-            for row in transaction.execute(query.where(_connections.c.status != "archived")):
+            for row in transaction.execute(query.where(connections.c.status != "archived")):
                 found[row.integration].append(row.key)
         return found
 
@@ -172,35 +110,35 @@ class SqlLedger:
     def _opened(self, row: Any) -> ConnectionRecord:
         secret = self._vault.open(row.secret_input, f"{row.key}/input") if row.secret_input else {}
         return replace(
-            _connection_record(row),
+            connection_record(row),
             credentials=self._vault.open(row.credentials, row.key),
             input={**row.input, **secret},
             secret_fields=tuple(secret),
         )
 
     def known(self, key: str) -> ConnectionRecord:
-        return _connection_record(self._row(key))
+        return connection_record(self._row(key))
 
     def _row(self, key: str) -> Any:
-        query = sa.select(_connections).where(_connections.c.key == key)
+        query = sa.select(connections).where(connections.c.key == key)
         with self._database.reading() as transaction:
             row = transaction.execute(query).one_or_none()
         if row is None:
-            raise _not_connected(key)
+            raise not_connected(key)
         return row
 
     def connect(self, record: ConnectionRecord) -> None:
         values = self._values(record)
         # Its tenant is in the condition: nobody takes over another's key, not in a race either.
-        here = sa.and_(*(_connections.c[n] == getattr(record, n) for n in _IDENTITY))
+        here = sa.and_(*(connections.c[n] == getattr(record, n) for n in _IDENTITY))
         with self._begin() as transaction:
             mention(transaction, record.tenant)
             former = transaction.execute(_sealed(here)).one_or_none()
             if former is not None and former.status == "paused":
                 values |= {"status": "paused", "reason": former.reason}
             # The version always rises: credentials that are in use somewhere are told by it.
-            newer = sa.update(_connections).where(here)
-            newer = newer.values(values | {"version": _connections.c.version + 1})
+            newer = sa.update(connections).where(here)
+            newer = newer.values(values | {"version": connections.c.version + 1})
             if not transaction.execute(newer).rowcount:
                 _insert(transaction, {"key": record.key, "version": 1, **values})
             # What failed may go well with other credentials: it's due at once. So is all of a
@@ -245,9 +183,9 @@ class SqlLedger:
         *,
         among: Collection[ConnectionStatus] | None = None,
     ) -> bool:
-        here = _connections.c.key == key
-        fitting = here if among is None else sa.and_(here, _connections.c.status.in_(among))
-        noted = sa.update(_connections).where(fitting).values(status=status, reason=reason)
+        here = connections.c.key == key
+        fitting = here if among is None else sa.and_(here, connections.c.status.in_(among))
+        noted = sa.update(connections).where(fitting).values(status=status, reason=reason)
         with self._begin() as transaction:
             if transaction.execute(noted).rowcount:
                 check_up(transaction, key)
@@ -261,17 +199,17 @@ class SqlLedger:
             "secret_input": "",
             "status": "archived",
             "reason": reason,
-            "version": _connections.c.version + 1,
+            "version": connections.c.version + 1,
             "expires_at": None,
         }
 
         # Once it's connected again, it's planned anew.
         tables = (due, planned, refreshes, subscriptions, checkups)
-        return self._end(key, sa.update(_connections).values(values), tables, version)
+        return self._end(key, sa.update(connections).values(values), tables, version)
 
     def disconnect(self, key: str) -> None:
-        tables = (_overrides, due, planned, refreshes, subscriptions, checkups)
-        self._end(key, sa.delete(_connections), tables)
+        tables = (overrides, due, planned, refreshes, subscriptions, checkups)
+        self._end(key, sa.delete(connections), tables)
 
     def _end(
         self,
@@ -291,9 +229,9 @@ class SqlLedger:
                 return False
             self._forget(key, row)
             same = sa.and_(
-                _connections.c.key == key,
-                _connections.c.credentials == row.credentials,
-                _connections.c.secret_input == row.secret_input,
+                connections.c.key == key,
+                connections.c.credentials == row.credentials,
+                connections.c.secret_input == row.secret_input,
             )
             with self._begin() as transaction:
                 if transaction.execute(change.where(same)).rowcount:
@@ -302,89 +240,13 @@ class SqlLedger:
                     return True
         raise LockTimeout(f"the credentials of {key!r} keep changing", hint="try again")
 
-    def overrides(self, connection: str) -> Sequence[Override]:
-        query = sa.select(_overrides).where(_overrides.c.connection == connection)
-        with self._database.reading() as transaction:
-            found = [_override(row) for row in transaction.execute(query)]
-        return sorted(found, key=lambda o: (o.kind, o.key, o.instance_key, o.path))
-
-    def override(self, connection: str, overrides: Sequence[Override]) -> None:
-        here = _connections.c.key == connection
-        with self._begin() as transaction:
-            # An update of nothing: it locks the row, so that two of these follow one another.
-            touched = sa.update(_connections).where(here).values(key=_connections.c.key)
-            if not transaction.execute(touched).rowcount:
-                raise _not_connected(connection)
-            for new in overrides:
-                _reset(transaction, connection, (new.kind, new.key, new.instance_key), new.path)
-                transaction.execute(sa.insert(_overrides).values(_override_row(connection, new)))
-            transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
-            check_up(transaction, connection)
-
-    def reset_overrides(
-        self,
-        connection: str,
-        kind: str,
-        key: str,
-        path: Sequence[str] = (),
-        instance_key: str = DEFAULT_INSTANCE,
-    ) -> int:
-        with self._begin() as transaction:
-            transaction.execute(sa.delete(planned).where(planned.c.connection == connection))
-            check_up(transaction, connection)
-            return _reset(transaction, connection, (kind, key, instance_key), path)
-
-    def record_run(self, run: RunRecord) -> None:
-        self.record_runs([run])
-
-    def record_runs(self, runs: Sequence[RunRecord]) -> None:
-        if not runs:
-            return
-        with self._begin() as transaction:
-            insert = inserting(transaction)(_runs)
-            changed = {name: insert.excluded[name] for name in _OF_A_RUN}
-            upsert = insert.on_conflict_do_update(index_elements=[*_RUN_KEY], set_=changed)
-            transaction.execute(upsert, [_run_row(run) for run in runs])
-
-    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
-        query = sa.select(_runs).where(_the_run(id, sync, connection))
-        with self._database.reading() as transaction:
-            row = transaction.execute(query).one_or_none()
-        return _run_record(row) if row is not None else None
-
-    def forget_runs(self, before: datetime) -> int:
-        newest = _newest_runs()
-        kept = sa.select(newest.c.connection).where(
-            newest.c.connection == _runs.c.connection,
-            newest.c.sync == _runs.c.sync,
-            newest.c.at == _runs.c.started_at,
-        )
-        old = sa.delete(_runs).where(_runs.c.started_at < before, ~sa.exists(kept))
-        with self._begin() as transaction:
-            return int(transaction.execute(old).rowcount)
-
-    def last_runs(self) -> Sequence[RunRecord]:
-        newest = _newest_runs()
-        query = sa.select(_runs).join(
-            newest,
-            sa.and_(
-                _runs.c.connection == newest.c.connection,
-                _runs.c.sync == newest.c.sync,
-                _runs.c.started_at == newest.c.at,
-            ),
-        )
-        with self._database.reading() as transaction:
-            runs = [_run_record(row) for row in transaction.execute(query)]
-        single = {(run.connection, run.sync): run for run in runs}
-        return [single[key] for key in sorted(single)]
-
     def _begin(self) -> AbstractContextManager[sa.Connection]:
         return self._database.begin()
 
 
 def _insert(transaction: sa.Connection, values: dict[str, Any]) -> None:
     try:
-        transaction.execute(sa.insert(_connections).values(values))
+        transaction.execute(sa.insert(connections).values(values))
     except IntegrityError:
         raise Fatal(
             f"there is another connection {values['key']!r}", hint="give this one another key"
@@ -393,112 +255,9 @@ def _insert(transaction: sa.Connection, values: dict[str, Any]) -> None:
 
 def _sealed(here: sa.ColumnElement[bool]) -> sa.Select[Any]:
     query = sa.select(
-        _connections.c.status,
-        _connections.c.reason,
-        _connections.c.credentials,
-        _connections.c.secret_input,
+        connections.c.status,
+        connections.c.reason,
+        connections.c.credentials,
+        connections.c.secret_input,
     )
     return query.where(here).with_for_update()
-
-
-def _newest_runs() -> sa.Subquery:
-    at = sa.func.max(_runs.c.started_at).label("at")
-    query = sa.select(_runs.c.connection, _runs.c.sync, at)
-    return query.group_by(_runs.c.connection, _runs.c.sync).subquery()
-
-
-def _the_run(id: str, sync: str, connection: str) -> sa.ColumnElement[bool]:
-    names = {"id": id, "sync": sync, "connection": connection}
-    return sa.and_(*(_runs.c[name] == value for name, value in names.items()))
-
-
-def _run_row(run: RunRecord) -> dict[str, Any]:
-    names = (*_RUN_KEY, *_OF_A_RUN)
-    return {name: getattr(run, name) for name in names} | {
-        "report": asdict(run.report) if run.report else None
-    }
-
-
-def _connection_record(row: Any) -> ConnectionRecord:
-    return ConnectionRecord(
-        key=row.key,
-        integration=row.integration,
-        tenant=row.tenant,
-        name=row.name,
-        input=row.input,
-        connected_at=aware(row.connected_at),
-        option=row.option,
-        status=row.status,
-        reason=row.reason,
-        version=row.version,
-        expires_at=row.expires_at,
-        refusals=row.refusals,
-        account=row.account,
-    )
-
-
-def _not_connected(key: str) -> NotConnected:
-    return NotConnected(
-        f"there is no connection {key!r}",
-        hint="see `membrane status` for those there are, or make it: membrane connect",
-    )
-
-
-def _reset(
-    transaction: sa.Connection,
-    connection: str,
-    element: tuple[str, str, str],
-    path: Sequence[str],
-) -> int:
-    names = ("connection", "kind", "key", "instance_key")
-    here = sa.and_(
-        *(_overrides.c[n] == v for n, v in zip(names, (connection, *element), strict=True))
-    )
-    found = transaction.execute(sa.select(_overrides.c.path, _overrides.c.path_hash).where(here))
-    hashes = [row.path_hash for row in found if row.path[: len(path)] == list(path)]
-    for path_hash in hashes:
-        this = sa.and_(here, _overrides.c.path_hash == path_hash)
-        transaction.execute(sa.delete(_overrides).where(this))
-    return len(hashes)
-
-
-def _override_row(connection: str, override: Override) -> dict[str, Any]:
-    text = json.dumps(override.path)
-    return {
-        "connection": connection,
-        "kind": override.kind,
-        "key": override.key,
-        "instance_key": override.instance_key,
-        "path_hash": hashlib.sha256(text.encode()).hexdigest(),
-        "path": list(override.path),
-        "value": override.value,
-        "removed": override.removed,
-        "parent": override.parent,
-        "made_at": override.made_at or datetime.now(UTC),
-    }
-
-
-def _override(row: Any) -> Override:
-    return Override(
-        connection=row.connection,
-        kind=row.kind,
-        key=row.key,
-        path=tuple(row.path),
-        value=row.value,
-        removed=row.removed,
-        parent=row.parent,
-        instance_key=row.instance_key,
-        made_at=aware(row.made_at),
-    )
-
-
-def _run_record(row: Any) -> RunRecord:
-    return RunRecord(
-        id=row.id,
-        connection=row.connection,
-        sync=row.sync,
-        started_at=aware(row.started_at) or datetime.now(UTC),
-        finished_at=aware(row.finished_at),
-        report=Report(**row.report) if row.report else None,
-        error=row.error,
-    )

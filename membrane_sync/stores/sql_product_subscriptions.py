@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.ports import Vault
 from membrane_sync.ports.product import ProductSubscription
 from membrane_sync.stores.event_tables import product_subscriptions
 from membrane_sync.stores.sql_database import LedgerDatabase
 from membrane_sync.stores.sql_inbox import LONGEST_ERROR
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sql_leases import now
 
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _columns = product_subscriptions.c
 
 
@@ -49,7 +48,7 @@ class SqlProductSubscriptions:
             moment = now(transaction)
             new = {"tenant": tenant, "event": event, "version": "", "state": "", "attempts": 0}
             new |= {"error": "", "due_at": moment, "claimed_until": moment + seconds}
-            upsert = _INSERTS[transaction.dialect.name](product_subscriptions).values(new)
+            upsert = inserting(transaction)(product_subscriptions).values(new)
             upsert = upsert.on_conflict_do_update(
                 index_elements=[_columns.tenant, _columns.event],
                 # Due until it's settled, so that somebody goes on with it if we're killed.

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from membrane_sync.errors import LedgerUnavailable
 from membrane_sync.ports import Grant, Party, Quota
 from membrane_sync.stores.quota_schedule import LONGEST_HOLD, SECOND, State, give_back, reserve
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sqlite_engine import sqlite_engine
 
 _LAYOUT_LOCK = 7_239_205
@@ -211,8 +211,7 @@ def _without_flush(connection: Any, _record: Any) -> None:
 def _insert_missing(
     transaction: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
 ) -> None:
-    insert = sqlite.insert if transaction.dialect.name == "sqlite" else postgresql.insert
-    transaction.execute(insert(table).on_conflict_do_nothing(), rows)
+    transaction.execute(inserting(transaction)(table).on_conflict_do_nothing(), rows)
 
 
 _update = (

@@ -14,7 +14,8 @@ from membrane_sync.errors import MembraneError
 from membrane_sync.ports import Vault
 from membrane_sync.ports.subscriptions import Subscription
 from membrane_sync.stores.event_tables import subscriptions
-from membrane_sync.stores.sql_database import LedgerDatabase, inserting
+from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_insert import inserting
 from membrane_sync.stores.sql_leases import now
 
 FORMER_SECONDS = 600.0

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from membrane_sync.errors import NotConnected, NotFound
 from membrane_sync.ports import ConnectionRecord, ConnectionStatus, Tenant
+from membrane_sync.stores.connection_table import connection_record, connections
 from membrane_sync.stores.event_retention import forget_events_of
 from membrane_sync.stores.sql_database import LedgerDatabase, aware, metadata
+from membrane_sync.stores.sql_insert import inserting
 
 _tenants = sa.Table(
     "membrane_tenants",
@@ -27,8 +28,7 @@ _tenants = sa.Table(
 def mention(transaction: sa.Connection, tenant: str) -> None:
     """Make sure that there's such a tenant."""
     new = {"key": tenant, "name": "", "fields": {}, "created_at": datetime.now(UTC)}
-    dialect = postgresql if transaction.dialect.name == "postgresql" else sqlite
-    transaction.execute(dialect.insert(_tenants).values(new).on_conflict_do_nothing())
+    transaction.execute(inserting(transaction)(_tenants).values(new).on_conflict_do_nothing())
 
 
 class SqlTenants:
@@ -83,15 +83,11 @@ class SqlTenantLedger:
     def __init__(
         self,
         database: LedgerDatabase,
-        connections: sa.Table,
-        record: Callable[[Any], ConnectionRecord],
         open_key: Callable[[str], ConnectionRecord],
         tenant: str | None,
     ) -> None:
         self.tenant = tenant
         self._database = database
-        self._connections = connections
-        self._record = record
         self._open_key = open_key
         self._mine = sa.true() if tenant is None else connections.c.tenant == tenant
 
@@ -103,34 +99,33 @@ class SqlTenantLedger:
         integration: str = "",
         status: ConnectionStatus | None = None,
     ) -> Sequence[ConnectionRecord]:
-        table = self._connections
-        query = sa.select(table).where(self._mine)
+        query = sa.select(connections).where(self._mine)
         if integration:
-            query = query.where(table.c.integration == integration)
+            query = query.where(connections.c.integration == integration)
         if status is not None:
-            query = query.where(table.c.status == status)
+            query = query.where(connections.c.status == status)
         with self._database.begin() as transaction:
-            key = _bytewise(table.c.key, transaction)
+            key = _bytewise(connections.c.key, transaction)
             page = query.where(key > after).order_by(key).limit(limit)
-            return [self._record(row) for row in transaction.execute(page)]
+            return [connection_record(row) for row in transaction.execute(page)]
 
     def connection(self, key: str) -> ConnectionRecord:
-        return self._record(self._row(key))
+        return connection_record(self._row(key))
 
     def opened(self, key: str) -> ConnectionRecord:
         return self._open_key(self._row(key).key)
 
     def rename(self, key: str, name: str) -> None:
-        renamed = sa.update(self._connections).where(self._here(key)).values(name=name)
+        renamed = sa.update(connections).where(self._here(key)).values(name=name)
         with self._database.begin() as transaction:
             if not transaction.execute(renamed).rowcount:
                 raise _not_there(key)
 
     def _here(self, key: str) -> sa.ColumnElement[bool]:
-        return sa.and_(self._connections.c.key == key, self._mine)
+        return sa.and_(connections.c.key == key, self._mine)
 
     def _row(self, key: str) -> Any:
-        query = sa.select(self._connections).where(self._here(key))
+        query = sa.select(connections).where(self._here(key))
         with self._database.begin() as transaction:
             row = transaction.execute(query).one_or_none()
         if row is None:

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from membrane_sync.ports.event_log import WebhookCount
 from membrane_sync.stores.event_tables import webhook_counts
-from membrane_sync.stores.sql_database import LedgerDatabase, inserting
+from membrane_sync.stores.sql_database import LedgerDatabase
+from membrane_sync.stores.sql_insert import inserting
 
 _NUMBERS = (
     *("received", "duplicates", "unmatched", "failed", "challenges", "refused", "unavailable"),

@@ -19,7 +19,7 @@ from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.formulas.locators import steps_of
 from membrane_sync.ports import Api, Lake
 from membrane_sync.project.hooks import made_by
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.project.schema_check import TYPES, checked
 from membrane_sync.records import Report
 from membrane_sync.sync.collection import listing

@@ -1,4 +1,4 @@
-"""Lists below parents: the collections above a collection, and how all their lists are read.
+"""Lists below parents: how the lists below all records of the collections above are read.
 
 The parents are read first, into a stream of their own; then the list below each of them that has
 to be read, each from its own cursor. Formulas of the request see the parent's record as `$.parent`,
@@ -8,25 +8,22 @@ and that of each level as `$.ancestors.<collection>`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from membrane_sync.elements.data_collection import DrillDown, ListMethod
-from membrane_sync.elements.data_source import DataSource
-from membrane_sync.errors import Fatal, UnexpectedAnswer
-from membrane_sync.formulas import variables
-from membrane_sync.formulas.locators import steps_of
+from membrane_sync.elements.data_collection import DrillDown
+from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Lake
 from membrane_sync.project.families import drill_down
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Batch, Level, Offset, Parent, Partition, Report
 from membrane_sync.sync.ahead import ahead
+from membrane_sync.sync.ancestors import ancestors, needed_fields
 from membrane_sync.sync.collection import TokenExpired
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.pull import Pulled, Reading, pull
-from membrane_sync.sync.rendering import evaluated
 from membrane_sync.sync.resume import Beginning, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, add_counts, new_scan, store
 from membrane_sync.sync.totals import Total
@@ -34,77 +31,6 @@ from membrane_sync.sync.visits import Visit, Visits
 
 MARKS = 1_000
 """So many lists without anything new are noted in one commit; fewer aren't worth one."""
-
-
-def scope_of(sync: ResolvedSync, connection: ConnectionRecord) -> dict[str, Any]:
-    """What formulas of requests see, whatever they ask for."""
-    extends = sync.collection.extends
-    parameters = {
-        **sync.integration.parameters,
-        **(extends.parameters if extends else {}),
-        **sync.source.collection_parameters,
-    }
-    return {"input": dict(connection.input), "parameters": parameters}
-
-
-def parents_sync(sync: ResolvedSync, connection: ConnectionRecord) -> ResolvedSync | None:
-    """How the collection above is pulled; None if there's none.
-
-    Its stream is the one that a data source with the same parameters has, so that whoever else
-    syncs the parents shares it.
-    """
-    drill = drill_down(sync.collection)
-    if drill is None:
-        return None
-    collection = sync.names.collection(drill.collection)
-    if collection is None:
-        raise Fatal(
-            f"collection {sync.collection.key!r} is below {drill.collection!r}, which there isn't",
-            hint="name one of the connector's collections in list.parent.collection",
-        )
-    declared = sync.source.model_fields_set & {
-        "pull_updates_interval_seconds",
-        "full_sync_interval_seconds",
-    }
-    source = DataSource(
-        key=collection.key,
-        collection_key=collection.key,
-        collection_parameters=evaluated(drill.parameters, scope_of(sync, connection)),
-        **{name: getattr(sync.source, name) for name in declared},
-    )
-    return replace(sync, collection=collection, source=source)
-
-
-def lineage(sync: ResolvedSync, connection: ConnectionRecord) -> list[ResolvedSync]:
-    """How each collection above is pulled, the nearest first; raises Fatal for a circle."""
-    found: list[ResolvedSync] = []
-    seen = {sync.collection.key}
-    above = parents_sync(sync, connection)
-    while above is not None:
-        if above.collection.key in seen:
-            raise Fatal(
-                f"collection {above.collection.key!r} is below itself",
-                hint="a list.parent must lead to a collection that has none",
-            )
-        seen.add(above.collection.key)
-        found.append(above)
-        above = parents_sync(above, connection)
-    return found
-
-
-def schemas_of(
-    syncs: Sequence[ResolvedSync], connection: ConnectionRecord
-) -> dict[str, Mapping[str, Any]]:
-    """The field schemas of all streams that these syncs read, parents included."""
-    found: dict[str, Mapping[str, Any]] = {s.stream: s.collection.fields_schema for s in syncs}
-    for sync in syncs:
-        try:
-            above = lineage(sync, connection)
-        except Fatal:
-            continue  # that sync alone fails by it
-        for up in above:
-            found.setdefault(up.stream, up.collection.fields_schema)
-    return found
 
 
 @dataclass
@@ -233,27 +159,6 @@ def below(parent: str, external_id: str) -> str:
     return f"{parent}/{external_id.replace('%', '%25').replace('/', '%2F')}"
 
 
-def needed_fields(method: ListMethod, key: str, *, nearest: bool) -> list[str] | None:
-    """The fields of the parents of this collection that a request reads; None for whole records."""
-    if method.function is not None:
-        return None
-    found: set[str] = set()
-    for locator in variables(method.model_dump()):
-        steps = steps_of(locator)
-        if steps is None or not steps:
-            return None
-        if steps[0] == "parent" and nearest:
-            rest = steps[1:]
-        elif steps[0] == "ancestors" and (len(steps) == 1 or steps[1] == key):
-            rest = steps[2:]
-        else:
-            continue
-        if not rest or not isinstance(rest[0], str):
-            return None
-        found.add(rest[0])
-    return sorted(found)
-
-
 @dataclass(frozen=True)
 class Household:
     """What a reading of lists below parents needs: app, lake, and one who brings the parents."""
@@ -275,7 +180,7 @@ def read_below(
     many records the app says there are. The children of parents that are gone are deleted, unless
     it's declared that they stay.
     """
-    above = lineage(sync, house.connection)
+    above = ancestors(sync, house.connection)
     begun = _unfinished(sync, reading, house.lake)
     if begun is None:
         house.bring(above[0])

@@ -11,7 +11,7 @@ from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import Fatal, Rejected
 from membrane_sync.formulas import MISSING, evaluate
 from membrane_sync.ports import Api
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, RawRecord
 from membrane_sync.sync.raw import raw_record
 from membrane_sync.sync.rendering import answer_scope, by_function, refuse_graphql_errors, render

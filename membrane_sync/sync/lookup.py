@@ -21,7 +21,7 @@ from membrane_sync.formulas.lookups import (
     Unanswerable,
 )
 from membrane_sync.ports import DEFAULT_INSTANCE, Lake
-from membrane_sync.project.project import Names, stream_name
+from membrane_sync.project.resolved_sync import Names, stream_name
 from membrane_sync.records import LinkKey
 
 Answers = Iterator[tuple[Question, Any]]

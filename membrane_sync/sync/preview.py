@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from membrane_sync.formulas import MISSING, FieldError
-from membrane_sync.sync.map import Mapped, Mapper, map_records
+from membrane_sync.sync.mapper import Mapped, Mapper, map_values
 
 BATCH_LINES = 1_000
 BATCH_BYTES = 8_000_000
@@ -32,7 +32,7 @@ def preview(mapper: Mapper, lines: Iterable[bytes]) -> Iterator[Answer]:
     """
     for batch in _batches(lines):
         parsed = [_parsed(line) for line in batch]
-        mapped = map_records(mapper, [found for found in parsed if not isinstance(found, Answer)])
+        mapped = map_values(mapper, [found for found in parsed if not isinstance(found, Answer)])
         for found in parsed:
             yield found if isinstance(found, Answer) else _answer(next(mapped))
 

@@ -16,14 +16,15 @@ from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import Fatal, IncompleteScan, UnexpectedAnswer
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake, Owner
 from membrane_sync.project.families import drill_down
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.ahead import ahead
+from membrane_sync.sync.ancestors import scope_of
 from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collection
 from membrane_sync.sync.conditional import Condition
 from membrane_sync.sync.cursor import marked, stored_value
 from membrane_sync.sync.custom_fields import learn_fields
-from membrane_sync.sync.family import Household, is_begun, read_below, scope_of
+from membrane_sync.sync.family import Household, is_begun, read_below
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
 from membrane_sync.sync.resume import Beginning, Trail, fingerprint, forget_uncommitted, unfinished
 from membrane_sync.sync.store import Progress, finish_scan, new_scan, store

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from membrane_sync.errors import DestinationError
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.collection import Bounds
 from membrane_sync.sync.lookup import Answering

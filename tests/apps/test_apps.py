@@ -18,6 +18,7 @@ from membrane_sync.apps.kinto import Account, Kinto, records_path, start_kinto
 from membrane_sync.apps.pocketbase import PocketBase, record_id, start_pocketbase
 from membrane_sync.apps.pocketbase import records_path as pocketbase_path
 from membrane_sync.apps.process import AppError, AppProcess, answers, free_port, stop_leftover
+from membrane_sync.machine import is_dead, machine
 from tests.apps.debian import find_or_install
 from tests.apps.postgresql import postgresql_server
 from tests.fixtures import clear_crashed
@@ -34,11 +35,7 @@ def http_server(directory: Path) -> AppProcess:
 
 
 def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return not is_dead(pid, machine())
 
 
 class TestProcess:

@@ -23,7 +23,7 @@ from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.ports import ConnectionRecord, Override
 from membrane_sync.records import Batch, Link, LinkKey, Offset, RawRecord
 from membrane_sync.sync import preview
-from membrane_sync.sync.map import Mapper
+from membrane_sync.sync.mapper import Mapper
 from tests.formulas.test_cases import CASES
 from tests.formulas.test_vectors import CORRECTED, VECTORS, expected, typed
 
@@ -367,7 +367,7 @@ def test_an_override_made_at_run_time_counts(project: Path) -> None:
     ledger = open_runtime(project).ledger
     ledger.connect(ConnectionRecord("acme", "kinto", "acme"))
     path = ("import_value", "city")
-    ledger.override("acme", [Override("acme", "field_mapping", "contacts", path, "HQ")])
+    ledger.overrides.keep("acme", [Override("acme", "field_mapping", "contacts", path, "HQ")])
     record = ndjson([{"email": "a", "address": {"city": "Bern"}}])
     (theirs,) = lines(membrane("map", "contacts", "-c", "acme", records=record, root=project))
     (others,) = lines(membrane("map", "contacts", "-i", "kinto", records=record, root=project))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from membrane_sync.testing.simulator.traffic import most_within
 from tests.clients.quota_process import LEFT, LIMITS
 from tests.stores.databases import fresh_database
 
@@ -57,15 +58,6 @@ class Counting:
         yield self
         self._server.shutdown()
         self._server.server_close()
-
-
-def most_within(moments: list[float], window: float) -> int:
-    most = first = 0
-    for last, moment in enumerate(moments):
-        while moments[first] <= moment - window:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -7,17 +7,18 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.errors import NotFound
 from tests.end_to_end.helpers import Tenant, Workspace, new_workspace, person
 from tests.end_to_end.processes import SyncProcess
+from tests.stores.databases import fresh_database
 
 COLLECTION = "connectors/kinto/data_collections/contacts.yaml"
 RECORDS = 5_000
@@ -156,24 +157,23 @@ def test_incremental_sync(tmp_path: Path, tenant: Tenant) -> None:
     assert len(phases) >= 3, phases
 
 
-def test_into_postgresql(tmp_path: Path, tenant: Tenant, postgresql_url: str) -> None:
-    def database(name: str) -> str:
-        engine = sa.create_engine(postgresql_url)
-        with engine.begin() as transaction:
-            transaction.execute(sa.text(f"CREATE SCHEMA {name}"))
-        engine.dispose()
-        return f"{postgresql_url}?options=-csearch_path%3D{name}"
+def test_into_postgresql(tmp_path: Path, tenant: Tenant, request: pytest.FixtureRequest) -> None:
+    with ExitStack() as databases:
 
-    reference, connection = project(tmp_path / "r", tenant, database("kill_reference"))
-    steps = uninterrupted(reference, connection)
-    expected = state(reference, connection)
-    landed = 0
-    for number, moment in enumerate(random_moments(3, 4, steps)):
-        workspace, _ = project(tmp_path / str(number), tenant, database(f"kill_{number}"))
-        landed += killed(workspace, connection, moment)
-        workspace.sync(connection)
-        assert state(workspace, connection) == expected, f"killed at {moment}"
-    assert landed >= 2
+        def database() -> str:
+            fresh = fresh_database("postgresql", tmp_path, request)
+            return databases.enter_context(fresh)
+
+        reference, connection = project(tmp_path / "r", tenant, database())
+        steps = uninterrupted(reference, connection)
+        expected = state(reference, connection)
+        landed = 0
+        for number, moment in enumerate(random_moments(3, 4, steps)):
+            workspace, _ = project(tmp_path / str(number), tenant, database())
+            landed += killed(workspace, connection, moment)
+            workspace.sync(connection)
+            assert state(workspace, connection) == expected, f"killed at {moment}"
+        assert landed >= 2
 
 
 def copy(workspace: Workspace, root: Path) -> Workspace:

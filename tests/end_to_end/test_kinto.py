@@ -294,7 +294,7 @@ class TestTrouble:
         assert "membrane connect" in text and connection in text and "401" in text
         assert "a-wrong-secret" not in text + repr(caught.value.__dict__)
         assert naps == []
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert "401" in run.error and "a-wrong-secret" not in run.error
 
         workspace.connect(right)

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from secrets import token_hex
 
 import pytest
-import sqlalchemy as sa
 
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.apps.process import free_port
@@ -24,6 +22,7 @@ from tests.end_to_end.helpers import (
     new_workspace,
     person,
 )
+from tests.stores.databases import fresh_database, run
 
 # The product's own table, with types and columns of its own that the mapping knows nothing of.
 TABLE = """
@@ -45,23 +44,9 @@ SIGNED_UP_AT = {
 
 
 @pytest.fixture
-def database(postgresql_url: str) -> Iterator[str]:
-    """The URL of a schema of the test's own."""
-    name = f"product_{token_hex(4)}"
-    engine = sa.create_engine(postgresql_url)
-    with engine.begin() as transaction:
-        transaction.execute(sa.text(f"CREATE SCHEMA {name}"))
-    yield f"{postgresql_url}?options=-csearch_path%3D{name}"
-    with engine.begin() as transaction:
-        transaction.execute(sa.text(f"DROP SCHEMA {name} CASCADE"))
-    engine.dispose()
-
-
-def execute(url: str, sql: str) -> None:
-    engine = sa.create_engine(url)
-    with engine.begin() as transaction:
-        transaction.execute(sa.text(sql))
-    engine.dispose()
+def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    with fresh_database("postgresql", tmp_path, request) as url:
+        yield url
 
 
 def change_everything(tenant: Tenant) -> None:
@@ -91,7 +76,7 @@ def test_the_product_s_own_table_keeps_its_types_and_its_columns(
     workspace, tenant = new_workspace(tmp_path / "project", database=database), Tenant(kinto)
     for path, text in SIGNED_UP_AT.items():
         workspace.write(path, text)
-    execute(database, TABLE)
+    run(database, TABLE)
     tenant.write(person(n) for n in range(300))
     connection = workspace.connect(tenant.connection)
     assert workspace.sync(connection).delivered == 300
@@ -102,7 +87,7 @@ def test_the_product_s_own_table_keeps_its_types_and_its_columns(
         datetime,
         list,
     }
-    execute(database, "UPDATE contacts SET balance = 12.50 WHERE email LIKE 'person1@%'")
+    run(database, "UPDATE contacts SET balance = 12.50 WHERE email LIKE 'person1@%'")
 
     change_everything(tenant)
     assert workspace.sync(connection).removed == 2
@@ -128,7 +113,7 @@ def mapped(row: Row) -> Row:
 
 def test_a_row_that_is_refused_holds_up_nobody(tmp_path: Path, kinto: Kinto, database: str) -> None:
     workspace, tenant = new_workspace(tmp_path / "project", database=database), Tenant(kinto)
-    execute(database, TABLE.replace("signed_up_at timestamptz,", ""))
+    run(database, TABLE.replace("signed_up_at timestamptz,", ""))
     tenant.write(person(n) for n in range(40))
     tenant.update([{"id": "c00007", "email": "x" * 201}, {"id": "c00008", "first_name": "\0"}])
     connection = workspace.connect(tenant.connection)
@@ -155,10 +140,10 @@ def test_the_ledger_in_postgresql(
     assert [record.key for record in again.connections()] == [connection]
     stored = again.connection(connection)
     assert replace(stored, connected_at=None, version=0) == tenant.connection
-    (run,) = again.last_runs()
-    assert (run.connection, run.sync, run.error) == (connection, "contacts", "")
-    assert run.report is not None and run.report.delivered == 20
-    assert run.finished_at is not None and run.finished_at >= run.started_at
+    (last,) = again.runs.newest()
+    assert (last.connection, last.sync, last.error) == (connection, "contacts", "")
+    assert last.report is not None and last.report.delivered == 20
+    assert last.finished_at is not None and last.finished_at >= last.started_at
 
 
 def test_a_database_that_is_down_says_so_without_its_password(

@@ -70,7 +70,7 @@ def test_no_planted_secret_is_in_what_the_daemon_and_its_runs_write(user: User) 
     assert found == [], "\n".join(found)
     written = {path for path in user.root.rglob("*") if path.is_file()}
     runtime = open_runtime_of(user)
-    (failed,) = runtime.ledger.last_runs()
+    (failed,) = runtime.ledger.runs.newest()
     assert "answered 401" in failed.error and "***" in failed.error
     runtime.close()
     logs = [path for path in written if "compute_logs" in path.parts]

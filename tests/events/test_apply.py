@@ -18,7 +18,7 @@ from membrane_sync.elements.sync import Sync
 from membrane_sync.errors import AppUnavailable, DestinationError, RateLimited
 from membrane_sync.events.apply import Applied, Applying
 from membrane_sync.ports.events import Event
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import run_sync

@@ -12,7 +12,7 @@ from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.schedule import Schedule
 from membrane_sync.events.polling import timetable, ways
 from membrane_sync.events.wanted import covered
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from tests.sync.parts import resolved
 
 HOOK = {"type": "webhook", "subscribe": {"path": "/hooks"}, "handle": {"$var": "$.body"}}

@@ -104,24 +104,36 @@ def every_byte(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def evaluate_due(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.RunRequest] | str:
-    """The batches that one tick of the sensor `due` asks for, or why it asks for none."""
+def tick(
+    workspace: Workspace, instance: dg.DagsterInstance, sensor: str | dg.SensorDefinition
+) -> Any:
+    """What one tick gives of a sensor, which is the project's if it's given by its name."""
     repository = build_definitions(workspace.root).get_repository_def()
+    if isinstance(sensor, str):
+        sensor = repository.get_sensor_def(sensor)
     with dg.build_sensor_context(
         instance_ref=instance.get_ref(),
         repository_def=repository,
         resources={"membrane": MembraneResource(root=str(workspace.root))},
     ) as context:
-        evaluated = repository.get_sensor_def("due").evaluate_tick(context)
+        return sensor.evaluate_tick(context)
+
+
+def evaluate_due(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.RunRequest] | str:
+    """The batches that one tick of the sensor `due` asks for, or why it asks for none."""
+    evaluated = tick(workspace, instance, "due")
     return list(evaluated.run_requests or ()) or str(evaluated.skip_message)
 
 
 def run_batch(
-    workspace: Workspace, instance: dg.DagsterInstance, request: dg.RunRequest
+    workspace: Workspace,
+    instance: dg.DagsterInstance,
+    request: dg.RunRequest,
+    job: str = "sync_batch",
 ) -> dg.ExecuteInProcessResult:
     """The run that a tick asked for, in this process."""
-    job = build_definitions(workspace.root).resolve_job_def("sync_batch")
-    return job.execute_in_process(
+    definition = build_definitions(workspace.root).resolve_job_def(job)
+    return definition.execute_in_process(
         instance=instance, run_config=request.run_config, tags=request.tags, raise_on_error=False
     )
 

@@ -95,7 +95,7 @@ def test_what_is_due_is_synced_in_one_run_and_recorded_where_it_changed(
     path = workspace.runtime.stores.lake_path
     same = [key for key in keys if path(key).read_bytes() == lakes[key]]
     assert same == [keys[0], keys[2]]
-    runs = {(run.connection, run.sync): run.id for run in workspace.runtime.ledger.last_runs()}
+    runs = {(run.connection, run.sync): run.id for run in workspace.runtime.ledger.runs.newest()}
     assert runs[keys[1], "contacts"] == second.run_id
     assert runs[keys[0], "contacts"] == runs[keys[1], "companies"] == "nothing-changed"
 
@@ -119,7 +119,7 @@ def test_what_fails_backs_off_and_holds_nobody_up(
         make_due(workspace)
     assert waits[2] > 800
     assert len(workspace.rows()) == 1
-    (run,) = [r for r in workspace.runtime.ledger.last_runs() if r.connection == key][:1]
+    (run,) = [r for r in workspace.runtime.ledger.runs.newest() if r.connection == key][:1]
     assert "401" in run.error
 
     workspace.connect(broken.connection)

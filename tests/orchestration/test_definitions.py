@@ -130,6 +130,56 @@ def test_a_formula_as_deep_as_may_be_shows(workspace: Workspace) -> None:
     assert description.count("$concat") == 200
 
 
+def test_each_column_says_where_it_comes_from(workspace: Workspace) -> None:
+    specs = build_definitions(workspace.root).resolve_all_asset_specs()
+    lineage = {
+        spec.key.to_user_string(): {
+            column: [(dep.asset_key.to_user_string(), dep.column_name) for dep in deps]
+            for column, deps in found.deps_by_column.items()
+        }
+        for spec in specs
+        if (found := spec.metadata.get("dagster/column_lineage"))
+    }
+    mapped = lineage["kinto/contacts_mapped"]
+    source = "kinto/contacts"
+    assert mapped["full_name"] == [(source, "first_name"), (source, "last_name")]
+    assert mapped["city"] == [(source, "address")]
+    assert mapped["stage"] == [(source, "score")]
+    delivered = lineage["kinto/contacts_delivered"]
+    assert delivered["city"] == [("kinto/contacts_mapped", "city")]
+    assert delivered.keys() == mapped.keys()
+    assert ("pocketbase/contacts", "name") in lineage["pocketbase/contacts_mapped"]["full_name"]
+
+
+@pytest.mark.parametrize(
+    ("formula", "columns"),
+    [
+        ("{$var: $}", {"city": ["city"], "email": ["email"]}),
+        ("{email: {$concat: [{$var: $}, x]}}", {"email": ["...", "email", "tags"]}),
+        ("{email: x}", {"email": []}),
+        ("{email: {a: {$var: $.b}, c: {$var: $.d}}}", {"email": ["b", "d"]}),
+        ("{email: {$var: '$.a\\.b[0].c'}}", {"email": ["a.b"]}),
+        ("{$mergeObjects: [{$var: $}, {$var: $.tags}]}", {"city": ["city", "tags"]}),
+    ],
+)
+def test_lineage_of_formulas_of_every_form(
+    formula: str, columns: dict[str, list[str]], workspace: Workspace
+) -> None:
+    workspace.write(
+        "mappings/integrations/kinto/field_mappings/contacts.yaml",
+        f"import_value: {{$remove: true}}\ndefault_import_value: {formula}\n",
+    )
+    specs = build_definitions(workspace.root).resolve_all_asset_specs()
+    (mapped,) = [spec for spec in specs if spec.key.path == ["kinto", "contacts_mapped"]]
+    found = mapped.metadata["dagster/column_lineage"].deps_by_column
+    for column, wanted in columns.items():
+        names = {dep.column_name for dep in found[column]}
+        if "..." in wanted:
+            assert names > set(wanted) - {"..."}
+        else:
+            assert names == set(wanted)
+
+
 def test_loading_opens_nothing_and_imports_nothing_heavy(workspace: Workspace) -> None:
     before = {path.relative_to(workspace.root) for path in workspace.root.rglob("*")}
     loaded = python(workspace.root, "-B", "-c", LOAD)

@@ -20,13 +20,12 @@ import sqlalchemy as sa
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.orchestration import event_queues, events_job, worker
 from membrane_sync.orchestration.batch_job import BATCH_TAG
-from membrane_sync.orchestration.definitions import build_definitions
 from membrane_sync.orchestration.event_queues import Drained, Drainer
 from membrane_sync.orchestration.events_job import claimed
 from membrane_sync.orchestration.worker import InDagster, Worker
 from membrane_sync.ports.events import Arrival, Event
 from tests.end_to_end.helpers import Tenant, Workspace, person
-from tests.orchestration.helpers import launched, log_of
+from tests.orchestration.helpers import launched, log_of, run_batch, tick
 from tests.orchestration.test_batch import materialized
 
 
@@ -53,24 +52,13 @@ def written(tenant: Tenant, *numbers: int) -> list[dict[str, Any]]:
 
 
 def evaluate(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
-    repository = build_definitions(workspace.root).get_repository_def()
-    sensor = events_job.inbox_sensor(0.0)
-    resource = repository.get_top_level_resources()["membrane"]
-    with dg.build_sensor_context(
-        instance_ref=instance.get_ref(),
-        repository_def=repository,
-        resources={"membrane": resource},
-    ) as context:
-        return list(sensor.evaluate_tick(context).run_requests or ())
+    return list(tick(workspace, instance, events_job.inbox_sensor(0.0)).run_requests or ())
 
 
 def run(
     workspace: Workspace, instance: dg.DagsterInstance, request: dg.RunRequest
 ) -> dg.ExecuteInProcessResult:
-    job = build_definitions(workspace.root).resolve_job_def("apply_events")
-    return job.execute_in_process(
-        instance=instance, run_config=request.run_config, tags=request.tags, raise_on_error=False
-    )
+    return run_batch(workspace, instance, request, "apply_events")
 
 
 def statuses(workspace: Workspace) -> dict[str, int]:

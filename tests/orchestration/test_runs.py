@@ -1,4 +1,4 @@
-"""Runs of the jobs against a real Kinto, in this process: numbers, trouble, the sensor."""
+"""Runs of the jobs against a real Kinto, in this process: numbers, layers, secrecy, trouble."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from membrane_sync.apps.process import free_port
 from membrane_sync.errors import RateLimited
 from membrane_sync.orchestration import failures, progress
 from membrane_sync.orchestration.definitions import build_definitions
-from membrane_sync.orchestration.resources import MembraneResource
 from membrane_sync.ports import ConnectionRecord, Override
 from tests.end_to_end.helpers import (
     Tenant,
@@ -213,7 +212,7 @@ class TestNumbers:
     ) -> None:
         tenant.write([person(1), person(2)])
         result = run_job(workspace, instance, workspace.connect(tenant.connection))
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert run.id == result.run_id and run.finished_at is not None and run.report is not None
         assert (run.report.created, run.report.mapped, run.report.delivered) == (2, 2, 2)
 
@@ -234,7 +233,7 @@ class TestNumbers:
         assert "dropped_fields" not in counted["contacts_delivered"]
         log = log_of(instance, result.run_id)
         assert f"{connection}: map: dropped fields that the data schema doesn't take: phone" in log
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert run.report is not None and run.report.dropped_fields == ["phone"]
         letters = workspace.dead_letters(connection)
         assert {letter["field"] for letter in letters} == {"city"}
@@ -264,56 +263,6 @@ def _after_all(tenant: Tenant, later: int = 1) -> str:
     """A moment after all that the app has, by its own clock, as a person writes it."""
     last = max(record["last_modified"] for record in tenant.truth().values())
     return datetime.fromtimestamp((last + later) / 1_000, UTC).isoformat()
-
-
-class TestLineage:
-    def test_each_column_says_where_it_comes_from(self, workspace: Workspace) -> None:
-        specs = build_definitions(workspace.root).resolve_all_asset_specs()
-        lineage = {
-            spec.key.to_user_string(): {
-                column: [(dep.asset_key.to_user_string(), dep.column_name) for dep in deps]
-                for column, deps in found.deps_by_column.items()
-            }
-            for spec in specs
-            if (found := spec.metadata.get("dagster/column_lineage"))
-        }
-        mapped = lineage["kinto/contacts_mapped"]
-        source = "kinto/contacts"
-        assert mapped["full_name"] == [(source, "first_name"), (source, "last_name")]
-        assert mapped["city"] == [(source, "address")]
-        assert mapped["stage"] == [(source, "score")]
-        delivered = lineage["kinto/contacts_delivered"]
-        assert delivered["city"] == [("kinto/contacts_mapped", "city")]
-        assert delivered.keys() == mapped.keys()
-        assert ("pocketbase/contacts", "name") in lineage["pocketbase/contacts_mapped"]["full_name"]
-
-    @pytest.mark.parametrize(
-        ("formula", "columns"),
-        [
-            ("{$var: $}", {"city": ["city"], "email": ["email"]}),
-            ("{email: {$concat: [{$var: $}, x]}}", {"email": ["...", "email", "tags"]}),
-            ("{email: x}", {"email": []}),
-            ("{email: {a: {$var: $.b}, c: {$var: $.d}}}", {"email": ["b", "d"]}),
-            ("{email: {$var: '$.a\\.b[0].c'}}", {"email": ["a.b"]}),
-            ("{$mergeObjects: [{$var: $}, {$var: $.tags}]}", {"city": ["city", "tags"]}),
-        ],
-    )
-    def test_formulas_of_every_form(
-        self, formula: str, columns: dict[str, list[str]], workspace: Workspace
-    ) -> None:
-        workspace.write(
-            "mappings/integrations/kinto/field_mappings/contacts.yaml",
-            f"import_value: {{$remove: true}}\ndefault_import_value: {formula}\n",
-        )
-        specs = build_definitions(workspace.root).resolve_all_asset_specs()
-        (mapped,) = [spec for spec in specs if spec.key.path == ["kinto", "contacts_mapped"]]
-        found = mapped.metadata["dagster/column_lineage"].deps_by_column
-        for column, wanted in columns.items():
-            names = {dep.column_name for dep in found[column]}
-            if "..." in wanted:
-                assert names > set(wanted) - {"..."}
-            else:
-                assert names == set(wanted)
 
 
 class TestLayers:
@@ -391,7 +340,7 @@ syncs:
         assert numbers(first)["contacts"]["created"] == 1
         assert [row["email"] for row in workspace.rows("readers")] == ["person1@example.org"]
         # The run is the readers', its pull included.
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert run.sync == "readers" and run.report is not None and run.report.created == 1
 
         second = numbers(run_job(workspace, instance, connection))
@@ -419,7 +368,7 @@ syncs:
         connection = workspace.connect(tenant.connection)
         path = ("import_value", "city")
         own = Override(connection, "field_mapping", "contacts", path, "HQ", instance_key="emea")
-        workspace.runtime.ledger.override(connection, [own])
+        workspace.runtime.ledger.overrides.keep(connection, [own])
         for name in ("", "contacts@emea"):
             found = numbers(run_job(workspace, instance, connection, sync=name))
             assert found["contacts_delivered"]["delivered"] == 1
@@ -431,7 +380,7 @@ syncs:
         connection = workspace.connect(tenant.connection)
         assert not isinstance(evaluate_due(workspace, instance), str)
         off = Override(connection, "sync", "contacts", ("enabled",), False)
-        workspace.runtime.ledger.override(connection, [off])
+        workspace.runtime.ledger.overrides.keep(connection, [off])
         evaluate_due(workspace, instance)
         assert (connection, "contacts") not in due_rows(workspace)
 
@@ -468,7 +417,7 @@ class TestSecrecy:
         result = run_job(workspace, instance, connection)
         said = failure(result)
         assert "ValueError in run.py:" in said and "membrane status" in said
-        (run,) = workspace.runtime.ledger.last_runs()
+        (run,) = workspace.runtime.ledger.runs.newest()
         assert MARKER in run.error
 
         wrong = {"username": tenant.name, "password": f"{password}-wrong"}
@@ -539,7 +488,7 @@ class TestTrouble:
         result = run_job(workspace, instance, "nobody_kinto")
         assert "there is no connection 'nobody_kinto'" in failure(result)
         assert "membrane connect" in failure(result)
-        assert workspace.runtime.ledger.last_runs() == []
+        assert workspace.runtime.ledger.runs.newest() == []
         written = {path.suffix for path in workspace.data.rglob("*") if path.is_file()}
         assert ".duckdb" not in written and not (workspace.data / "app.db").exists()
 
@@ -572,84 +521,5 @@ class TestTrouble:
         assert workspace.rows() == []
 
 
-class TestStanding:
-    def test_the_sensor_follows_the_ledger(
-        self, workspace: Workspace, instance: dg.DagsterInstance
-    ) -> None:
-        for key, integration in (
-            ("acme_kinto", "kinto"),
-            ("globex_kinto", "kinto"),
-            ("acme_pocketbase", "pocketbase"),
-        ):
-            workspace.connect(ConnectionRecord(key, integration, "acme"))
-        assert "acme_kinto" in evaluate_sensor(workspace, instance)
-        assert partitions(instance) == {"acme_kinto", "globex_kinto", "acme_pocketbase"}
-        assert evaluate_sensor(workspace, instance) == "all connections are partitions"
-
-        workspace.runtime.ledger.disconnect("globex_kinto")
-        workspace.connect(ConnectionRecord("initech_kinto", "kinto", "initech"))
-        evaluate_sensor(workspace, instance)
-        assert partitions(instance) == {"acme_kinto", "initech_kinto", "acme_pocketbase"}
-
-    def test_archived_connections_leave_and_paused_ones_stay(
-        self, workspace: Workspace, instance: dg.DagsterInstance
-    ) -> None:
-        for key in ("acme_kinto", "globex_kinto"):
-            workspace.connect(ConnectionRecord(key, "kinto", "acme"))
-        evaluate_sensor(workspace, instance)
-        workspace.runtime.pause("acme_kinto", "moving house")
-        workspace.runtime.archive("globex_kinto")
-        evaluate_sensor(workspace, instance)
-        assert partitions(instance) == {"acme_kinto"}
-        said = failure(run_job(workspace, instance, "acme_kinto"))
-        assert "connection 'acme_kinto' is paused: moving house" in said
-        assert "membrane connections resume acme_kinto" in said
-        assert "is archived" in failure(
-            run_job(workspace, instance, "globex_kinto", registered=False)
-        )
-        assert partitions(instance) == {"acme_kinto"}, "its run has not brought it back"
-        workspace.connect(ConnectionRecord("globex_kinto", "kinto", "acme"))
-        evaluate_sensor(workspace, instance)
-        assert partitions(instance) == {"acme_kinto", "globex_kinto"}
-
-    def test_a_run_before_the_sensor_makes_its_connection_a_partition(
-        self, workspace: Workspace, instance: dg.DagsterInstance, tenant: Tenant
-    ) -> None:
-        tenant.write([person(1)])
-        connection = workspace.connect(tenant.connection)
-        assert partitions(instance) == set()
-        assert run_job(workspace, instance, connection, registered=False).success
-        assert partitions(instance) == {connection}
-
-
 def numbers_of_successes(result: dg.ExecuteInProcessResult) -> Sequence[Any]:
     return [event for event in result.all_events if event.is_step_success]
-
-
-def evaluate_sensor(workspace: Workspace, instance: dg.DagsterInstance) -> str:
-    """What one tick asks for, carried out as the daemon does; or why it asks for nothing."""
-    repository = build_definitions(workspace.root).get_repository_def()
-    with dg.build_sensor_context(
-        instance_ref=instance.get_ref(),
-        repository_def=repository,
-        resources={"membrane": MembraneResource(root=str(workspace.root))},
-    ) as context:
-        evaluated = repository.get_sensor_def("connections").evaluate_tick(context)
-    requests = evaluated.dynamic_partitions_requests or ()
-    for request in requests:
-        name, keys = request.partitions_def_name, list(request.partition_keys)
-        if isinstance(request, dg.AddDynamicPartitionsRequest):
-            instance.add_dynamic_partitions(name, keys)
-        else:
-            for key in keys:
-                instance.delete_dynamic_partition(name, key)
-    return str(requests) if requests else str(evaluated.skip_message)
-
-
-def partitions(instance: dg.DagsterInstance) -> set[str]:
-    """All connections that are partitions, of both integrations."""
-    return {
-        key
-        for integration in ("kinto", "pocketbase")
-        for key in instance.get_dynamic_partitions(f"connections__{integration}")
-    }

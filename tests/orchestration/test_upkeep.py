@@ -106,7 +106,7 @@ def test_one_stale_connection_is_named_however_fresh_the_others_are(
 
 def record(workspace: Workspace, connection: str, at: datetime, error: str = "") -> None:
     run = RunRecord(f"run-{at.timestamp()}", connection, "contacts", at, at, error=error)
-    workspace.runtime.ledger.record_run(run)
+    workspace.runtime.ledger.runs.record([run])
 
 
 def test_a_connection_of_an_integration_that_is_gone_is_not_well(workspace: Workspace) -> None:
@@ -162,7 +162,7 @@ def test_instances_are_due_by_themselves(
     override = Override(
         connection, "sync", "contacts", ("name",), "Contacts of EMEA", instance_key="emea"
     )
-    workspace.runtime.ledger.override(connection, [override])
+    workspace.runtime.ledger.overrides.keep(connection, [override])
     requests = evaluate_due(workspace, instance)
     assert not isinstance(requests, str)
     assert (connection, "contacts@emea") in due_rows(workspace)

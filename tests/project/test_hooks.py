@@ -23,7 +23,7 @@ from membrane_sync.project.hooks import find_hook, hook_names, load_hook
 from membrane_sync.project.overrides import Refused, Target, customised, new_overrides
 from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
-from membrane_sync.sync.map import importer, map_records, map_texts
+from membrane_sync.sync.mapper import importer, map_texts, map_values
 from tests.project.projects import valid_project, write
 
 HOOKS = """
@@ -204,7 +204,7 @@ def test_a_mapping_calls_the_nearest_function_of_its_layers(tmp_path: Path) -> N
         mapper = importer(sync.mapping, sync.schema)
         mapper = type(mapper)(**{**vars(mapper), "functions": sync.names.function})
         record = {"email": "a@x", "name": "Ada"}
-        (one,) = map_records(mapper, [record])
+        (one,) = map_values(mapper, [record])
         many = list(map_texts(mapper, [json.dumps(record)] * 400))
         assert one.value["name"] == expected
         assert {m.text for m in many} == {one.text}

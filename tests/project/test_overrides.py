@@ -64,7 +64,7 @@ class Customised:
         return self.instance("default")
 
     def instance(self, instance_key: str) -> Project:
-        overrides = self.ledger.overrides(self.connection)
+        overrides = self.ledger.overrides.of(self.connection)
         return customised(self.files, self.connection, "crm", overrides, instance_key)
 
     def target(self, kind: str, key: str = "contacts", instance_key: str = "default") -> Target:
@@ -73,17 +73,17 @@ class Customised:
     def set(
         self, path: str, value: str, kind: str = "field_mapping", **other: str
     ) -> list[Override]:
-        existing = self.ledger.overrides(self.connection)
+        existing = self.ledger.overrides.of(self.connection)
         made = new_overrides(
             self.files, self.target(kind, **other), existing, path, read_value(value)
         )
-        self.ledger.override(self.connection, made)
+        self.ledger.overrides.keep(self.connection, made)
         return made
 
     def reset(self, path: str = "", kind: str = "field_mapping") -> int:
         target = self.target(kind)
         steps = override_path(self.files, target, path) if path else ()
-        return self.ledger.reset_overrides(self.connection, kind, target.key, steps)
+        return self.ledger.overrides.reset(self.connection, kind, target.key, steps)
 
     def mapping(self, project: Project | None = None) -> dict[str, Any]:
         seen = (project or self.project).get(
@@ -154,7 +154,7 @@ def test_a_mapping_merges_and_a_formula_is_one_value(crm: Customised) -> None:
     assert "name" in crm.mapping()
     crm.set("import_value.address", "{$var: $.place}")
     assert crm.mapping()["address"] == var("place")
-    assert [o.path[1] for o in crm.ledger.overrides("globex")] == ["address", "email"]
+    assert [o.path[1] for o in crm.ledger.overrides.of("globex")] == ["address", "email"]
 
 
 def test_remove_takes_away(crm: Customised) -> None:
@@ -301,7 +301,7 @@ def test_what_makes_an_element_wrong_is_not_applied(crm: Customised) -> None:
 def test_what_removes_a_key_that_is_now_needed_is_not_applied(crm: Customised) -> None:
     """An override that was right when it was made; its value isn't marked by any line."""
     missing = Override("globex", "sync", "contacts", ("data_link_table",), removed=True)
-    crm.ledger.override("globex", [missing])
+    crm.ledger.overrides.keep("globex", [missing])
     assert crm.project.sync("contacts", "crm", "globex") is not None
     assert "missing key 'data_link_table'" in crm.conflicts()["data_link_table"]
 
@@ -353,7 +353,7 @@ def test_refused(kind: str, path: str, value: str, says: str, crm: Customised) -
         crm.set(path, value, kind)
     assert says in caught.value.message
     assert f"{kind} contacts: {path} can't be overridden" in caught.value.message
-    assert list(crm.ledger.overrides("globex")) == []
+    assert list(crm.ledger.overrides.of("globex")) == []
 
 
 @pytest.mark.parametrize(
@@ -475,16 +475,18 @@ def test_the_last_word_counts_and_resetting_undoes(
     layer = {"integration": "crm", "connection": "globex"}
     before = files.block("field_mapping", "contacts", **layer)
     for name, value in changes:
-        existing = crm.ledger.overrides("globex")
+        existing = crm.ledger.overrides.of("globex")
         path = ("import_value", *name.split("."))
         if name == "address.city" and any(o.path == path[:2] for o in existing):
             continue  # refused, as one above it is there already
-        crm.ledger.override("globex", new_overrides(files, target, existing, ".".join(path), value))
-        seen = customised(files, "globex", "crm", crm.ledger.overrides("globex"))
+        crm.ledger.overrides.keep(
+            "globex", new_overrides(files, target, existing, ".".join(path), value)
+        )
+        seen = customised(files, "globex", "crm", crm.ledger.overrides.of("globex"))
         block = seen.block("field_mapping", "contacts", **layer)
         assert block is not None
         expected = () if value == {"$remove": True} else (value,)
         assert tuple(map(plain, value_at(block, path))) == expected
-    crm.ledger.reset_overrides("globex", "field_mapping", "contacts")
-    after = customised(files, "globex", "crm", crm.ledger.overrides("globex"))
+    crm.ledger.overrides.reset("globex", "field_mapping", "contacts")
+    after = customised(files, "globex", "crm", crm.ledger.overrides.of("globex"))
     assert after.block("field_mapping", "contacts", **layer) == before

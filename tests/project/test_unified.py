@@ -8,8 +8,9 @@ import pytest
 from membrane_sync.errors import NotFound
 from membrane_sync.formulas import evaluate
 from membrane_sync.project.explain import explain
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
+from membrane_sync.project.resolved_sync import ResolvedSync
 from tests.project.projects import write
 
 CONTACTS = """

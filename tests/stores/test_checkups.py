@@ -41,9 +41,9 @@ def test_what_may_need_others_is_due(ledger: SqlLedger) -> None:
     assert settle_all(ledger) == []
     ledger.set_status("acme", "paused")
     assert settle_all(ledger) == ["acme"]
-    ledger.override("globex", [Override("globex", "sync", "contacts", ("enabled",), False)])
+    ledger.overrides.keep("globex", [Override("globex", "sync", "contacts", ("enabled",), False)])
     assert settle_all(ledger) == ["globex"]
-    ledger.reset_overrides("globex", "sync", "contacts")
+    ledger.overrides.reset("globex", "sync", "contacts")
     assert settle_all(ledger) == ["globex"]
     ledger.checkups.expect("1")
     assert settle_all(ledger) == []

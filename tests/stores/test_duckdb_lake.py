@@ -19,7 +19,8 @@ import pytest
 from membrane_sync.errors import Fatal, LockTimeout, NotFound
 from membrane_sync.records import DeadLetter, Link, LinkKey, Offset, RawRecord
 from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.lake_file import FORMAT, LakeFile
+from membrane_sync.stores.lake_file import LakeFile
+from membrane_sync.stores.lake_layout import FORMAT
 from membrane_sync.stores.stream_rules import StreamRules
 from tests.stores.records import batch, mapped_record, raw
 

@@ -42,10 +42,10 @@ def test_connections_are_planned_once_for_each_version(ledger: SqlLedger) -> Non
 def test_an_override_has_its_connection_planned_anew(ledger: SqlLedger) -> None:
     for key in ("acme", "globex", "initech"):
         ledger.due.plan(key, [A], "1")
-    ledger.override("acme", [Override("acme", "sync", "a", ("enabled",), value=False)])
+    ledger.overrides.keep("acme", [Override("acme", "sync", "a", ("enabled",), value=False)])
     assert [r.key for r in ledger.due.unplanned("1", 10)] == ["acme"]
     ledger.due.plan("acme", [], "1")
-    ledger.reset_overrides("acme", "sync", "a")
+    ledger.overrides.reset("acme", "sync", "a")
     assert [r.key for r in ledger.due.unplanned("1", 10)] == ["acme"]
 
 

@@ -1,4 +1,4 @@
-"""What `ports.Ledger` promises, of SQLite, PostgreSQL and the one in memory."""
+"""What `ports.Ledger`, `Overrides` and `Runs` promise, of SQLite, PostgreSQL and memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 
 def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
     assert list(ledger.connections()) == []
-    assert list(ledger.last_runs()) == []
+    assert list(ledger.runs.newest()) == []
     with pytest.raises(NotConnected, match="no connection 'acme_kinto'"):
         ledger.connection("acme_kinto")
     with pytest.raises(NotConnected):
@@ -118,13 +118,15 @@ def test_archiving_wipes_the_credentials_and_keeps_the_key(ledger: Ledger) -> No
     with pytest.raises(NotConnected):
         ledger.known("acme_kinto")
     ledger.connect(replace(ACME, expires_at=5.0))
-    ledger.override("acme_kinto", [Override("acme_kinto", "sync", "contacts", ("title",), "x")])
+    ledger.overrides.keep(
+        "acme_kinto", [Override("acme_kinto", "sync", "contacts", ("title",), "x")]
+    )
     ledger.archive("acme_kinto", "no longer a customer")
     archived = ledger.connection("acme_kinto")
     assert archived == replace(
         ACME, credentials={}, status="archived", reason="no longer a customer", version=2
     )
-    assert len(ledger.overrides("acme_kinto")) == 1
+    assert len(ledger.overrides.of("acme_kinto")) == 1
     ledger.connect(ACME)
     assert ledger.connection("acme_kinto") == replace(ACME, version=3)
 
@@ -138,34 +140,34 @@ def test_disconnecting_forgets(ledger: Ledger) -> None:
 
 def test_a_run_is_written_at_its_beginning_and_its_end(ledger: Ledger) -> None:
     begun = RunRecord("r1", "acme", "contacts", START)
-    ledger.record_run(begun)
-    assert list(ledger.last_runs()) == [begun]
+    ledger.runs.record([begun])
+    assert list(ledger.runs.newest()) == [begun]
     report = Report("contacts", "kinto", "acme", pulled=3, seconds=1.5, cursor_to="ü")
     ended = replace(begun, finished_at=START + timedelta(1), report=report, error="it broke")
-    ledger.record_run(ended)
-    assert list(ledger.last_runs()) == [ended]
+    ledger.runs.record([ended])
+    assert list(ledger.runs.newest()) == [ended]
 
 
 def test_the_newest_run_of_each_connection_and_sync(ledger: Ledger) -> None:
     for number, (connection, sync) in enumerate(
         [("b", "contacts"), ("a", "deals"), ("a", "contacts"), ("a", "contacts")]
     ):
-        ledger.record_run(RunRecord(f"r{number}", connection, sync, START + timedelta(number)))
-    ledger.record_run(RunRecord("old", "a", "contacts", START - timedelta(9)))
-    found = [(run.connection, run.sync, run.id) for run in ledger.last_runs()]
+        ledger.runs.record([RunRecord(f"r{number}", connection, sync, START + timedelta(number))])
+    ledger.runs.record([RunRecord("old", "a", "contacts", START - timedelta(9))])
+    found = [(run.connection, run.sync, run.id) for run in ledger.runs.newest()]
     assert found == [("a", "contacts", "r3"), ("a", "deals", "r1"), ("b", "contacts", "r0")]
 
 
 def test_two_runs_begun_at_once_are_one(ledger: Ledger) -> None:
     for run_id in ("r1", "r2"):
-        ledger.record_run(RunRecord(run_id, "a", "contacts", START))
-    assert len(ledger.last_runs()) == 1
+        ledger.runs.record([RunRecord(run_id, "a", "contacts", START)])
+    assert len(ledger.runs.newest()) == 1
 
 
 def test_one_run_may_have_several_syncs(ledger: Ledger) -> None:
     for sync in ("contacts", "deals"):
-        ledger.record_run(RunRecord("r", "a", sync, START))
-    assert [run.sync for run in ledger.last_runs()] == ["contacts", "deals"]
+        ledger.runs.record([RunRecord("r", "a", sync, START)])
+    assert [run.sync for run in ledger.runs.newest()] == ["contacts", "deals"]
 
 
 def override(*path: str, **other: Any) -> Override:
@@ -190,11 +192,11 @@ def test_an_override_comes_back_as_it_went(ledger: Ledger, value: Any) -> None:
     ledger.connect(ACME)
     made = override("import_value", "a.b[0] ü", value=value)
     removed = override("name", value=None, removed=True, instance_key="second")
-    ledger.override("acme_kinto", [made, removed])
-    assert list(ledger.overrides("acme_kinto")) == [made, removed]
-    [first, _] = ledger.overrides("acme_kinto")
+    ledger.overrides.keep("acme_kinto", [made, removed])
+    assert list(ledger.overrides.of("acme_kinto")) == [made, removed]
+    [first, _] = ledger.overrides.of("acme_kinto")
     assert list(first.value) == list(value) if isinstance(value, dict) else True
-    assert list(ledger.overrides("globex_kinto")) == []
+    assert list(ledger.overrides.of("globex_kinto")) == []
 
 
 def test_overrides_come_in_order(ledger: Ledger) -> None:
@@ -207,25 +209,25 @@ def test_overrides_come_in_order(ledger: Ledger) -> None:
         replace(override("z"), key="companies"),
         replace(override("z"), kind="data_source"),
     ]
-    ledger.override("acme_kinto", made)
-    found = [(o.kind, o.key, o.instance_key, *o.path) for o in ledger.overrides("acme_kinto")]
+    ledger.overrides.keep("acme_kinto", made)
+    found = [(o.kind, o.key, o.instance_key, *o.path) for o in ledger.overrides.of("acme_kinto")]
     assert found == sorted(found) and len(found) == 6
 
 
 def test_an_override_takes_the_place_of_those_at_its_path_and_below(ledger: Ledger) -> None:
     ledger.connect(ACME)
     kept = [override("a", "bc"), override("a", "b", instance_key="other")]
-    ledger.override("acme_kinto", [override("a", "b"), override("a", "b", "c"), *kept])
-    ledger.override("acme_kinto", [override("a", "b", value="new")])
-    left = list(ledger.overrides("acme_kinto"))
+    ledger.overrides.keep("acme_kinto", [override("a", "b"), override("a", "b", "c"), *kept])
+    ledger.overrides.keep("acme_kinto", [override("a", "b", value="new")])
+    left = list(ledger.overrides.of("acme_kinto"))
     assert left == [override("a", "b", value="new"), *kept]
 
 
 def test_when_an_override_was_made_is_filled_in(ledger: Ledger) -> None:
     ledger.connect(ACME)
     before = datetime.now(UTC)
-    ledger.override("acme_kinto", [override("a", made_at=None)])
-    [made] = ledger.overrides("acme_kinto")
+    ledger.overrides.keep("acme_kinto", [override("a", made_at=None)])
+    [made] = ledger.overrides.of("acme_kinto")
     assert made.made_at is not None and before <= made.made_at <= datetime.now(UTC)
 
 
@@ -234,28 +236,28 @@ def test_overrides_are_reset_by_path_or_wholly(ledger: Ledger) -> None:
     ledger.connect(replace(ACME, key="globex_kinto"))
     paths = [("a",), ("b", "c"), ("b", "d"), ("bb",)]
     made = [override(*path) for path in paths]
-    ledger.override("acme_kinto", made)
-    ledger.override("globex_kinto", made)
+    ledger.overrides.keep("acme_kinto", made)
+    ledger.overrides.keep("globex_kinto", made)
     element = ("acme_kinto", "field_mapping", "contacts")
-    assert ledger.reset_overrides(*element, ["b"]) == 2
-    assert [o.path for o in ledger.overrides("acme_kinto")] == [("a",), ("bb",)]
-    assert ledger.reset_overrides(*element, ["b"]) == 0
-    assert ledger.reset_overrides(*element, instance_key="other") == 0
-    assert ledger.reset_overrides(*element) == 2
-    assert list(ledger.overrides("acme_kinto")) == []
-    assert [o.connection for o in ledger.overrides("globex_kinto")] == ["globex_kinto"] * 4
+    assert ledger.overrides.reset(*element, ["b"]) == 2
+    assert [o.path for o in ledger.overrides.of("acme_kinto")] == [("a",), ("bb",)]
+    assert ledger.overrides.reset(*element, ["b"]) == 0
+    assert ledger.overrides.reset(*element, instance_key="other") == 0
+    assert ledger.overrides.reset(*element) == 2
+    assert list(ledger.overrides.of("acme_kinto")) == []
+    assert [o.connection for o in ledger.overrides.of("globex_kinto")] == ["globex_kinto"] * 4
 
 
 def test_only_a_connection_can_have_overrides_and_they_go_with_it(ledger: Ledger) -> None:
     with pytest.raises(NotConnected, match="no connection 'acme_kinto'"):
-        ledger.override("acme_kinto", [override("a")])
+        ledger.overrides.keep("acme_kinto", [override("a")])
     ledger.connect(ACME)
-    ledger.override("acme_kinto", [override("a")])
+    ledger.overrides.keep("acme_kinto", [override("a")])
     ledger.connect(replace(ACME, credentials={"token": "new"}))
-    assert len(ledger.overrides("acme_kinto")) == 1
+    assert len(ledger.overrides.of("acme_kinto")) == 1
     ledger.disconnect("acme_kinto")
     ledger.connect(ACME)
-    assert list(ledger.overrides("acme_kinto")) == []
+    assert list(ledger.overrides.of("acme_kinto")) == []
 
 
 # --- in a database -------------------------------------------------------------------------------
@@ -319,9 +321,9 @@ def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> Non
         "UPDATE membrane_version SET version = 1",
     )
     ledger = SqlLedger(url, VAULT)
-    ledger.override("acme_kinto", [override("a")])
+    ledger.overrides.keep("acme_kinto", [override("a")])
     assert ledger.connection("acme_kinto") == replace(ACME, version=0)
-    assert len(ledger.overrides("acme_kinto")) == 1
+    assert len(ledger.overrides.of("acme_kinto")) == 1
     assert read(url, "SELECT version FROM membrane_version") == [{"version": VERSION}]
 
 
@@ -356,7 +358,7 @@ def test_many_may_override_the_same_at_once(url: str) -> None:
         ledger = SqlLedger(url, VAULT)
         try:
             for _ in range(10):
-                ledger.override("acme_kinto", [override("a", value=number), override("b")])
+                ledger.overrides.keep("acme_kinto", [override("a", value=number), override("b")])
         except Exception as error:
             failures.append(error)
         ledger.close()
@@ -367,7 +369,7 @@ def test_many_may_override_the_same_at_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert [o.path for o in SqlLedger(url, VAULT).overrides("acme_kinto")] == [("a",), ("b",)]
+    assert [o.path for o in SqlLedger(url, VAULT).overrides.of("acme_kinto")] == [("a",), ("b",)]
 
 
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:

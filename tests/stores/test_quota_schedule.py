@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from membrane_sync.ports import Party, Quota
 from membrane_sync.stores.quota_schedule import HORIZON, SECOND, State, give_back, reserve
+from membrane_sync.testing.simulator.traffic import most_within
 
 START = 1_800_000_000 * SECOND
 ACME, BETA = Party("acme"), Party("beta")
@@ -48,16 +49,6 @@ def simulate(
     return sorted(within, key=lambda item: item[0])
 
 
-def most_in_window(moments: list[int], window: int) -> int:
-    """The most moments in any half-open window of this length."""
-    most = first = 0
-    for last, moment in enumerate(moments):
-        while moments[first] <= moment - window:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     requests=st.integers(1, 50),
@@ -74,7 +65,7 @@ def test_no_window_holds_more_than_the_quota_and_its_burst(
     moments = [moment for moment, _ in simulate([quota], askers, 3 * per_seconds, lease=lease)]
     for window in (per_seconds / 2, per_seconds, 2 * per_seconds):
         allowed = requests * window / per_seconds + burst
-        assert most_in_window(moments, int(window * SECOND)) <= allowed
+        assert most_within(moments, int(window * SECOND)) <= allowed
 
 
 @pytest.mark.parametrize("processes", [1, 3, 16])
@@ -136,7 +127,7 @@ def test_a_counted_quota_goes_at_once_and_never_beyond() -> None:
         now += max(SECOND, int(grant.wait * SECOND))
     assert sent.count(START) == 100
     assert sum(moment < START + 60 * SECOND for moment in sent) == 480 - 24, "5 % is kept back"
-    assert most_in_window(sent, 86_400 * SECOND) <= 480
+    assert most_within(sent, 86_400 * SECOND) <= 480
     assert len(sent) >= 0.85 * 3 * 480
 
 
@@ -160,7 +151,7 @@ def test_what_was_not_sent_counts_no_more() -> None:
 def test_several_quotas_hold_at_once() -> None:
     quotas = [Quota("s", 10, 1, 1), Quota("m", 120, 60, 1), Quota("day", 1_000, 86_400)]
     sent = [moment for moment, _ in simulate(quotas, [(ACME, 0)] * 8, 60)]
-    assert most_in_window(sent, SECOND) <= 3
+    assert most_within(sent, SECOND) <= 3
     assert 115 <= len(sent) <= 121
 
 

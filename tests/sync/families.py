@@ -8,7 +8,7 @@ from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import UnexpectedAnswer
-from membrane_sync.project.project import Names, ResolvedSync
+from membrane_sync.project.resolved_sync import Names, ResolvedSync
 from membrane_sync.records import Answer, Call
 from membrane_sync.testing import answer
 from tests.sync.parts import CURSOR, PAGES, resolved

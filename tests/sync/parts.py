@@ -15,7 +15,7 @@ from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.integration import Integration
 from membrane_sync.elements.sync import Sync
 from membrane_sync.ports import Api, ConnectionRecord, Destination, Lake
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.run import Parties
 from membrane_sync.testing import answer

@@ -15,7 +15,8 @@ from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import AppUnavailable, Fatal, MembraneError, UnexpectedAnswer
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.project.project import Project, ResolvedSync
+from membrane_sync.project.project import Project
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS, custom_fields, with_fields

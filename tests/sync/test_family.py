@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from membrane_sync.errors import AppUnavailable, Fatal
 from membrane_sync.ports import Lake
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Batch, Level, Offset, Partition, RawRecord, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.cursor import marked
@@ -31,16 +30,6 @@ TASKS = family_sync(
     declared("projects", parent={"unique_ids": False}),
     declared("tasks", parent={"unique_ids": False}),
 )
-
-
-@pytest.fixture(params=["memory", "duckdb"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
-    if request.param == "memory":
-        yield MemoryLake()
-        return
-    opened = DuckDbLake(tmp_path / "acme.duckdb")
-    yield opened
-    opened.close()
 
 
 def app_of(accounts: int, projects: int = 3, **more: Any) -> FamilyApp:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,29 +12,18 @@ import pytest
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import AppUnavailable, Fatal
 from membrane_sync.ports import Lake
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call, Level, Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.collection import Bounds
 from membrane_sync.sync.family import consumer_of
 from membrane_sync.sync.notation import EPOCH
 from membrane_sync.sync.run import new_report, pull_and_store
-from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, answer
+from membrane_sync.testing import FakeApi, MemoryDestination, answer
 from tests.sync.families import FamilyApp, declared, family_sync
 from tests.sync.parts import CURSOR, parties
 
 BY_TIME = {**CURSOR, "type": "timestamp"}
 SLICED = {**BY_TIME, "window": {"days": 700, "start": "1970-01-01T00:00:00Z"}}
-
-
-@pytest.fixture(params=["memory", "duckdb"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
-    if request.param == "memory":
-        yield MemoryLake()
-        return
-    made = DuckDbLake(tmp_path / "lake.duckdb")
-    yield made
-    made.close()
 
 
 STEP = timedelta(days=1_000)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-
-import pytest
 
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.formulas.lookups import SchemaQuestion, Unanswerable
 from membrane_sync.ports import Lake
-from membrane_sync.project.project import Names
+from membrane_sync.project.resolved_sync import Names
 from membrane_sync.records import Batch, Link, LinkKey, Offset, Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.lookup import Answering
 from membrane_sync.sync.map import map_stream
 from membrane_sync.testing import MemoryLake
@@ -27,16 +23,6 @@ OWNER = {"type": "string", "referenceCollection": {"key": "users"}}
 OWNED = mapping(
     owner={"$lookup": {"query": {"email": {"$var": "$.owner"}, "team.id": {"$var": "$.team"}}}}
 )
-
-
-@pytest.fixture(params=["duckdb", "memory"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
-    if request.param == "memory":
-        yield MemoryLake()
-        return
-    opened = DuckDbLake(tmp_path / "acme.duckdb")
-    yield opened
-    opened.close()
 
 
 def store(lake: Lake, stream: str, *records: Any) -> None:

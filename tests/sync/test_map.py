@@ -17,16 +17,8 @@ from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError
 from membrane_sync.records import Batch, Change, RawRecord, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.sync.map import (
-    MOST_NAMES,
-    Mapper,
-    exporter,
-    import_records,
-    importer,
-    map_records,
-    map_stream,
-    map_texts,
-)
+from membrane_sync.sync.map import MOST_NAMES, import_records, map_stream
+from membrane_sync.sync.mapper import Mapper, exporter, importer, map_texts, map_values
 from membrane_sync.testing import MemoryLake
 from tests.formulas import test_plan
 from tests.sync import test_fit
@@ -40,14 +32,14 @@ def import_record(
     of: FieldMapping, to: DataSchema | None, record: dict[str, Any]
 ) -> tuple[Any, Sequence[FieldError]]:
     """What a sync makes of one record, and what failed."""
-    (found,) = map_records(importer(of, to), [record])
+    (found,) = map_values(importer(of, to), [record])
     assert (found.text is None) == bool(found.errors)
     return (None if found.text is None else json.loads(found.text)), found.errors
 
 
 def test_fields_the_schema_does_not_know_are_dropped_and_named() -> None:
     wide = mapping(email={"$var": "$.email"}, extra={"$var": "$.email"})
-    (found,) = map_records(importer(wide, schema()), [{"email": "a"}])
+    (found,) = map_values(importer(wide, schema()), [{"email": "a"}])
     assert (found.text, found.dropped) == ('{"email":"a"}', {"extra"})
     assert import_record(wide, None, {"email": "a"})[0] == {"email": "a", "extra": "a"}
 
@@ -173,7 +165,7 @@ def test_many_records_become_what_each_becomes_by_itself(
     mapper = Mapper(template, of)
     texts = [json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in records]
     together = map_texts(mapper, texts, few=0)
-    for fast, slow in zip(together, map_records(mapper, records), strict=True):
+    for fast, slow in zip(together, map_values(mapper, records), strict=True):
         assert repr(fast.errors) == repr(slow.errors) and fast.dropped == slow.dropped
         text = slow.text and json.dumps(
             json.loads(slow.text), sort_keys=True, ensure_ascii=False, separators=(",", ":")
@@ -187,7 +179,7 @@ def test_records_that_fit_are_not_shaped_one_by_one(
 ) -> None:
     texts = [benchmark.encode(benchmark.contact(i)) for i in range(1_000)]
     expected = list(map_texts(Mapper(template, benchmark.schema_of(template)), texts, few=9_999))
-    monkeypatch.setattr("membrane_sync.sync.map.shaped", None)
+    monkeypatch.setattr("membrane_sync.sync.mapper.shaped", None)
     found = map_texts(Mapper(template, benchmark.schema_of(template)), texts)
     assert [one.text for one in found] == [one.text for one in expected]
 
@@ -207,7 +199,7 @@ def exported(**more: Any) -> tuple[Any, set[str]]:
     """What is sent to a collection of this kind, and what is left out."""
     fields = {"email": {"type": "string"}, "name": {}, "at": {}, "id": {"readOnly": True}}
     of = collection(fields_schema={"type": "object", "properties": fields}, **more)
-    (found,) = map_records(exporter(EXPORT, of), [{"email": 5, "name": "n", "id": "i", "at": 1}])
+    (found,) = map_values(exporter(EXPORT, of), [{"email": 5, "name": "n", "id": "i", "at": 1}])
     assert found.text is not None
     return json.loads(found.text), set(found.dropped)
 
@@ -236,9 +228,9 @@ def test_an_export_gives_what_the_collection_takes(methods: dict[str, Any], sent
 def test_an_export_to_a_collection_without_a_schema_obeys_its_lists() -> None:
     create = {"method": "POST", "path": "/x", "excluded_fields": ["at"]}
     record = {"email": "e", "name": "n", "id": "i", "at": 1}
-    (found,) = map_records(exporter(EXPORT, collection(create=create)), [record])
+    (found,) = map_values(exporter(EXPORT, collection(create=create)), [record])
     assert json.loads(found.text or "") == {"email": "e", "name": "n", "id": "i"}
-    (found,) = map_records(exporter(EXPORT, None), [record])
+    (found,) = map_values(exporter(EXPORT, None), [record])
     assert json.loads(found.text or "") == record
 
 

@@ -6,30 +6,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from membrane_sync.errors import AppUnavailable
 from membrane_sync.ports import Lake
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call
-from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.collection import Bounds
 from membrane_sync.sync.run import run_sync
-from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, answer
+from membrane_sync.testing import FakeApi, MemoryDestination, answer
 from tests.sync.parts import App, collection, parties, resolved
-
-
-@pytest.fixture(params=["memory", "duckdb"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
-    if request.param == "memory":
-        yield MemoryLake()
-        return
-    made = DuckDbLake(tmp_path / "lake.duckdb")
-    yield made
-    made.close()
 
 
 def alive(lake: Lake) -> dict[str, Any]:

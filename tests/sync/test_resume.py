@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from membrane_sync.errors import AppUnavailable, Fatal, Fenced, UnexpectedAnswer
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call, Report
 from membrane_sync.stores import page_log
 from membrane_sync.stores.duckdb_lake import DuckDbLake

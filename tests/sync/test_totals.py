@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from membrane_sync.errors import IncompleteScan
 from membrane_sync.ports import Lake
-from membrane_sync.project.project import ResolvedSync
+from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call, Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import new_report, pull_and_store
-from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, answer
+from membrane_sync.testing import FakeApi, MemoryDestination, answer
 from tests.sync.families import FamilyApp, declared, family_sync
 from tests.sync.parts import PAGES, App, collection, parties, resolved
 
 TOLD = {**PAGES, "total_records": {"$var": "$.body.total"}}
 BY_PAGE: tuple[Any, Any] = (TOLD, None)
 FROM_THE_CURSOR: tuple[Any, Any] = (TOLD, {})
-
-
-@pytest.fixture(params=["memory", "duckdb"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
-    if request.param == "memory":
-        yield MemoryLake()
-        return
-    made = DuckDbLake(tmp_path / "lake.duckdb")
-    yield made
-    made.close()
 
 
 def scanned(pagination: Any, cursor: Any, **deletes: Any) -> ResolvedSync:

@@ -1,4 +1,4 @@
-"""The ledger in memory: connections, overrides and runs."""
+"""The ledger in memory: connections, with their overrides and runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from membrane_sync.errors import NotConnected
-from membrane_sync.ports import (
-    DEFAULT_INSTANCE,
-    ConnectionRecord,
-    ConnectionStatus,
-    Override,
-    RunRecord,
-)
+from membrane_sync.ports import ConnectionRecord, ConnectionStatus
+from membrane_sync.testing.memory.overrides import MemoryOverrides
+from membrane_sync.testing.memory.runs import MemoryRuns
 
 
 class MemoryLedger:
@@ -21,8 +17,8 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._connections: dict[str, ConnectionRecord] = {}
-        self._overrides: list[Override] = []
-        self._runs: dict[tuple[str, str, str], RunRecord] = {}
+        self.overrides = MemoryOverrides(self.connection)
+        self.runs = MemoryRuns()
 
     def connections(self, integration: str = "") -> Sequence[ConnectionRecord]:
         return [
@@ -84,60 +80,7 @@ class MemoryLedger:
     def disconnect(self, key: str) -> None:
         self.connection(key)
         del self._connections[key]
-        self._overrides = [o for o in self._overrides if o.connection != key]
-
-    def overrides(self, connection: str) -> Sequence[Override]:
-        mine = (o for o in self._overrides if o.connection == connection)
-        return sorted(mine, key=lambda o: (o.kind, o.key, o.instance_key, o.path))
-
-    def override(self, connection: str, overrides: Sequence[Override]) -> None:
-        self.connection(connection)
-        for new in overrides:
-            self.reset_overrides(connection, new.kind, new.key, new.path, new.instance_key)
-            moment = new.made_at or datetime.now(UTC)
-            self._overrides.append(replace(new, connection=connection, made_at=moment))
-
-    def reset_overrides(
-        self,
-        connection: str,
-        kind: str,
-        key: str,
-        path: Sequence[str] = (),
-        instance_key: str = DEFAULT_INSTANCE,
-    ) -> int:
-        element = (connection, kind, key, instance_key)
-        kept = [
-            o
-            for o in self._overrides
-            if (o.connection, o.kind, o.key, o.instance_key) != element
-            or o.path[: len(path)] != tuple(path)
-        ]
-        dropped = len(self._overrides) - len(kept)
-        self._overrides = kept
-        return dropped
-
-    def record_run(self, run: RunRecord) -> None:
-        self._runs[run.id, run.sync, run.connection] = run
-
-    def record_runs(self, runs: Sequence[RunRecord]) -> None:
-        for run in runs:
-            self.record_run(run)
-
-    def run(self, id: str, sync: str, connection: str) -> RunRecord | None:
-        return self._runs.get((id, sync, connection))
-
-    def forget_runs(self, before: datetime) -> int:
-        kept = {(run.id, run.sync, run.connection) for run in self.last_runs()}
-        old = [k for k, run in self._runs.items() if run.started_at < before and k not in kept]
-        for key in old:
-            del self._runs[key]
-        return len(old)
-
-    def last_runs(self) -> Sequence[RunRecord]:
-        newest: dict[tuple[str, str], RunRecord] = {}
-        for run in sorted(self._runs.values(), key=lambda run: run.started_at):
-            newest[run.connection, run.sync] = run
-        return [newest[key] for key in sorted(newest)]
+        self.overrides.forget(key)
 
 
 def _shown(record: ConnectionRecord) -> ConnectionRecord:

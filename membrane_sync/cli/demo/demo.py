@@ -24,9 +24,9 @@ from membrane_sync.apps.pocketbase import PocketBase, record_id, start_pocketbas
 from membrane_sync.bootstrap import Runtime, open_runtime
 from membrane_sync.cli import output
 from membrane_sync.cli.dagster_process import dagster_environment, run_dev
+from membrane_sync.cli.demo import data
 from membrane_sync.cli.scaffold import scaffold
 from membrane_sync.cli.syncing import show_reports
-from membrane_sync.demo import data
 from membrane_sync.errors import Fatal
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.records import Report
@@ -157,7 +157,7 @@ def _round(
             f"{name}: the Dagster run of {', '.join(failed)} failed",
             hint=f"see {demo.root / '.membrane' / 'demo.log'}",
         )
-    runs = sorted(runtime.ledger.last_runs(), key=lambda run: (run.connection, run.sync))
+    runs = sorted(runtime.ledger.runs.newest(), key=lambda run: (run.connection, run.sync))
     demo.rounds[name] = [run.report for run in runs if run.report is not None]
     if not demo.console.quiet:
         output.console.rule(f"[bold]{name}", align="left")
