@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from membrane_sync.errors import Fatal
-from membrane_sync.records import Call
+from membrane_sync.records import Answer, Call
+
+MOST_CALLS = 1_000
+"""So many calls of a function that lists nothing mean that it never ends."""
+
+
+def concluded(
+    made: Generator[Any, Any, Any], function: str, send: Callable[[Any], Answer]
+) -> tuple[Any, Answer | None]:
+    """What a function's generator returns, and the last answer to what it yields; raises Fatal.
+
+    `send` gets the answer to one that it yields.
+    """
+    answer: Answer | None = None
+    for calls in range(MOST_CALLS + 1):
+        try:
+            wanted = made.send(answer)
+        except StopIteration as end:
+            return end.value, answer
+        if calls < MOST_CALLS:
+            answer = send(wanted)
+    raise Fatal(
+        f"function {function!r} of hooks.py made {MOST_CALLS:,} calls without coming to an end",
+        hint="end the loop in it",
+    )
 
 
 def as_call(made: Any, function: str, errors: Sequence[Any] = ()) -> Call:

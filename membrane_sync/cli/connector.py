@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -178,14 +178,29 @@ def _target(loaded: Project, app: str, record: ConnectionRecord, url: str) -> Ta
     if url:
         connector = connector.model_copy(update={"base_url": url})
     open_api = live_api(connector, parameters)
-    return Target(connector, collections, record, open_api, parameters, every=collections)
+    return Target(
+        connector,
+        collections,
+        record,
+        open_api,
+        parameters,
+        functions=_functions(loaded, connector.key),
+        every=collections,
+    )
+
+
+def _functions(loaded: Project, connector: str) -> Mapping[str, Any]:
+    from membrane_sync.project.hooks import HOOKS, Hooks
+
+    return Hooks(loaded.root / "connectors" / connector / HOOKS)
 
 
 def _replayed(loaded: Project, app: str, file: Path) -> Target:
     from membrane_sync.kit.recorded import replaying
 
     connector, collections, parameters = _parts(loaded, app)
-    return replaying(file, connector, collections, parameters)
+    functions = _functions(loaded, connector.key)
+    return replaying(file, connector, collections, parameters, functions)
 
 
 def _account(loaded: Project, app: str, given: _Given, stack: ExitStack) -> ConnectionRecord:

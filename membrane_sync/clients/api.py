@@ -336,6 +336,9 @@ class HttpApi:
             if retry_after(answer.headers):
                 raise self._limited(said, answer, status)
             raise AppUnavailable(said)
+        if answer.status == 304:
+            hint = "304 means 'not modified', which wasn't asked: is there a cache on the way?"
+            raise UnexpectedAnswer(said, hint=hint)
         if answer.status < 400:
             raise UnexpectedAnswer(said, hint="redirects aren't followed: use the address it names")
         raise UnexpectedAnswer(said, hint="compare the collection's YAML with the app's API")

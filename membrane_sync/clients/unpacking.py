@@ -22,8 +22,14 @@ LARGEST_ANSWER = 512_000_000
 LONGEST_SECONDS = 900.0
 """How long an answer may take, from its first byte to its last."""
 
+MOST_CODINGS = 3
+"""So often an answer may be compressed, one over the other."""
+
 AS_IT_CAME = "membrane_as_it_came"
 """An extension of requests whose answers are read piece by piece, by one who uncompresses them."""
+
+Unpack = Callable[[Iterable[bytes]], Iterator[bytes]]
+"""Unpacks what is packed in one way."""
 
 _GZIP = 47
 """Tells zlib to take gzip and zlib alike."""
@@ -38,33 +44,52 @@ def bound(response: httpx.Response) -> None:
     """
     if response.request.extensions.get(AS_IT_CAME):
         return
-    pieces: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]
-    coding = response.headers.get("content-encoding", "").strip().lower()
-    unpack = _UNPACK.get(coding)
-    if unpack is not None:
-        del response.headers["content-encoding"]
+    pieces = _bounded(iter(response.stream))  # type: ignore[arg-type]
+    for unpack in _unpacking(response):
+        pieces = _bounded(unpack(pieces))
+    if response.headers.pop("content-encoding", None):
         response.headers.pop("content-length", None)
-        pieces = unpack(pieces)
-    response.stream = _Bounded(pieces, response.stream.close)  # type: ignore[union-attr]
+    response.stream = _Pieces(pieces, response.stream.close)  # type: ignore[union-attr]
 
 
-class _Bounded(httpx.SyncByteStream):
+class _Pieces(httpx.SyncByteStream):
     def __init__(self, pieces: Iterator[bytes], close: Callable[[], None]) -> None:
         self._pieces = pieces
         self.close = close  # type: ignore[method-assign]
 
     def __iter__(self) -> Iterator[bytes]:
-        size, begun = 0, time.monotonic()
-        for piece in self._pieces:
-            size += len(piece)
-            if size > LARGEST_ANSWER:
-                raise UnexpectedAnswer(
-                    f"the app's answer is larger than {LARGEST_ANSWER // 1_000_000} MB",
-                    hint="ask for less at once: declare pagination, or a smaller page_size",
-                )
-            if time.monotonic() - begun > LONGEST_SECONDS:
-                raise httpx.ReadTimeout("the answer didn't come to its end")
-            yield piece
+        return self._pieces
+
+
+def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    size, begun = 0, time.monotonic()
+    for piece in pieces:
+        size += len(piece)
+        if size > LARGEST_ANSWER:
+            raise UnexpectedAnswer(
+                f"the app's answer is larger than {LARGEST_ANSWER // 1_000_000} MB",
+                hint="ask for less at once: declare pagination, or a smaller page_size",
+            )
+        if time.monotonic() - begun > LONGEST_SECONDS:
+            raise httpx.ReadTimeout("the answer didn't come to its end")
+        yield piece
+
+
+def _unpacking(response: httpx.Response) -> list[Unpack]:
+    """How to unpack it, what was packed last first; words that are no coding mean nothing.
+
+    Raises UnexpectedAnswer for a good answer that can't be unpacked.
+    """
+    named = response.headers.get("content-encoding", "").lower().replace(" ", "").split(",")
+    codings = [coding for coding in named if coding in _UNPACK or coding in _UNKNOWN]
+    if len(codings) <= MOST_CODINGS and all(coding in _UNPACK for coding in codings):
+        return [_UNPACK[coding] for coding in reversed(codings)]
+    if not response.is_success:
+        return []
+    raise UnexpectedAnswer(
+        f"the app's answer is compressed in a way that nobody asked for: {', '.join(codings[:5])}",
+        hint="can the app, or what stands before it, be told to use gzip?",
+    )
 
 
 def inflated(pieces: Iterable[bytes], wbits: int = _GZIP) -> Iterator[bytes]:
@@ -120,9 +145,10 @@ def _damaged() -> AppUnavailable:
     return AppUnavailable("the app's answer is compressed, and damaged")
 
 
-_UNPACK: dict[str, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
+_UNPACK: dict[str, Unpack] = {
     "gzip": inflated,
     "x-gzip": inflated,
     "deflate": deflated,
     "br": brotli_unpacked,
 }
+_UNKNOWN = ("zstd", "compress", "x-compress", "dcb", "dcz")

@@ -39,7 +39,8 @@ class Pagination(Spec):
     """How the next page is asked for.
 
     A page that is shorter than asked never ends the reading, since apps clamp page sizes silently:
-    what ends it is `has_more`, `total_pages`, `total_records`, no next token, or an empty page.
+    what ends it is `has_more`, no next token, an empty page, or a total that is just what came. A
+    total that was passed already, and one below zero, says nothing.
     """
 
     type: PaginationType

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from membrane_sync.calls import as_call
+from membrane_sync.calls import as_call, concluded
 from membrane_sync.elements.request import ErrorRule, Request
 from membrane_sync.elements.webhook import Existing
 from membrane_sync.errors import Fatal, MembraneError, UnexpectedAnswer
@@ -135,14 +135,10 @@ def _by_function(api: Api, one: Wanted, request: Request, scope: Scope) -> Answe
     if isinstance(made, Call):
         return api.send(_tolerant(made))
     assert isinstance(made, Generator)
-    answer: Answer | None = None
-    try:
-        given = next(made)
-        while True:
-            call = as_call(given, str(request.function), request.errors)
-            answer = api.send(_tolerant(call))
-            given = made.send(answer)
-    except StopIteration as ended:
-        if ended.value is None and answer is not None:
-            return answer
-        return Answer(200, {}, ended.value)
+    name = str(request.function)
+
+    def send(given: Any) -> Answer:
+        return api.send(_tolerant(as_call(given, name, request.errors)))
+
+    value, answer = concluded(made, name, send)
+    return answer if value is None and answer is not None else Answer(200, {}, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,14 +11,22 @@ from typing import Any
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import MembraneError, NotAuthorized
+from membrane_sync.kit.conditions import check_condition
 from membrane_sync.kit.cursors import check_cursor
+from membrane_sync.kit.deletions import check_deletions
+from membrane_sync.kit.fields import check_custom_fields
 from membrane_sync.kit.findings import Finding, Findings
+from membrane_sync.kit.following import Following
 from membrane_sync.kit.lists import check_list
-from membrane_sync.kit.reading import Probe, below_a_parent
-from membrane_sync.kit.single import Single, check_reading, check_writing
+from membrane_sync.kit.patience import Patience
+from membrane_sync.kit.reading import Probe, Reading, below_a_parent
+from membrane_sync.kit.single import Single, check_reading
+from membrane_sync.kit.ties import check_ties
+from membrane_sync.kit.writing import check_writing
 from membrane_sync.ports import Api, ConnectionRecord
 from membrane_sync.project.support import unsupported
 from membrane_sync.sync.collection import render
+from membrane_sync.sync.rendering import Functions
 
 PAGES = 5
 """Pages that are read of each list, unless more are asked for."""
@@ -39,6 +48,10 @@ class Target:
     write: bool = False
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Fields of a new record, by collection; else one is made like those that are there."""
+    functions: Functions = field(default_factory=dict)
+    """Of the connector's hooks.py."""
+    sleep: Callable[[float], None] = time.sleep
+    """Waits until the app shows what was written."""
     every: Sequence[DataCollection] = ()
     """All collections of the connector, as lists may be below others than those to check."""
     mark: str = field(default_factory=lambda: secrets.token_hex(3))
@@ -54,7 +67,7 @@ def check_connector(
     given are refused: then nothing else can be found out.
     """
     found: list[Finding] = []
-    api = Probe(target.open_api(target.connection))
+    api = Probe(target.open_api(target.connection), target.functions)
     scope = {"input": dict(target.connection.input), "parameters": dict(target.parameters)}
     try:
         progress("credentials")
@@ -130,14 +143,21 @@ def _collection(
     if below is None:
         return
     scope = below
-    reading = check_list(collection, api, scope, target.pages, findings)
-    records = reading.records if reading else []
-    if reading is not None and records:
+    reading = check_list(collection, api, scope, target.pages, findings) or Reading()
+    records = reading.records
+    if records:
         check_cursor(collection, api, scope, reading, target.pages, findings)
+        check_ties(collection, api, scope, reading, findings)
+        check_condition(collection, api, scope, reading, findings)
+    check_deletions(collection, api, scope, reading, target.pages, findings)
+    check_custom_fields(collection, api, scope, records, findings)
     single = Single(collection, api, scope)
     check_reading(single, records, findings)
     if target.write:
-        check_writing(single, target.samples.get(collection.key), target.mark, records, findings)
+        patience = Patience(target.sleep)
+        following = Following(collection, api, scope, reading, target.pages, patience)
+        sample = target.samples.get(collection.key)
+        check_writing(single, following, patience, sample, target.mark, records, findings)
         return
     for name in ("create", "update", "delete"):
         method = getattr(collection, name)

@@ -93,11 +93,20 @@ def _nulls(cursor: Cursor, order: CursorOrder, reading: Reading, findings: Findi
         findings.unproven(f"nulls {cursor.nulls}", "every record has a value")
     elif cursor.nulls == "fail":
         findings.failed("nulls fail", f"{count} records have no value", "include or exclude them")
-    elif cursor.nulls == "include" and cursor.sorted == "ascending" and not all(empty[:count]):
-        advice = "those after the first page would be lost: nulls: exclude or fail"
+    elif cursor.nulls == "include" and _stops(cursor) and not all(empty[:count]):
+        advice = (
+            "those after the first page would be lost: nulls: exclude or fail"
+            if cursor.sorted == "ascending"
+            else "new ones would only be found by a full scan: let the app put them first"
+        )
         findings.failed("nulls include", f"{count} records without a value are not first", advice)
     else:
         findings.ok(f"nulls {cursor.nulls}", f"{count} records have no value")
+
+
+def _stops(cursor: Cursor) -> bool:
+    """Whether a reading goes past records by their values, and so past those without one."""
+    return cursor.sorted != "none"
 
 
 def _sorted(cursor: Cursor, order: CursorOrder, reading: Reading, findings: Findings) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.errors import MembraneError
+from membrane_sync.kit.ends import check_end
 from membrane_sync.kit.findings import Findings
 from membrane_sync.kit.reading import Probe, Reading, id_in, read, value_at
 
@@ -45,6 +46,7 @@ def check_list(
     _pages(method, collection, reading, findings)
     _page_size(method, reading, findings)
     _totals(method, reading, findings)
+    check_end(collection, api, scope, reading, findings)
     _again(collection, api, scope, reading, findings)
     _fields(collection, reading, findings)
     _deletes(collection, reading, findings)
@@ -180,7 +182,7 @@ def _fields(collection: DataCollection, reading: Reading, findings: Findings) ->
     wrong = [
         name
         for name, schema in declared.items()
-        if any(not _fits(schema, record.get(name)) for record in reading.records)
+        if any(not fits(schema, record.get(name)) for record in reading.records)
     ]
     never = [n for n in declared if all(n not in record for record in reading.records)]
     more = sorted({n for record in reading.records for n in record} - set(declared))
@@ -194,7 +196,8 @@ def _fields(collection: DataCollection, reading: Reading, findings: Findings) ->
         findings.ok("fields", f"{seen}; not declared: {', '.join(more)}" if more else seen)
 
 
-def _fits(schema: Any, value: Any) -> bool:
+def fits(schema: Any, value: Any) -> bool:
+    """Whether a value is of one of the types that the schema names; nothing fits always."""
     if value is None or not isinstance(schema, Mapping):
         return True
     types = schema.get("type")

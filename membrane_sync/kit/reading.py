@@ -15,7 +15,7 @@ from membrane_sync.project.families import Lookup, drill_down
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import Page, read_page
-from membrane_sync.sync.rendering import evaluated
+from membrane_sync.sync.rendering import Functions, evaluated
 from membrane_sync.sync.source import Source
 
 PARENTS_TRIED = 5
@@ -27,7 +27,11 @@ _LIMIT_HEADER = re.compile(r"rate-?limit|retry-after|call-limit", re.IGNORECASE)
 class Probe:
     """Sends calls to an app, and remembers what answers said beside their bodies."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, functions: Functions | None = None) -> None:
+        self.app = api
+        """The app, for who needs all of it; what it answers there isn't remembered."""
+        self.functions = functions or {}
+        """What `function` of a request may name."""
         self.limit_headers: dict[str, str] = {}
         """Headers about quotas, and the last value of each."""
         self.answers = 0
@@ -71,13 +75,13 @@ def read(collection: DataCollection, api: Probe, scope: Mapping[str, Any], most:
     be made without one.
     """
     plain = _by_pages(collection)
-    source = Source(plain)
-    steps = listing(plain, scope)
+    source = Source(plain, api.functions)
+    steps = listing(plain, scope, functions=api.functions)
     reading = Reading()
     step = next(steps, None)
     while step is not None and len(reading.pages) < most:
         page = read_page(source, api.send(step.call))
-        records = _whole(page)
+        records = records_of(page)
         kept = [record for record in records if isinstance(record, dict)]
         reading.strange += len(records) - len(kept)
         reading.pages.append(kept)
@@ -133,7 +137,8 @@ def _by_pages(collection: DataCollection) -> DataCollection:
     return collection.model_copy(update={"list_": alone})
 
 
-def _whole(page: Page) -> list[Any]:
+def records_of(page: Page) -> list[Any]:
+    """The page's records with all of their fields; its heads may have only some."""
     return [*page.heads] if page.texts is None else [json.loads(text) for text in page.texts]
 
 

@@ -17,6 +17,7 @@ from membrane_sync.formulas.locators import steps_of
 from membrane_sync.kit.connector import OpenApi, Target
 from membrane_sync.kit.reading import value_at
 from membrane_sync.ports import Api, ConnectionRecord
+from membrane_sync.sync.rendering import Functions
 from membrane_sync.testing.recording import Recorder, Redaction, Replayer
 
 
@@ -63,6 +64,7 @@ def replaying(
     connector: Connector,
     collections: Sequence[DataCollection],
     parameters: Mapping[str, Any],
+    functions: Functions | None = None,
 ) -> Target:
     """The check that was recorded, played back; raises Fatal for another connector's file."""
     redaction = redaction_of(connector, collections)
@@ -98,6 +100,8 @@ def replaying(
         pages=about["pages"],
         write=about["write"],
         samples=about["samples"],
+        functions=functions or {},
+        sleep=lambda _: None,
         every=collections,
         mark=about["mark"],
     )

@@ -73,7 +73,7 @@ class Condition:
     def saw(self, call: Call, answer: Answer, *, last: bool) -> None:
         """An answer of the reading."""
         if not self._answers:
-            headers = _validators(answer)
+            headers = validators(answer)
             self._found = {"call": self._name(call), "headers": headers} if headers else {}
         self._answers += 1
         self._ended = last
@@ -101,7 +101,7 @@ class Condition:
         return fingerprint(self._version, *sent)
 
 
-def _validators(answer: Answer) -> dict[str, str]:
+def validators(answer: Answer) -> dict[str, str]:
     """The header that asks whether the answer is still the same; none if nobody could tell."""
     if answer.skipped or answer.status != 200:
         return {}

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from membrane_sync.calls import as_call
+from membrane_sync.calls import as_call, concluded
 from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.errors import MembraneError, UnexpectedAnswer
@@ -134,12 +134,9 @@ def _by_function(spec: CustomFields, api: Api, scope: Scope, functions: Function
         return made if "path" not in made else None
     if not isinstance(made, Generator):
         return None
-    answer = None
-    while True:
-        try:
-            answer = api.send(as_call(made.send(answer), str(spec.function), spec.errors))
-        except StopIteration as end:
-            return end.value if end.value is not None else {}
+    name = str(spec.function)
+    found, _ = concluded(made, name, lambda call: api.send(as_call(call, name, spec.errors)))
+    return {} if found is None else found
 
 
 def _definitions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from membrane_sync.calls import as_call
+from membrane_sync.calls import as_call, concluded
 from membrane_sync.elements.data_collection import RecordMethod
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import Fatal, Rejected
@@ -61,12 +61,8 @@ class Finder:
         made = by_function(method, scope, self._sync.functions)
         if not isinstance(made, Generator):
             return self._record(method, self._send(method, made))
-        answer: Any = None
-        while True:
-            try:
-                answer = self._send(method, made.send(answer))
-            except StopIteration as end:
-                return end.value
+        found, _ = concluded(made, str(method.function), lambda call: self._send(method, call))
+        return found
 
     def _send(self, method: RecordMethod, call: Any) -> Answer:
         made = as_call(call, str(method.function), method.errors)

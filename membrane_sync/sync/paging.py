@@ -6,17 +6,21 @@ ask for the next one, or ends. A short page never ends it, since apps clamp page
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from membrane_sync.elements.data_collection import Pagination
-from membrane_sync.errors import Fatal, UnexpectedAnswer
+from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.formulas import MISSING, evaluate
 
 SAME_PAGES = 5
 """So many equal pages in a row mean that the app doesn't turn them."""
+
+EMPTY_PAGES = 20_000
+"""So many pages in a row without a record mean that there won't be one."""
 
 PageRead = tuple[Sequence[Any], Mapping[str, Any]]
 """A page's records, and the scope of its answer: `$.body`, `$.headers`, `$.status`."""
@@ -51,25 +55,29 @@ def _cursor(pagination: Pagination) -> Pager:
     """An opaque token out of the last answer."""
     seen: set[int] = set()
     token: Any = None
-    read = 0
+    count, repeats = _Count(pagination), _Repeats(pagination)
+    untold = pagination.has_more is None and pagination.total_records is None
     while True:
         records, scope = yield _turn(pagination, token)
-        read += len(records)
-        token = _next(pagination, scope, seen)
-        if _says_end(pagination, scope, read):
+        repeats.refuse(records)
+        asked, token = token, _next(pagination, scope)
+        if count.says_end(records, scope):
             return
         if token is None and pagination.has_more is not None:
             raise _no_way_on("there is no token at `pagination.next`")
-        if token is None:
+        if token is None or (untold and not records and token == asked):
             return
+        _refuse_circle(str(token), seen)
 
 
 def _graphql(pagination: Pagination) -> Pager:
     """A connection of the Relay specification: `endCursor`, as long as `hasNextPage`."""
     seen: set[int] = set()
     token: Any = None
+    repeats = _Repeats(pagination)
     while True:
-        _, scope = yield _turn(pagination, token)
+        records, scope = yield _turn(pagination, token)
+        repeats.refuse(records)
         info = evaluate({"$var": pagination.page_info}, scope)
         if not isinstance(info, Mapping):
             raise UnexpectedAnswer(
@@ -77,7 +85,7 @@ def _graphql(pagination: Pagination) -> Pager:
                 hint="ask for pageInfo { hasNextPage endCursor } in the query",
             )
         token = info.get("endCursor")
-        if not info.get("hasNextPage"):
+        if _is_no(info.get("hasNextPage")):
             return
         if token is None:
             raise _no_way_on("pageInfo has no endCursor")
@@ -86,46 +94,43 @@ def _graphql(pagination: Pagination) -> Pager:
 
 def _next_url(pagination: Pagination) -> Pager:
     """A URL which the app itself gives for the next page."""
-    seen: set[int] = set()
-    _, scope = yield _turn(pagination)
-    while (url := _next(pagination, scope, seen)) is not None:
-        _, scope = yield Turn(url=str(url))
+    return _by_url(pagination, lambda scope: _next(pagination, scope))
 
 
 def _link_header(pagination: Pagination) -> Pager:
     """The URL of `rel="next"` in the Link header (RFC 8288)."""
+    return _by_url(pagination, lambda scope: next_link(str(scope["headers"].get("link", ""))))
+
+
+def _by_url(pagination: Pagination, following: Callable[[Mapping[str, Any]], Any]) -> Pager:
     seen: set[int] = set()
-    _, scope = yield _turn(pagination)
-    while (url := next_link(str(scope["headers"].get("link", "")))) is not None:
-        _refuse_circle(url, seen)
-        _, scope = yield Turn(url=url)
+    repeats = _Repeats(pagination)
+    records, scope = yield _turn(pagination)
+    while (url := following(scope)) is not None:
+        repeats.refuse(records)
+        _refuse_circle(str(url), seen)
+        records, scope = yield Turn(url=str(url))
 
 
 def _page(pagination: Pagination) -> Pager:
     number = pagination.first_page
-    read = 0
-    repeats = _Repeats(pagination)
+    count, repeats = _Count(pagination), _Repeats(pagination)
     while True:
         records, scope = yield _turn(pagination, number)
-        read += len(records)
         repeats.refuse(records)
-        total = _number(pagination.total_pages, scope)
-        if total is not None and number - pagination.first_page + 1 >= total:
-            return
-        if not records or _says_end(pagination, scope, read):
+        page = number - pagination.first_page + 1
+        if not records or count.says_end(records, scope, page):
             return
         number += 1
 
 
 def _offset(pagination: Pagination) -> Pager:
     """The offset moves by what came, not by what was asked for."""
-    offset = 0
-    repeats = _Repeats(pagination)
+    count, repeats = _Count(pagination), _Repeats(pagination)
     while True:
-        records, scope = yield _turn(pagination, offset)
+        records, scope = yield _turn(pagination, count.read)
         repeats.refuse(records)
-        offset += len(records)
-        if not records or _says_end(pagination, scope, offset):
+        if not records or count.says_end(records, scope):
             return
 
 
@@ -189,12 +194,9 @@ def _turn(pagination: Pagination, value: Any = None) -> Turn:
     return Turn(body=extra) if pagination.location == "body" else Turn(query=extra)
 
 
-def _next(pagination: Pagination, scope: Mapping[str, Any], seen: set[int]) -> Any:
+def _next(pagination: Pagination, scope: Mapping[str, Any]) -> Any:
     token = evaluate(pagination.next, scope)
-    if token is MISSING or token is None or token in ("", False):
-        return None
-    _refuse_circle(str(token), seen)
-    return token
+    return None if token is MISSING or token is None or token in ("", False) else token
 
 
 def _refuse_circle(token: str, seen: set[int]) -> None:
@@ -215,7 +217,7 @@ def _no_way_on(what: str) -> UnexpectedAnswer:
 
 
 class _Repeats:
-    """Notices an app that ignores the parameter, and so answers the same page for ever.
+    """Notices an app that doesn't turn its pages: it answers the same one for ever, or none.
 
     Twice the same page can also be a list that grew in front of it while it was read.
     """
@@ -224,45 +226,93 @@ class _Repeats:
         self._parameter = pagination.parameter
         self._previous: Sequence[Any] = []
         self._times = 1
+        self._empty = 0
 
     def refuse(self, records: Sequence[Any]) -> None:
         """Raise UnexpectedAnswer if this page has come too often."""
+        self._empty = 0 if records else self._empty + 1
+        if self._empty >= EMPTY_PAGES:
+            raise UnexpectedAnswer(
+                f"{EMPTY_PAGES:,} pages in a row had no record, and the app names a next one still",
+                hint="compare `pagination` in the collection's YAML with the app's documentation",
+            )
         self._times = self._times + 1 if records and records == self._previous else 1
         self._previous = records
         if self._times >= SAME_PAGES:
+            ignored = repr(self._parameter) if self._parameter else "its own next URLs"
             raise UnexpectedAnswer(
-                f"the app answered the same page {self._times} times; it seems to ignore "
-                f"{self._parameter!r}",
+                f"the app answered the same page {self._times} times; it seems to ignore {ignored}",
                 hint="compare `pagination` in the collection's YAML with the app's documentation",
             )
 
 
-def _says_end(pagination: Pagination, scope: Mapping[str, Any], read: int) -> bool:
-    if pagination.has_more is not None:
-        return _has_no_more(pagination, scope)
-    total = _number(pagination.total_records, scope)
-    return total is not None and read >= total
+_ROUND = re.compile(r"[1-9]0{3,}")
+"""Totals at which many apps stop to count, as 10,000."""
+
+
+class _Count:
+    """How many records came, held against what the app says of more."""
+
+    def __init__(self, pagination: Pagination) -> None:
+        self.read = 0
+        self._pagination = pagination
+        self._largest = 0
+
+    def says_end(self, records: Sequence[Any], scope: Mapping[str, Any], page: int = 0) -> bool:
+        """Count the page in, the so many'th of numbered ones; whether the app says it's the last.
+
+        A total is believed only where it's what came: one that was passed is wrong. A round one
+        after a full page may be as far as the app counts.
+        """
+        self.read += len(records)
+        full = len(records) >= self._largest
+        self._largest = max(self._largest, len(records))
+        if self._pagination.has_more is not None:
+            return _has_no_more(self._pagination, scope)
+        if page and page == _number(self._pagination, "total_pages", scope):
+            return True
+        total = _number(self._pagination, "total_records", scope)
+        return total == self.read and not (full and _ROUND.fullmatch(str(total)))
 
 
 def _has_no_more(pagination: Pagination, scope: Mapping[str, Any]) -> bool:
-    if pagination.has_more is None:
-        return False
-    more = evaluate(pagination.has_more, scope)
-    return not more or more == "false"
+    return pagination.has_more is not None and _is_no(evaluate(pagination.has_more, scope))
 
 
-def _number(formula: Any, scope: Mapping[str, Any]) -> int | None:
-    if formula is None:
+def _is_no(value: Any) -> bool:
+    return not value or (isinstance(value, str) and value.strip().lower() in _NO)
+
+
+_NO = ("", "false", "no", "0")
+
+
+def _number(
+    pagination: Pagination, name: Literal["total_pages", "total_records"], scope: Mapping[str, Any]
+) -> int | None:
+    """A total; None where none is declared, or the app doesn't know it: nothing, or below zero."""
+    formula = getattr(pagination, name)
+    value = None if formula is None else evaluate(formula, scope)
+    if value is MISSING or value is None or value == "":
         return None
-    value = evaluate(formula, scope)
-    if value is MISSING or value is None:
-        return None
-    try:
+    number = _whole(value)
+    if number is None:
+        said = repr(value)
+        raise UnexpectedAnswer(
+            f"`pagination.{name}` is {said if len(said) <= 60 else said[:60] + '…'}, "
+            "not a whole number",
+            hint="compare it with what the app answers, or leave it out",
+        )
+    return None if number < 0 else number
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,18}(\.0*)?\s*", value):
+        return int(value.partition(".")[0])
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return int(value)
-    except (TypeError, ValueError):
-        raise Fatal(f"a total of the pagination is {value!r}, not a number") from None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def total_records(pagination: Pagination, scope: Mapping[str, Any]) -> int:
     """How many records a page says the list has; 0 where that isn't declared, or not said."""
-    return _number(pagination.total_records, scope) or 0
+    return _number(pagination, "total_records", scope) or 0

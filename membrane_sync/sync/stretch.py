@@ -27,6 +27,7 @@ from membrane_sync.sync.page import Page
 from membrane_sync.sync.paging import Turn, turns
 from membrane_sync.sync.rendering import CallSource, Scope, turned
 from membrane_sync.sync.source import Source, Step
+from membrane_sync.sync.watch import Watch
 
 MOST_READINGS = 20
 """How often records that share a cursor value are read, at most, until two readings agree."""
@@ -205,11 +206,13 @@ def _drained(source: Source, scope: Scope, value: Any) -> Generator[Step, Page, 
 
 def _by_function(source: Source, made: CallSource, reached: datetime | None) -> Reading:
     """The calls of a function's generator, each answer a page."""
+    watch = Watch(str(source.method.function))
     try:
         call = next(made)
         while True:
             page = yield Step(source.as_call(call), reached=reached)
             reached = None
+            watch.saw(page.heads)
             call = made.send(page.answer)
     except StopIteration:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,8 +78,16 @@ def app(content: bytes, coding: str, *, chunked: bool = False, drip: bool = Fals
         ("deflate", zlib.compress(BODY)),
         ("deflate", raw_deflate(BODY)),
         ("br", brotli.compress(BODY, quality=1)),
+        ("gzip, br", brotli.compress(gzip.compress(BODY), quality=1)),
+        ("BR , deflate,identity", zlib.compress(brotli.compress(BODY, quality=1))),
+        ("gzip, gzip, gzip", gzip.compress(gzip.compress(gzip.compress(BODY)))),
+        ("utf-8, none", BODY),
+        ("utf-8, gzip", gzip.compress(BODY)),
     ],
-    ids=["gzip", "x-gzip", "two gzips", "padded gzip", "deflate", "raw deflate", "br"],
+    ids=[
+        *("gzip", "x-gzip", "two gzips", "padded gzip", "deflate", "raw deflate", "br"),
+        *("gzip, br", "br, deflate", "gzip thrice", "no coding", "gzip, and no coding"),
+    ],
 )
 def test_every_coding_is_read_to_its_end(coding: str, content: bytes, chunked: bool) -> None:
     with app(content, coding, chunked=chunked) as api:
@@ -94,6 +103,9 @@ def test_every_coding_is_read_to_its_end(coding: str, content: bytes, chunked: b
         ("gzip", BODY, "damaged"),
         ("deflate", BODY, "damaged"),
         ("br", b"\xff" * 99, "damaged"),
+        ("gzip, br", brotli.compress(gzip.compress(BODY)[:-9], quality=1), "broke off"),
+        ("gzip, br", brotli.compress(BODY, quality=1), "damaged"),
+        ("gzip, br", gzip.compress(brotli.compress(BODY, quality=1)), "damaged"),
     ],
 )
 def test_what_is_damaged_is_asked_for_again(coding: str, content: bytes, said: str) -> None:
@@ -103,8 +115,19 @@ def test_what_is_damaged_is_asked_for_again(coding: str, content: bytes, said: s
         assert api.requests > 1
 
 
+def twice(body: bytes) -> bytes:
+    return brotli.compress(gzip.compress(body))
+
+
 @pytest.mark.parametrize(
-    ("coding", "pack"), [("gzip", gzip.compress), ("br", brotli.compress), ("identity", bytes)]
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("br", brotli.compress),
+        ("identity", bytes),
+        ("gzip, br", twice),
+    ],
+    ids=["gzip", "br", "identity", "gzip, br"],
 )
 def test_a_body_that_swells_is_left(
     coding: str, pack: Any, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +137,28 @@ def test_a_body_that_swells_is_left(
         with pytest.raises(UnexpectedAnswer, match="larger than 1 MB"):
             api.send(Call("GET", "/"))
         assert api.requests == 1
+
+
+@pytest.mark.parametrize("coding", ["zstd", "gzip, zstd", "compress", ", ".join(["gzip"] * 4)])
+def test_a_coding_that_nobody_asked_for_is_named(coding: str) -> None:
+    with app(BODY, coding) as api:
+        with pytest.raises(UnexpectedAnswer, match=f"nobody asked for: {coding}"):
+            api.send(Call("GET", "/"))
+        assert api.requests == 1
+
+
+def test_two_codings_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "LARGEST_ANSWER", 1_000_000)
+    packed = twice(bytes(200_000_000))
+    with app(packed, "gzip, br") as api:
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnexpectedAnswer, match="larger than 1 MB"):
+                api.send(Call("GET", "/"))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < 20_000_000
 
 
 @pytest.mark.parametrize("unpack", [unpacking.inflated, unpacking.brotli_unpacked])

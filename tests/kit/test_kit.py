@@ -10,15 +10,13 @@ from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.errors import Fatal, NotAuthorized
-from membrane_sync.kit.connector import Target, check_connector
+from membrane_sync.kit.connector import check_connector
 from membrane_sync.kit.findings import Finding
-from membrane_sync.kit.recorded import live_api, recording, replaying, save
-from membrane_sync.ports import ConnectionRecord
+from membrane_sync.kit.recorded import recording, replaying, save
 from membrane_sync.project.project import Project
 from membrane_sync.testing.simulator import STYLES, Access, Collection, Faults, Simulator, running
 from membrane_sync.testing.simulator.project import KEY, write_project
-
-TOKEN = "token-acme"
+from tests.kit.parts import TOKEN, collection, target
 
 
 @pytest.fixture(scope="module")
@@ -26,30 +24,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root: Path = tmp_path_factory.mktemp("project")
     write_project(root)
     return Project.load(root)
-
-
-def collection(project: Project, key: str, **changes: Any) -> DataCollection:
-    """The packaged collection with some keys changed: `list` and `cursor` are merged."""
-    declared = project.get(DataCollection, key, integration=KEY)
-    value = declared.model_dump(mode="json", by_alias=False, exclude_unset=True)
-    listed: dict[str, Any] = value.pop("list_")
-    listed["cursor"] = {**listed.get("cursor", {}), **changes.pop("cursor", {})}
-    paged = {**listed.get("pagination", {"type": "none"}), **changes.pop("pagination", {})}
-    listed["pagination"] = paged
-    if not listed["cursor"]:
-        del listed["cursor"]
-    listed |= changes.pop("list", {})
-    return DataCollection.model_validate({**value, "list": listed, **changes})
-
-
-def target(
-    project: Project, url: str, *collections: DataCollection, token: str = TOKEN, **more: Any
-) -> Target:
-    connector = project.connector(KEY)
-    connection = ConnectionRecord(
-        "check", KEY, "check", input={"url": url}, credentials={"token": token}
-    )
-    return Target(connector, collections, connection, live_api(connector, {}), **more)
 
 
 def verdicts(found: list[Finding]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from membrane_sync.calls import MOST_CALLS
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.data_collection import DataCollection
@@ -145,6 +146,23 @@ def test_a_function_gives_a_call_or_the_schema(function: Any, names: list[str]) 
     app = App({"key": "k", "kind": "text"})
     spec = {"function": "mine", "path": None}
     assert list(learnt(spec, app.respond, {"mine": function})) == names
+
+
+def test_a_function_that_never_ends_is_stopped() -> None:
+    def endless(_: Any) -> Any:
+        while True:
+            yield {"path": "/fields"}
+
+    def long(_: Any) -> Any:
+        for _call in range(MOST_CALLS):
+            yield {"path": "/fields"}
+        return FOUND
+
+    app, spec = App({"key": "k"}), {"function": "mine", "path": None}
+    with pytest.raises(Fatal, match="'mine' of hooks.py made 1,000 calls without coming to an end"):
+        learnt(spec, app.respond, {"mine": endless})
+    assert app.asked == MOST_CALLS
+    assert list(learnt(spec, app.respond, {"mine": long})) == ["a"]
 
 
 def test_a_function_that_gives_no_schema_is_said_to() -> None:

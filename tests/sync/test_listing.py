@@ -26,9 +26,11 @@ from membrane_sync.sync.collection import (
     listing,
 )
 from membrane_sync.sync.page import read_page
+from membrane_sync.sync.paging import EMPTY_PAGES
 from membrane_sync.sync.pull import Pulled, Reading, pull
 from membrane_sync.sync.run import run_sync
 from membrane_sync.sync.source import Source, formulas_of
+from membrane_sync.sync.watch import OLD_PAGES
 from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, answer
 from tests.sync.parts import parties, resolved
 
@@ -217,6 +219,48 @@ def test_a_function_that_fails_is_told_by_its_place(function: Any) -> None:
     line = function.__code__.co_firstlineno + (1 if function is at_once else 2)
     assert (problem.file, problem.line) == ("test_listing.py", line)
     assert problem.message == f"{function.__name__} raised KeyError"
+
+
+def test_a_function_that_never_ends_is_stopped() -> None:
+    def contacts(_: dict[str, Any]) -> Iterator[Any]:
+        while True:
+            yield {"path": "/contacts"}
+
+    def stopped(respond: Callable[[int], list[Any]]) -> int:
+        asked = 0
+
+        def app(_: Call) -> Answer:
+            nonlocal asked
+            asked += 1
+            return answer({"data": respond(asked)})
+
+        with pytest.raises(Fatal, match="'contacts' of hooks.py doesn't come to an end"):
+            read(declared({"function": "contacts"}), app, functions={"contacts": contacts})
+        return asked
+
+    assert stopped(lambda _: []) == EMPTY_PAGES
+    assert stopped(lambda _: [{"id": 1}, {"id": 2}]) == 1 + OLD_PAGES
+    assert stopped(lambda asked: [{"id": asked % 3}]) == 3 + OLD_PAGES
+    assert stopped(lambda asked: [{"id": min(asked, 7)}] if asked % 2 else []) == 7 + 2 * OLD_PAGES
+
+
+def test_a_function_may_wait_and_look_again() -> None:
+    """As for an export that's made: it's asked for over and over, and much comes then."""
+
+    def contacts(_: dict[str, Any]) -> Iterator[Any]:
+        found = yield {"path": "/export"}
+        while not found.body["data"] or found.body["more"]:
+            found = yield {"path": "/export"}
+
+    asked = iter(range(6_000))
+
+    def respond(_: Call) -> Answer:
+        number = next(asked)
+        data = [] if number < 2_000 else [{"id": number // 2}]
+        return answer({"data": data, "more": number < 5_999})
+
+    pulled, _ = read(declared({"function": "contacts"}), respond, functions={"contacts": contacts})
+    assert len(set(ids(pulled))) == 2_000
 
 
 def test_a_function_may_say_itself_what_is_wrong() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from membrane_sync.elements.pagination import Pagination
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.collection import listing
 from membrane_sync.sync.page import read_page
-from membrane_sync.sync.paging import next_link, turns
+from membrane_sync.sync.paging import EMPTY_PAGES, SAME_PAGES, next_link, turns
 from membrane_sync.sync.source import Source
 from membrane_sync.testing import answer
 from tests.sync.parts import collection
@@ -193,9 +195,118 @@ def test_page_ends_where_the_app_says_so(end: dict[str, Any], answers: list[Answ
     assert len(calls({**NUMBERS, **end}, answers)) == 2
 
 
-def test_a_total_that_is_no_number_is_refused() -> None:
-    with pytest.raises(Fatal, match="'many', not a number"):
-        calls({**NUMBERS, "total_pages": {"$var": "$.body.n"}}, [page(1, n="many")])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("many", "1,204", "12.5", "1e3", "10000+", "x" * 5_000, "9" * 5_000),
+        *(True, False, 12.5, math.inf, -math.inf, math.nan, [3], {"value": 3}),
+    ],
+    ids=lambda said: str(said)[:9],
+)
+@pytest.mark.parametrize("name", ["total_pages", "total_records"])
+def test_a_total_that_is_no_number_is_refused(said: object, name: str) -> None:
+    with pytest.raises(UnexpectedAnswer, match=rf"`pagination\.{name}` is .*, not a whole") as told:
+        calls({**NUMBERS, name: {"$var": "$.body.n"}}, [page(1, n=said)])
+    assert len(told.value.message) < 130
+
+
+@pytest.mark.parametrize("said", [3, 3.0, "3", " 3 ", "3.0", "3.", "03"])
+def test_a_total_may_be_written_in_many_ways(said: object) -> None:
+    counted = {**NUMBERS, "total_records": {"$var": "$.body.n"}}
+    assert len(calls(counted, [page(1, 2, n=said), page(3, n=said)])) == 2
+
+
+COUNTED: dict[str, dict[str, Any]] = {
+    "page": {**NUMBERS, "total_records": {"$var": "$.body.n"}},
+    "pages": {**NUMBERS, "total_pages": {"$var": "$.body.n"}},
+    "offset": {"type": "offset", "parameter": "skip", "total_records": {"$var": "$.body.n"}},
+    "cursor": {**CURSOR, "total_records": {"$var": "$.body.n"}},
+}
+
+
+@pytest.mark.parametrize("said", [-1, -7, "-1", 0, "0", 1, "", None])
+@pytest.mark.parametrize("style", sorted(COUNTED))
+def test_a_total_that_cannot_be_true_ends_nothing(style: str, said: object) -> None:
+    # Two records are there before the total is looked at; two pages, where those are counted.
+    first = [] if style != "pages" else [page(0, n=None, next="t0")]
+    answers = [*first, page(1, 2, n=said, next="t1"), page(3, n=said, next="t2"), page(n=said)]
+    assert len(calls(COUNTED[style], answers)) == len(answers)
+
+
+@pytest.mark.parametrize("style", ["page", "offset", "cursor"])
+def test_a_round_total_after_a_full_page_may_be_as_far_as_the_app_counts(style: str) -> None:
+    full = [page(*range(n, n + 500), n=1000, next=f"t{n}") for n in (0, 500, 1000)]
+    assert len(calls(COUNTED[style], [*full, page(7, n=1000, next="t7"), page(n=1000)])) == 5
+    short = page(*range(500), *range(501, 900), n=1000, next="t1")
+    rest = page(*range(900, 1001), n=1000, next="t2")
+    assert len(calls(COUNTED[style], [short, rest])) == 2, "a short page says that it's the last"
+    odd = [page(*range(n, n + 501), n=1002, next=f"t{n}") for n in (0, 501)]
+    assert len(calls(COUNTED[style], odd)) == 2
+
+
+def test_has_more_is_asked_before_the_token_is_looked_at() -> None:
+    said = {**CURSOR, "has_more": {"$var": "$.body.more"}}
+    answers = [page(1, next="t1", more=True), page(2, next="t1", more=False)]
+    assert len(calls(said, answers)) == 2
+    counted = {**CURSOR, "total_records": {"$var": "$.body.n"}}
+    assert len(calls(counted, [page(1, next="t1", n=2), page(2, next="t1", n=2)])) == 2
+    with pytest.raises(UnexpectedAnswer, match="same next page twice"):
+        calls(said, [page(1, next="t1", more=True), page(2, next="t1", more=True), page(3)])
+
+
+def test_an_empty_page_with_the_token_that_asked_for_it_is_the_end() -> None:
+    assert len(calls(CURSOR, [page(1, next="t1"), page(next="t1")])) == 2
+    for more in ({"has_more": {"$var": "$.body.more"}}, {"total_records": {"$var": "$.body.n"}}):
+        answers = [page(1, next="t1", more=True, n=3), page(next="t1", more=True, n=3), page()]
+        with pytest.raises(UnexpectedAnswer, match="same next page twice"):
+            calls({**CURSOR, **more}, answers)
+
+
+@pytest.mark.parametrize("no", [False, None, 0, "", "false", "False", "no", "0"])
+def test_no_may_be_written_in_many_ways(no: object) -> None:
+    said = {**CURSOR, "has_more": {"$var": "$.body.more"}}
+    assert len(calls(said, [page(1, next="t1", more=no)])) == 1
+    pager = turns(Pagination.model_validate(GRAPHQL))
+    next(pager)
+    with pytest.raises(StopIteration):
+        pager.send(([1], {"body": {"info": {"hasNextPage": no, "endCursor": "t1"}}}))
+
+
+GRAPHQL = {"type": "graphql", "parameter": "after", "page_info": "$.body.info"}
+EVER_NEW: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
+    "cursor": (CURSOR, lambda n: {"next": f"t{n}"}),
+    "next_url": (
+        {"type": "next_url", "next": {"$var": "$.body.next"}},
+        lambda n: {"next": f"/c?at={n}"},
+    ),
+    "link_header": (
+        {"type": "link_header"},
+        lambda n: {"headers": {"link": f'</c?at={n}>; rel="next"'}},
+    ),
+    "graphql": (
+        GRAPHQL,
+        lambda n: {"info": {"hasNextPage": True, "endCursor": f"t{n}"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("style", sorted(EVER_NEW))
+def test_an_app_that_names_a_next_page_for_ever_is_left(style: str) -> None:
+    pagination, named = EVER_NEW[style]
+
+    def asked(records: list[int], most: int) -> int:
+        pager = turns(Pagination.model_validate(pagination))
+        next(pager)
+        for number in range(most):
+            body = named(number)
+            pager.send((records, {"body": body, "headers": body.get("headers", {})}))
+        return most
+
+    with pytest.raises(UnexpectedAnswer, match="same page 5 times"):
+        asked([1, 2], SAME_PAGES)
+    with pytest.raises(UnexpectedAnswer, match="20,000 pages in a row had no record"):
+        asked([], EMPTY_PAGES)
+    assert asked([1, 2], SAME_PAGES - 1) and asked([], EMPTY_PAGES - 1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -31,9 +30,9 @@ from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
 from membrane_sync.testing.memory import lake, page_log
 from membrane_sync.testing.simulator import STYLES, Collection, Faults, Simulator
 from membrane_sync.testing.simulator.project import CONNECTOR
-from membrane_sync.testing.simulator.routes import Received, route
 from membrane_sync.testing.simulator.traffic import Dice
 from tests.sync.parts import parties, resolved
+from tests.sync.simulated import answered
 
 PAGE = 4
 
@@ -142,17 +141,7 @@ class Reading(RuleBasedStateMachine):
             self.fail = None if not left else (left - 1, error)
             if not left:
                 raise error
-        address = urlsplit(call.url)
-        query = dict(parse_qsl(address.query))
-        query |= {n: str(v) for n, v in call.query.items() if v is not None}
-        body = json.dumps(call.body).encode() if call.body is not None else b""
-        url = f"https://app.test{address.path}"
-        asked = Received(call.method, address.path, url, query, {}, body, "acme")
-        reply = route(self.app, asked)
-        if reply.status >= 400:
-            raise UnexpectedAnswer(f"answered {reply.status}: {reply.body!r}")
-        headers = {name.lower(): value for name, value in reply.headers.items()}
-        return Answer(reply.status, headers, content=reply.body, read=json.loads)
+        return answered(self.app, call)
 
     def read(self, *, full: bool = False) -> None:
         OurClock.shows = EPOCH + timedelta(microseconds=self.app.now) + self.ahead

@@ -169,7 +169,8 @@ def _conditional(simulator: Simulator, received: Received, answer: Reply) -> Rep
         return answer
     etag = f'"{blake2b(answer.body, digest_size=12).hexdigest()}"'
     headers = {**answer.headers, "ETag": etag}
-    if received.headers.get("if-none-match") == etag:
+    sent, fault = received.headers.get("if-none-match"), table.spec.etag_fault
+    if sent is not None and fault != "deaf" and (sent == etag or fault == "stuck"):
         return Reply(304, b"", headers)
     return replace(answer, headers=headers)
 

@@ -113,12 +113,13 @@ class View:
         elif not filtered and query.sort == "id":
             self._skipped = table.present.rank(after + 1)
             return None
-        elif after >= 0 or query.sort == "id":
+        elif after >= 0 or query.sort == "id" or (filtered and table.spec.hidden_tombstones):
             numbers = list(islice(table.order.walk(self._low), self._high - self._low))
             numbers += self._nulls
         else:
             return None
-        numbers = [number for number in numbers if number > after]
+        hidden = filtered and table.spec.hidden_tombstones
+        numbers = [n for n in numbers if n > after and (table.alive(n) or not hidden)]
         by_id = query.sort == "id"
         numbers.sort(key=None if by_id else self._key, reverse=query.sort == "descending")
         return numbers

@@ -17,6 +17,9 @@ from membrane_sync.testing.simulator.table import Table
 CUT = {"cursor", "link", "next_url", "body", "graphql"}
 """Styles whose next page is named by a token of the app's own making."""
 
+MOST_COUNTED = 1000
+"""As far as an app counts whose `total` is `capped`."""
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -91,7 +94,7 @@ def _answer(
     size: int,
 ) -> Listed:
     records = ",".join(texts)
-    total = count + 10 if spec.total == "wrong" else count
+    total = _total(spec, count)
     if spec.pagination == "link":
         headers = {} if token is None else {"Link": f'<{_next_url(asked, token)}>; rel="next"'}
         if spec.total != "absent":
@@ -101,7 +104,7 @@ def _answer(
     if spec.total != "absent":
         extra["total"] = total
     if spec.pagination == "page" and spec.total != "absent":
-        extra["pages"] = -(-total // size)
+        extra["pages"] = total if total < 0 else -(-total // size)
     if spec.pagination in ("cursor", "body"):
         extra["next"] = token
     elif spec.pagination == "next_url":
@@ -109,6 +112,17 @@ def _answer(
     elif spec.pagination == "graphql":
         return _graphql(spec, texts, token, extra)
     return Listed(f'{{"items":[{records}],{json.dumps(extra)[1:]}'.encode())
+
+
+def _total(spec: Collection, count: int) -> int:
+    said = {
+        "wrong": count + 10,
+        "short": max(0, count - 3),
+        "unknown": -1,
+        "zero": 0,
+        "capped": min(count, MOST_COUNTED),
+    }
+    return said.get(spec.total, count)
 
 
 def _graphql(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from membrane_sync.testing.simulator.content import custom_field, id_of
+from membrane_sync.testing.simulator.content import custom_field, custom_values, id_of
 from membrane_sync.testing.simulator.listing import BadRequest
 from membrane_sync.testing.simulator.paging import Asked, listed
 from membrane_sync.testing.simulator.simulator import Simulator
@@ -169,7 +169,8 @@ def _single(simulator: Simulator, table: Table, request: Received) -> Reply:
         simulator.edit(table.spec.key, [external_id], _fields(request))
     elif request.method != "GET":
         return reply(405, {"error": "method_not_allowed"})
-    return Reply(200, table.text(number).encode())
+    own = custom_values(request.account, simulator.access.custom_fields, number)
+    return Reply(200, f"{table.text(number)[:-1]}{own}}}".encode())
 
 
 def _create(

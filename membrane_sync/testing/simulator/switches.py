@@ -65,8 +65,11 @@ class Collection(Switches):
     beyond_cap: Literal["error", "stop"] = Field(
         default="error", description="Pages beyond the cap answer 400, or the list just ends"
     )
-    total: Literal["right", "wrong", "absent"] = Field(
-        default="right", description="The `total` of an answer; `wrong` counts ten too many"
+    total: Literal["right", "wrong", "short", "unknown", "zero", "capped", "absent"] = Field(
+        default="right",
+        description="The `total` of an answer, and the `pages` of numbered ones: `wrong` counts "
+        "ten too many, `short` three too few, `unknown` says -1, `zero` 0, `capped` never more "
+        "than 1,000",
     )
 
     filter: Literal["inclusive", "exclusive", "none"] = Field(
@@ -131,6 +134,15 @@ class Collection(Switches):
         default=False, description="The list has id and time only; `/<key>/{id}` has the record"
     )
     etag: bool = Field(default=False, description="Answers have an ETag, and 304 if it's sent")
+    etag_fault: Literal["none", "stuck", "deaf"] = Field(
+        default="none", description="`stuck`: 304 to any ETag; `deaf`: never 304"
+    )
+    silent_edits: bool = Field(
+        default=False, description="An edit leaves the time of change as it was"
+    )
+    hidden_tombstones: bool = Field(
+        default=False, description="A filter by time never finds tombstones"
+    )
 
     @model_validator(mode="after")
     def _sorted_by_its_key(self) -> Collection:

@@ -150,6 +150,8 @@ class Table:
         revision = row.revision + 1
         merged = {**row.fields, **(fields or {})}
         time = self._time(number, revision, now)
+        if self.spec.silent_edits:
+            time = row.updated or time
         self._write(number, replace(row, updated=time, revision=revision, fields=merged), now)
 
     def delete(self, number: int, now: int) -> None:

@@ -1,0 +1,57 @@
+"""Whatever an app says of its length, all of the list is read, and each record once."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.sync.pull import Reading, pull
+from membrane_sync.testing import FakeApi
+from membrane_sync.testing.simulator import Collection, Simulator
+from tests.sync.simulated import answering
+
+TOTAL, PAGES = {"$var": "$.body.total"}, {"$var": "$.body.pages"}
+STYLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "records of pages": ("page", {"type": "page", "parameter": "page", "total_records": TOTAL}),
+    "pages": ("page", {"type": "page", "parameter": "page", "total_pages": PAGES}),
+    "offset": ("offset", {"type": "offset", "parameter": "offset", "total_records": TOTAL}),
+    "cursor": (
+        "cursor",
+        {
+            "type": "cursor",
+            "parameter": "after",
+            "next": {"$var": "$.body.next"},
+            "total_records": TOTAL,
+        },
+    ),
+}
+KINDS = get_args(Collection.model_fields["total"].annotation)
+
+
+def requests_of(style: str, total: str, records: int, size: int) -> int:
+    kind, pagination = STYLES[style]
+    spec = Collection(key="people", pagination=kind, total=total, page_size=size, records=records)
+    app = Simulator(collections=[spec])
+    sized = {**pagination, "page_size_parameter": "limit", "page_size": size}
+    method = {"path": "/people", "records": "$.body.items", "pagination": sized}
+    of = DataCollection.model_validate({"key": "people", "list": method})
+    api = FakeApi(answering(app))
+    read = [r.external_id for page in pull(Reading(of, "people"), api) for r in page.batch.records]
+    assert len(read) == records and set(read) == set(app.truth("people"))
+    return api.requests
+
+
+@pytest.mark.parametrize("total", KINDS)
+@pytest.mark.parametrize("style", sorted(STYLES))
+def test_no_total_ends_a_list_before_its_end(style: str, total: str) -> None:
+    if style == "pages" and total in ("short", "capped"):
+        pytest.skip("the last page but one looks like the last")
+    for records in (0, 1, 9, 10, 11, 20, 25, 30, 1000, 1300):
+        requests_of(style, total, records, 10 if records < 1000 else 500)
+
+
+@pytest.mark.parametrize("style", sorted(STYLES))
+def test_a_right_total_spares_the_request_that_would_find_nothing(style: str) -> None:
+    assert requests_of(style, "right", 30, 10) == requests_of(style, "right", 25, 10) == 3
