@@ -125,6 +125,21 @@ def test_fields_become_typed_columns(path: Path) -> None:
         ),
         ({"type": "boolean"}, 5),
         ({"type": "boolean"}, 0.5),
+        ({"type": "number"}, True),
+        ({"type": "number"}, False),
+        ({"type": "number"}, "NaN"),
+        ({"type": "number"}, "-Infinity"),
+        ({"type": "number"}, 2**53 + 1),
+        ({"type": "number"}, {"a": 1}),
+        ({"type": "array", "items": {"type": "number"}}, [1.5, True]),
+        ({"type": "array", "items": {"type": "number"}}, [0, "NaN"]),
+        ({"type": "array", "items": {"type": "number"}}, [2**53 + 1, 1]),
+        ({"type": "object", "properties": {"n": {"type": "number"}}}, {"n": True}),
+        ({"type": "object", "properties": {"n": {"type": "number"}}}, {"n": "inf"}),
+        ({"type": "string", "format": "date-time"}, "infinity"),
+        ({"type": "string", "format": "date-time"}, "epoch"),
+        ({"type": "string", "format": "date"}, "-infinity"),
+        ({"type": "string", "format": "date"}, "epoch"),
     ],
 )
 def test_a_value_that_does_not_fit_is_a_dead_letter(path: Path, spec: Any, value: Any) -> None:
@@ -157,6 +172,15 @@ def test_a_value_that_does_not_fit_is_a_dead_letter(path: Path, spec: Any, value
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": "12"}),
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {}),
         ({"type": "object", "properties": {"n": {}, "N": {}}}, {"n": 1, "N": 2}),
+        ({"type": "number"}, 0),
+        ({"type": "number"}, 1),
+        ({"type": "number"}, "12"),
+        ({"type": "number"}, -(2**53)),
+        ({"type": "number"}, 1e300),
+        ({"type": "array", "items": {"type": "number"}}, [0, 1, None, 2**53, 1e300]),
+        ({"type": "object", "properties": {"n": {"type": "number"}}}, {"n": 1}),
+        ({"type": "string", "format": "date-time"}, "1970-01-01T00:00:00Z"),
+        ({"type": "string", "format": "date"}, "1970-01-01"),
     ],
 )
 def test_a_value_that_fits_is_none(path: Path, spec: Any, value: Any) -> None:
@@ -305,6 +329,23 @@ def test_mapped_records_follow_their_schema_too(path: Path) -> None:
     dated = {"properties": {"day": {"type": "string", "format": "date"}}}
     lake.keep_mapped("people", record, [], offset, dated)
     (found,) = lake.select("SELECT * EXCLUDE (_mapped_at, _hash) FROM mapped.people").to_pylist()
+def test_columns_that_are_filled_anew_leave_other_dead_letters_alone(path: Path) -> None:
+    before = lake_of(path, score={"type": "string"})
+    fault = DeadLetter("pull", "contacts", "a", "at", "it's more than a day ahead of now", "2999")
+    before.store(batch(raw("a", score="1.5"), raw("b", score="abc"), dead_letters=[fault]))
+    before.store(batch(raw("c", score="x")))
+    before.store(batch(raw("c", deleted=True)))
+    before.close()
+    after = lake_of(path, score={"type": "integer"})
+    after.store(batch(cursor=1))
+    told = [("a", "at", "2999"), ("a", "score", "1.5"), ("b", "score", "abc")]
+    assert sorted(misfits(after)) == told, "nothing of c, which is deleted"
+    after.close()
+    again = lake_of(path, score={"type": "number"})
+    again.store(batch(cursor=2))
+    assert sorted(misfits(again)) == [told[0], told[2]]
+
+
     assert str(found["day"]) == "2026-01-02"
     assert "n" not in found
 
