@@ -252,6 +252,18 @@ def test_a_frozen_record_may_still_be_deleted(path: Path) -> None:
     lake = lake_of(path, FREEZE, name={})
     lake.store(batch(raw("a", name="A")))
     assert lake.store(batch(raw("a", deleted=True, why="gdpr"))) == StoreCounts(deleted=1)
+def test_what_was_refused_is_told_until_it_comes_through(path: Path) -> None:
+    lake = lake_of(path, FREEZE, n={"type": "integer"})
+    lake.store(batch(raw("a", n=1), raw("b", n=2)))
+    lake.store(batch(raw("a", n="x"), raw("b", n=2, more=1)))
+    lake.close()
+    after = lake_of(path, FREEZE, n={"type": "number"}, name={})
+    after.store(batch(cursor=1))
+    assert letters(after) == [("a", "n", "x"), ("b", "more", "1")]
+    after.store(batch(raw("a", n=3), raw("b", n=2)))
+    assert letters(after) == []
+
+
 
 
 # --- discard -------------------------------------------------------------------------------------

@@ -346,6 +346,14 @@ def test_columns_that_are_filled_anew_leave_other_dead_letters_alone(path: Path)
     assert sorted(misfits(again)) == [told[0], told[2]]
 
 
+def test_mapped_records_follow_their_schema_too(path: Path) -> None:
+    lake = lake_of(path)
+    offset = Offset("map:people")
+    record = [mapped_record("a", {"day": "2026-01-02", "n": 5})]
+    lake.keep_mapped("people", record, [], offset, {"properties": {"n": {"type": "integer"}}})
+    dated = {"properties": {"day": {"type": "string", "format": "date"}}}
+    lake.keep_mapped("people", record, [], offset, dated)
+    (found,) = lake.select("SELECT * EXCLUDE (_mapped_at, _hash) FROM mapped.people").to_pylist()
     assert str(found["day"]) == "2026-01-02"
     assert "n" not in found
 
