@@ -162,6 +162,17 @@ def test_fields_without_end_stop_becoming_columns(
     assert json.loads(lake.changes("contacts", 0, 9)[5].payload or "")["f5"] == 5
 
 
+def test_fields_that_are_always_null_take_no_columns_from_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "MAX_FOUND", 3)
+    lake = lake_of(path, OPEN)
+    lake.store(batch(raw("a", **dict.fromkeys("abcdef"), x=1)))
+    assert types(lake) == {"id": "VARCHAR", "x": "BIGINT"}
+    lake.store(batch(raw("b", **dict.fromkeys("abcde"), f="now it has one", y=2)))
+    assert types(lake) == {"id": "VARCHAR", "x": "BIGINT", "f": "VARCHAR"}
+
+
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -241,17 +252,6 @@ def test_a_frozen_stream_refuses_a_value_that_does_not_fit(path: Path) -> None:
     assert letters(lake) == []
 
 
-def test_what_is_refused_was_seen_by_the_scan(path: Path) -> None:
-    lake = lake_of(path, FREEZE, name={})
-    lake.store(batch(raw("a", name="A"), raw("b", name="B")))
-    lake.store(batch(raw("a", name="A", more=1), raw("b", name="B"), scan="s"))
-    assert lake.finish_scan("contacts", "s", 0.5, "run") == StoreCounts()
-
-
-def test_a_frozen_record_may_still_be_deleted(path: Path) -> None:
-    lake = lake_of(path, FREEZE, name={})
-    lake.store(batch(raw("a", name="A")))
-    assert lake.store(batch(raw("a", deleted=True, why="gdpr"))) == StoreCounts(deleted=1)
 def test_what_was_refused_is_told_until_it_comes_through(path: Path) -> None:
     lake = lake_of(path, FREEZE, n={"type": "integer"})
     lake.store(batch(raw("a", n=1), raw("b", n=2)))
@@ -264,6 +264,17 @@ def test_what_was_refused_is_told_until_it_comes_through(path: Path) -> None:
     assert letters(after) == []
 
 
+def test_what_is_refused_was_seen_by_the_scan(path: Path) -> None:
+    lake = lake_of(path, FREEZE, name={})
+    lake.store(batch(raw("a", name="A"), raw("b", name="B")))
+    lake.store(batch(raw("a", name="A", more=1), raw("b", name="B"), scan="s"))
+    assert lake.finish_scan("contacts", "s", 0.5, "run") == StoreCounts()
+
+
+def test_a_frozen_record_may_still_be_deleted(path: Path) -> None:
+    lake = lake_of(path, FREEZE, name={})
+    lake.store(batch(raw("a", name="A")))
+    assert lake.store(batch(raw("a", deleted=True, why="gdpr"))) == StoreCounts(deleted=1)
 
 
 # --- discard -------------------------------------------------------------------------------------
