@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,8 +136,9 @@ def test_found_fields_are_in_the_history(path: Path) -> None:
     assert [(row["n"], row["more"]) for row in found] == [("1", None), ("x", True)]
 
 
+@pytest.mark.parametrize("before_it_was_noted", [False, True])
 def test_a_clock_that_goes_back_makes_no_overlap(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, before_it_was_noted: bool
 ) -> None:
     lake = lake_of(path)
     lake.store(batch(raw("a", name="A")))
@@ -148,6 +150,9 @@ def test_a_clock_that_goes_back_makes_no_overlap(
             return next(times)
 
     monkeypatch.setattr("membrane_sync.stores.history.datetime", Clock)
+    if before_it_was_noted:
+        with duckdb.connect(str(path)) as file:
+            file.execute("DELETE FROM counters WHERE name LIKE 'history_newest%'")
     lake.store(batch(raw("a", name="A2")))
     first, second = lake.versions("contacts", "a", 9).to_pylist()
     assert first["_valid_from"] <= first["_valid_to"] <= second["_valid_from"]
