@@ -139,6 +139,18 @@ def test_a_scan_deletes_what_it_did_not_see(lake: Lake) -> None:
     assert lake.changes("contacts", 0, 99)[3].payload is None
 
 
+def test_each_deletion_that_is_told_counts_once_wherever_a_batch_ends(lake: Lake) -> None:
+    lake.store(batch(raw("a"), raw("b")))
+    first, second = (raw("a", at=at, deleted=True) for at in (1, 2))
+    lake.store(batch(first, second, part="/deleted"))
+    lake.store(batch(raw("a")))
+    for told in (first, second):
+        lake.store(batch(told, part="/deleted"))
+    assert kinds(lake, 2) == [("a", "deleted"), ("a", "created")]
+    lake.store(batch(raw("a", at=3, deleted=True), part="/deleted"))
+    assert kinds(lake, 4) == [("a", "deleted")]
+
+
 def test_only_the_scan_in_question_counts(lake: Lake) -> None:
     lake.store(batch(*(raw(i) for i in "abcd"), scan="broken-off"))
     lake.store(batch(raw("a"), raw("b"), raw("c"), scan="s2"))

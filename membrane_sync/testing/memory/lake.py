@@ -79,7 +79,9 @@ class MemoryLake:
         if batch.part:
             told = self._tombstones.setdefault(batch.stream, set())
             latest = {i: r for i, r in latest.items() if (i, r.payload) not in told}
-            told.update((i, record.payload) for i, record in latest.items())
+            told.update((record.external_id, record.payload) for record in batch.records)
+        if batch.scan:
+            self._before_scan.setdefault(batch.stream, self._seq)
         kinds = {i: self._keep(batch.stream, record, batch.ignored) for i, record in latest.items()}
         if batch.scan:
             refused = {letter.external_id for letter in batch.dead_letters}
