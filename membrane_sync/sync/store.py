@@ -8,7 +8,7 @@ from dataclasses import replace
 from time import monotonic
 
 from membrane_sync.ports import Lake
-from membrane_sync.records import Batch, RawRecords, Report, StoreCounts
+from membrane_sync.records import Batch, DeadLetter, RawRecords, Report, StoreCounts
 from membrane_sync.sync.cursor import value_of
 from membrane_sync.sync.pull import Pulled
 
@@ -113,23 +113,32 @@ def _grouped(pages: Iterable[Pulled]) -> Iterator[list[Pulled]]:
 
 
 def _joined(pages: list[Pulled]) -> Batch:
-    """One batch of several pages; the last one's cursor stands for all.
-
-    A record that can't be taken is one dead letter for each field, on however many pages it came.
-    """
+    """One batch of several pages; the last one's cursor stands for all."""
     records = RawRecords.joined(page.batch.records for page in pages)
     parents = [parent for page in pages for parent in page.batch.parents]
     partitions = [found for page in pages for found in page.batch.partitions]
-    letters = [letter for page in pages for letter in page.batch.dead_letters]
-    dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
     cursors = [page.batch.cursor for page in pages if page.batch.cursor is not None]
     known = [external_id for page in pages for external_id in page.batch.known]
     return replace(
         pages[-1].batch,
         known=known,
         records=records,
-        dead_letters=dead,
+        dead_letters=_dead_letters(pages),
         cursor=cursors[-1] if cursors else None,
         parents=parents,
         partitions=list({found.parent: found for found in partitions}.values()),
     )
+
+
+def _dead_letters(pages: list[Pulled]) -> list[DeadLetter]:
+    """Of what came on several pages, those that the last of them had, one for each field."""
+    found: dict[str, dict[str, DeadLetter]] = {}
+    for page in pages:
+        if found:
+            for external_id in RawRecords.of(page.batch.records).ids:
+                found.pop(external_id, None)
+        of_page: dict[str, dict[str, DeadLetter]] = {}
+        for letter in page.batch.dead_letters:
+            of_page.setdefault(letter.external_id, {})[letter.field] = letter
+        found.update(of_page)
+    return [letter for letters in found.values() for letter in letters.values()]
