@@ -278,6 +278,14 @@ def test_odd_field_names_have_columns(path: Path) -> None:
     assert misfits(lake) == []
 
 
+def test_streams_whose_names_differ_in_case_alone_are_refused(path: Path) -> None:
+    lake = DuckDbLake(path)
+    lake.store(batch(raw("a"), stream="Order"))
+    with pytest.raises(Fatal, match=r"records\.Order and records\.order can't be in one lake"):
+        lake.store(batch(raw("b"), stream="order"))
+    assert lake.streams() == ["Order"]
+
+
 @pytest.mark.parametrize("field", ["rowid", "rowId"])
 def test_a_field_by_the_name_of_a_row_number_doubles_no_record(path: Path, field: str) -> None:
     lake = lake_of(path, **{field: {"type": "integer"}}, name={"type": "string"})
@@ -321,14 +329,6 @@ def test_other_declared_fields_fill_the_columns_anew(path: Path) -> None:
     assert misfits(again) == []
 
 
-def test_mapped_records_follow_their_schema_too(path: Path) -> None:
-    lake = lake_of(path)
-    offset = Offset("map:people")
-    record = [mapped_record("a", {"day": "2026-01-02", "n": 5})]
-    lake.keep_mapped("people", record, [], offset, {"properties": {"n": {"type": "integer"}}})
-    dated = {"properties": {"day": {"type": "string", "format": "date"}}}
-    lake.keep_mapped("people", record, [], offset, dated)
-    (found,) = lake.select("SELECT * EXCLUDE (_mapped_at, _hash) FROM mapped.people").to_pylist()
 def test_columns_that_are_filled_anew_leave_other_dead_letters_alone(path: Path) -> None:
     before = lake_of(path, score={"type": "string"})
     fault = DeadLetter("pull", "contacts", "a", "at", "it's more than a day ahead of now", "2999")
