@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from membrane_sync.elements.data_collection import DrillDown, ListMethod
+from membrane_sync.elements.data_collection import DataCollection, DrillDown, ListMethod
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.errors import Fatal, UnexpectedAnswer
 from membrane_sync.formulas import variables
@@ -92,18 +92,18 @@ def lineage(sync: ResolvedSync, connection: ConnectionRecord) -> list[ResolvedSy
     return found
 
 
-def schemas_of(
+def collections_read(
     syncs: Sequence[ResolvedSync], connection: ConnectionRecord
-) -> dict[str, Mapping[str, Any]]:
-    """The field schemas of all streams that these syncs read, parents included."""
-    found: dict[str, Mapping[str, Any]] = {s.stream: s.collection.fields_schema for s in syncs}
+) -> dict[str, DataCollection]:
+    """The collections of all streams that these syncs read, parents included."""
+    found = {sync.stream: sync.collection for sync in syncs}
     for sync in syncs:
         try:
             above = lineage(sync, connection)
         except Fatal:
             continue  # that sync alone fails by it
         for up in above:
-            found.setdefault(up.stream, up.collection.fields_schema)
+            found.setdefault(up.stream, up.collection)
     return found
 
 

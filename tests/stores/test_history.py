@@ -171,6 +171,23 @@ def test_a_hard_delete_leaves_nothing_but_the_entry_in_the_feed(path: Path) -> N
     assert feed == [("a", "deleted", None), ("b", "deleted", None)]
 
 
+def test_where_deletions_become_hard_nothing_is_left_of_earlier_ones(path: Path) -> None:
+    lake = lake_of(path)
+    lake.store(batch(*(raw(key, name=key) for key in "abc")))
+    lake.store(batch(raw("a", deleted=True), raw("b", deleted=True)))
+    lake.store(batch(raw("b", name="b")))
+    hard = StreamRules(history=True, hard_deletes=True)
+    lake_of(path, hard).store(batch(cursor=1))
+    assert versions(lake, "a") == []
+    assert versions(lake, "b") == [("b", False), ("b", True)]
+    kept = lake.select("SELECT _external_id FROM records.contacts ORDER BY 1").to_pylist()
+    assert [row["_external_id"] for row in kept] == ["b", "c"]
+    lake_of(path).store(batch(raw("c", deleted=True)))
+    assert versions(lake, "c") == [("c", False)]
+    lake_of(path, hard).store(batch(cursor=2))
+    assert versions(lake, "c") == []
+
+
 EDITS = st.lists(
     st.lists(
         st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.integers(0, 2))),
