@@ -23,7 +23,7 @@ from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault
-from membrane_sync.sync.ancestors import schemas_of
+from membrane_sync.sync.ancestors import collections_read
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS
 
 
@@ -91,10 +91,11 @@ class Stores:
         sources: dict[str, list[DataSource]] = defaultdict(list)
         for sync in syncs:
             sources[sync.stream].append(sync.source)
+        read = collections_read(syncs, connection)
         return DuckDbLake(
             self.lake_path(connection.key),
-            schemas=schemas_of(syncs, connection),
-            rules={s.stream: rules_of(s.collection, sources[s.stream]) for s in syncs},
+            schemas={stream: collection.fields_schema for stream, collection in read.items()},
+            rules={stream: rules_of(read[stream], sources[stream]) for stream in read},
             retention=Retention(self._settings.keep_changes_days, self._settings.keep_history_days),
             consumers={f"map:{sync.sync.key}": sync.stream for sync in syncs},
             wait_seconds=self._settings.lock_wait_seconds,

@@ -112,8 +112,7 @@ def misfit(payload: str, raw: str, value: str, column: Column) -> str:
     if column.type == "JSON":
         return "false"
     losses = _losses(payload, column.pointer, raw, value, column.structure)
-    exactly = _exact_losses(payload, column.pointer, raw, value, column.structure)
-    return _or(chain(losses, exactly) if column.exact else losses)
+    return _or(chain(losses, _other_losses(payload, raw, value, column)))
 
 
 def _or(conditions: Iterator[str]) -> str:
@@ -157,24 +156,36 @@ def _losses(payload: str, pointer: str, raw: str, value: str, structure: Any) ->
                 f"CASE WHEN CAST({value} AS VARCHAR) <> {raw} "
                 f"THEN coalesce(TRY_CAST({raw} AS DOUBLE) <> {value}, true) END"
             )
+        elif structure == "DOUBLE":
+            text = f"json_extract_string({payload}, {literal(pointer)})"
+            yield (
+                f"CASE WHEN {value} IN (0, 1) THEN {kind} = 'BOOLEAN' "
+                f"WHEN abs({value}) >= {_LARGE} THEN NOT isfinite({value}) OR {_rounded(text)} END"
+            )
 
 
-def _exact_losses(
-    payload: str, pointer: str, raw: str, value: str, structure: Any
-) -> Iterator[str]:
-    """Further ones, of values that would read as another one's."""
-    if structure == "VARCHAR":
-        objects = f"{_kind(payload, pointer)} IN ('OBJECT', 'ARRAY')"
+def _other_losses(payload: str, raw: str, value: str, column: Column) -> Iterator[str]:
+    """Further ones, of texts that would read as something else."""
+    if column.type in ("TIMESTAMP", "DATE"):
+        # DuckDB takes these words for times, too.
+        yield f"isinf({value}) OR ({value} = '1970-01-01' AND {raw} ILIKE '%epoch%')"
+    elif column.exact and column.structure == "VARCHAR":
+        objects = f"{_kind(payload, column.pointer)} IN ('OBJECT', 'ARRAY')"
         yield f"CASE WHEN {value}[1] IN ('{{', '[') THEN {objects} END"
-    elif structure == "DOUBLE":
-        # From here on, not each whole number is a double. Of those with a point or an exponent,
-        # digits are cut off anyway.
-        text = f"CAST({raw} AS VARCHAR)"
-        whole = f"TRY_CAST({text} AS HUGEINT) IS DISTINCT FROM TRY_CAST({value} AS HUGEINT)"
-        yield (
-            f"CASE WHEN abs({value}) >= 9007199254740992 THEN "
-            f"isinf({value}) OR (regexp_full_match({text}, '-?[0-9]+') AND {whole}) END"
-        )
+
+
+_LARGE = "9007199254740992"
+"""From here on, not each whole number is a double."""
+
+
+def _rounded(text: str) -> str:
+    """SQL that is true of a whole number that a double can't hold as it is.
+
+    Of those with a point or an exponent, digits are cut off anyway.
+    """
+    held = f"TRY_CAST(TRY_CAST({text} AS DOUBLE) AS HUGEINT)"
+    differs = f"TRY_CAST({text} AS HUGEINT) IS DISTINCT FROM {held}"
+    return f"(regexp_full_match({text}, '-?[0-9]+') AND {differs})"
 
 
 def _blank(value: str, structure: Any) -> str:
@@ -199,6 +210,17 @@ def _item_losses(array: str, value: str, item: str) -> Iterator[str]:
         yield (
             f"CASE WHEN {value} IS NOT NULL THEN "
             f"list_transform({items}, {number}) IS DISTINCT FROM CAST({value} AS DOUBLE[]) END"
+        )
+    elif item == "DOUBLE":
+        suspect = f"lambda x: x IN (0, 1) OR abs(x) >= {_LARGE}"
+        text = "json_extract_string(x, '$')"
+        lost = (
+            f"lambda x: json_type(x) = 'BOOLEAN' OR NOT isfinite(TRY_CAST({text} AS DOUBLE)) "
+            f"OR {_rounded(text)}"
+        )
+        yield (
+            f"CASE WHEN len(list_filter({value}, {suspect})) > 0 "
+            f"THEN len(list_filter({items}, {lost})) > 0 END"
         )
 
 

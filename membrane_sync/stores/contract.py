@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from membrane_sync.records import DeadLetter, RawRecord
-from membrane_sync.stores.columns import EXACT, literal, step
+from membrane_sync.stores.columns import EXACT
 from membrane_sync.stores.lake_file import LakeFile
 from membrane_sync.stores.typed_table import Misfit
 
@@ -63,17 +63,10 @@ class FoundFields:
         room = MAX_FOUND - len(self._types)
         if room <= 0:
             return False
-        known = [*self._declared, *self._types]
-        rows = self._file.rows(
-            f"SELECT DISTINCT unnest(list_filter(json_keys(payload), "
-            f"lambda k: NOT list_contains({_list(known)}, k))) AS field "
-            f"FROM ({source}) AS s(external_id, payload) ORDER BY field"
-        )
-        new = [field for (field,) in rows if field][:room]
-        kinds = self._kinds(new, source) if new else []
-        found = {field: inferred(kind) for field, kind in zip(new, kinds, strict=True)}
-        self._types.update({field: kind for field, kind in found.items() if kind})
-        return any(found.values())
+        named = self._unknown(source)
+        found = dict(self._typed(named, source, room)) if named else {}
+        self._types.update(found)
+        return bool(found)
 
     def widen(self, misfits: Iterable[Misfit]) -> bool:
         """Widen found columns so that these values fit; gives whether one was."""
@@ -103,14 +96,31 @@ class FoundFields:
     def _erase(self) -> None:
         self._file.execute("DELETE FROM lake.found_fields WHERE stream = ?", [self._stream])
 
-    def _kinds(self, fields: Sequence[str], source: str) -> list[list[str]]:
-        """The JSON types of each field's values, but for null."""
-        types = (f"json_type(payload, {literal(step(field))})" for field in fields)
-        answers = ", ".join(
-            f"list_filter(list_distinct(list({kind})), lambda k: k <> 'NULL')" for kind in types
+    def _unknown(self, source: str) -> list[str]:
+        """Names of fields that have no column; most payloads have the same ones as others."""
+        return _names(self._file, source, {"", *self._declared, *self._types})
+
+    def _typed(self, fields: Sequence[str], source: str, most: int) -> Iterator[tuple[str, str]]:
+        """The first so many of these fields that have a value somewhere, and their types."""
+        self._file.stage("named", {"field": fields})
+        rows = self._file.rows(
+            "SELECT key, list(DISTINCT type) FROM "
+            f"(SELECT payload FROM ({source}) AS s(external_id, payload)), json_each(payload) "
+            "WHERE type <> 'NULL' AND key IN (SELECT field FROM named) "
+            "GROUP BY key ORDER BY key LIMIT ?",
+            [most],
         )
-        row = self._file.rows(f"SELECT {answers} FROM ({source}) AS s(external_id, payload)")[0]
-        return [list(kinds or []) for kinds in row]
+        for field, kinds in rows:
+            yield field, inferred(kinds)
+
+
+def _names(file: LakeFile, source: str, known: Collection[str]) -> list[str]:
+    """Names of fields in payloads of the query `source` that aren't known, in order."""
+    rows = file.rows(
+        "SELECT DISTINCT unnest(keys) AS field FROM (SELECT DISTINCT json_keys(payload) AS keys "
+        f"FROM ({source}) AS s(external_id, payload)) ORDER BY field"
+    )
+    return [field for (field,) in rows if field not in known]
 
 
 def inferred(kinds: Iterable[str]) -> str:
@@ -152,12 +162,16 @@ def refused(
     file: LakeFile, stream: str, source: str, declared: Collection[str]
 ) -> list[DeadLetter]:
     """A dead letter for each undeclared field in what the query `source` gives, ids and JSON."""
+    undeclared = _names(file, source, declared)
+    if not undeclared:
+        return []
+    file.stage("named", {"field": undeclared})
     rows = file.rows(
         f"SELECT external_id, field, json_extract_string(payload, "
         f"'/' || replace(replace(field, '~', '~0'), '/', '~1')) FROM ("
-        f"SELECT external_id, payload, unnest(list_filter(json_keys(payload), "
-        f"lambda k: NOT list_contains({_list(declared)}, k))) AS field "
-        f"FROM ({source}) AS s(external_id, payload)) ORDER BY external_id, field"
+        f"SELECT external_id, payload, unnest(json_keys(payload)) AS field "
+        f"FROM ({source}) AS s(external_id, payload)) "
+        "WHERE field IN (SELECT field FROM named) ORDER BY external_id, field"
     )
     reason = "fields_schema has no such field, and the contract is freeze; the record wasn't stored"
     return [DeadLetter("pull", stream, row[0], row[1], reason, row[2] or "") for row in rows]
@@ -201,7 +215,3 @@ def _fields(payload: str) -> tuple[dict[str, Any], Any]:
 
 
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _list(names: Collection[str]) -> str:
-    return f"[{', '.join(literal(name) for name in names)}]::VARCHAR[]"

@@ -17,6 +17,35 @@ def replace_dead_letters(
     if not letters:
         _drop(file, verb, element, handled)
         return
+    _stage(file, letters)
+    _drop(file, verb, element, f"{handled} UNION ALL SELECT external_id FROM letters")
+    _insert(file, verb, element)
+
+
+def replace_misfits(file: LakeFile, stream: str, table: str, misfits: Sequence[Misfit]) -> None:
+    """Once the columns of `table` are filled anew: what didn't fit them before, and doesn't now.
+
+    Other dead letters stay, as of a cursor that can't move, or of what a contract refused.
+    """
+    file.execute(_DROP_MISFITS.format(table=table), [stream, _MISFIT.format(type="%")])
+    if misfits:
+        _stage(file, misfit_letters(stream, misfits))
+        alive = f"SELECT _external_id FROM {table} WHERE _deleted_at IS NULL"
+        _insert(file, "pull", stream, where=f"external_id IN ({alive})")
+
+
+_MISFIT = "the value is no {type}, as fields_schema says it is"
+
+# What was refused for the same reason is another value than the one that the lake has.
+_DROP_MISFITS = """
+DELETE FROM lake.dead_letters WHERE rowid IN (
+    SELECT d.rowid FROM lake.dead_letters d JOIN {table} r ON r._external_id = d.external_id
+    WHERE d.verb = 'pull' AND d.element = ? AND d.reason LIKE ? AND d.value IS NOT DISTINCT FROM
+    json_extract_string(r._payload, '/' || replace(replace(d.field, '~', '~0'), '/', '~1')))
+"""
+
+
+def _stage(file: LakeFile, letters: Sequence[DeadLetter]) -> None:
     file.stage(
         "letters",
         {
@@ -24,10 +53,12 @@ def replace_dead_letters(
             for name in ("external_id", "field", "reason", "value", "formula")
         },
     )
-    _drop(file, verb, element, f"{handled} UNION ALL SELECT external_id FROM letters")
+
+
+def _insert(file: LakeFile, verb: str, element: str, *, where: str = "true") -> None:
     file.execute(
         "INSERT INTO lake.dead_letters SELECT ?, ?, external_id, field, reason, value, "
-        "formula, ? FROM letters ORDER BY position",
+        f"formula, ? FROM letters WHERE {where} ORDER BY position",
         [verb, element, now()],
     )
 
@@ -47,7 +78,7 @@ def misfit_letters(stream: str, misfits: Sequence[Misfit]) -> list[DeadLetter]:
             element=stream,
             external_id=misfit.external_id,
             field=misfit.field,
-            reason=f"the value is no {misfit.type}, as fields_schema says it is",
+            reason=_MISFIT.format(type=misfit.type),
             value=misfit.value,
         )
         for misfit in misfits

@@ -22,6 +22,7 @@ class History:
         self._file = file
         self._table = TypedTable(file, HISTORY, stream, fields)
         self._mark = f"history.{stream}"
+        self._newest = f"history_newest.{stream}"
         self._records = TypedTable(file, RECORDS, stream, fields)
         self._on = False
 
@@ -52,13 +53,19 @@ class History:
             self._file.execute("INSERT INTO lake.counters VALUES (?, ?)", [self._mark, int(on)])
 
     def moment(self) -> datetime:
-        """Now; or the newest time in the history, should the clock be behind it."""
+        """Now; or the newest time in the history, should the clock be behind it.
+
+        That is noted, since to look for it would read the whole history. What is written at this
+        moment belongs to the same transaction.
+        """
         now = datetime.now(UTC).replace(tzinfo=None)
-        newest = self._file.rows(
-            f"SELECT max(greatest(_valid_from, coalesce(_valid_to, _valid_from))) "
-            f"FROM {self._table.sql}"
-        )[0][0]
-        return max(now, newest) if newest else now
+        noted = self._file.rows(
+            "SELECT make_timestamp(value) FROM lake.counters WHERE name = ?", [self._newest]
+        )
+        newest = noted[0][0] if noted else self._newest_of_all()
+        moment = max(now, newest) if newest else now
+        self._note(moment)
+        return moment
 
     def keep(self, run_id: str) -> None:
         """The changes of the staged batch: old versions close, the parsed new ones open."""
@@ -77,6 +84,18 @@ class History:
         """Drop all versions of these records."""
         if self._table.exists():
             self._file.execute(f"DELETE FROM {self._table.sql} WHERE _external_id IN ({ids})")
+
+    def _newest_of_all(self) -> datetime | None:
+        sql = "SELECT max(greatest(_valid_from, coalesce(_valid_to, _valid_from))) FROM "
+        found: datetime | None = self._file.rows(f"{sql}{self._table.sql}")[0][0]
+        return found
+
+    def _note(self, newest: datetime) -> None:
+        self._file.execute("DELETE FROM lake.counters WHERE name = ?", [self._newest])
+        self._file.execute(
+            "INSERT INTO lake.counters VALUES (?, epoch_us(CAST(? AS TIMESTAMP)))",
+            [self._newest, newest],
+        )
 
     def _was_on(self) -> bool | None:
         rows = self._file.rows("SELECT value FROM lake.counters WHERE name = ?", [self._mark])

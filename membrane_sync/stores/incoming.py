@@ -46,7 +46,9 @@ class Incoming:
     def __init__(self, file: LakeFile, batch: Batch, discard: set[str] | None) -> None:
         self._file = file
         self._batch = batch
-        records: Sequence[RawRecord] = _last_of_each(RawRecords.of(batch.records))
+        came = RawRecords.of(batch.records)
+        records: Sequence[RawRecord] = _last_of_each(came)
+        self._told: Sequence[RawRecord] = came if batch.part and len(records) < len(came) else ()
         self.discards: Mapping[str, int] = {}
         if discard is not None:
             records, self.discards = discarded(records, discard)
@@ -101,6 +103,15 @@ class Incoming:
         self._file.execute(
             "INSERT INTO lake.tombstones SELECT ?, external_id, hash FROM untold", [stream]
         )
+        if self._told:
+            self._note_earlier_tombstones()
+
+    def _note_earlier_tombstones(self) -> None:
+        """Of a record that was deleted several times, each may be told again, by itself."""
+        told = RawRecords.of(self._told)
+        columns = {"external_id": told.ids, "payload": json_array(told.payloads)}
+        with self._file.lent("told", columns):
+            self._file.execute(_EARLIER, [self._batch.stream, self._batch.stream])
 
     def _leave_unchanged(self, table: TypedTable) -> None:
         """Of records whose text differs, those that say the same in other words count as equal.
@@ -144,6 +155,13 @@ _UNTOLD = """
 CREATE OR REPLACE TEMP TABLE untold AS
 SELECT * FROM incoming_ids i ANTI JOIN (SELECT * FROM lake.tombstones WHERE stream = ?) t
 ON t.external_id = i.external_id AND t.hash = i.hash
+"""
+
+_EARLIER = """
+INSERT INTO lake.tombstones
+SELECT DISTINCT ?, external_id, hash(payload) AS hash FROM told t
+ANTI JOIN (SELECT * FROM lake.tombstones WHERE stream = ?) k
+ON k.external_id = t.external_id AND k.hash = hash(t.payload)
 """
 
 # The payload of a stored record is read by its row number, of those alone that need it: to look

@@ -159,8 +159,13 @@ class LakeFile:
         self.let_go()
         with self._locked("compact"):
             fresh = self.path.with_name(f"{self.path.name}.new")
-            self._copy(fresh)
-            put_in_place(fresh, self.path)
+            try:
+                self._copy(fresh)
+                put_in_place(fresh, self.path)
+            except BaseException:
+                # Where the disk is full, half a copy would leave no room for anything else.
+                _remove(fresh)
+                raise
 
     def room(self) -> tuple[int, int]:
         """Bytes of the attached file that hold something, and those that are free."""
@@ -261,8 +266,7 @@ class LakeFile:
             self.memory.execute("DETACH DATABASE IF EXISTS lake")
 
     def _copy(self, target: Path) -> None:
-        for leftover in (target, target.with_name(f"{target.name}.wal")):
-            leftover.unlink(missing_ok=True)
+        _remove(target)
         with self._attached(""):
             # What a crash left in the file's log must be in the file before that is replaced.
             self.memory.execute("CHECKPOINT lake")
@@ -292,8 +296,7 @@ class LakeFile:
     def _create(self) -> None:
         """Make the file under another name, so that a crash meanwhile leaves no half of a lake."""
         unfinished = self.path.with_name(f"{self.path.name}.new")
-        unfinished.unlink(missing_ok=True)
-        unfinished.with_name(f"{unfinished.name}.wal").unlink(missing_ok=True)
+        _remove(unfinished)
         self._attach(unfinished, "")
         try:
             with self._all_or_nothing():
@@ -348,6 +351,12 @@ def _arrow(columns: Mapping[str, Column]) -> pa.Table:
     }
     rows = len(next(iter(columns.values())))
     return pa.table({**arrays, "position": pa.arange(0, rows)})
+
+
+def _remove(file: Path) -> None:
+    """Remove a lake file and its log."""
+    for path in (file, file.with_name(f"{file.name}.wal")):
+        path.unlink(missing_ok=True)
 
 
 def put_in_place(file: Path, path: Path) -> None:

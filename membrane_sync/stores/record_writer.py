@@ -9,7 +9,11 @@ from dataclasses import replace
 from membrane_sync.records import Batch, DeadLetter, StoreCounts
 from membrane_sync.stores import event_marks
 from membrane_sync.stores.contract import note_discarded, refused
-from membrane_sync.stores.dead_letters import misfit_letters, replace_dead_letters
+from membrane_sync.stores.dead_letters import (
+    misfit_letters,
+    replace_dead_letters,
+    replace_misfits,
+)
 from membrane_sync.stores.feeds import append_changes, now
 from membrane_sync.stores.incoming import IS_WRITTEN, KEPT, WRITTEN, Incoming, to_parse
 from membrane_sync.stores.lake_file import LakeFile
@@ -32,9 +36,7 @@ class RecordWriter:
         """The tables with their columns; if they're filled anew, what doesn't fit is said."""
         refilled = self._tables.ensure()
         if refilled is not None:
-            all_ids = f"SELECT _external_id FROM {self._tables.records.sql}"
-            letters = misfit_letters(self._stream, refilled)
-            replace_dead_letters(self._file, "pull", self._stream, all_ids, letters)
+            replace_misfits(self._file, self._stream, self._tables.records.sql, refilled)
 
     def write(
         self, batch: Batch, incoming: Incoming, frozen: Collection[str] | None

@@ -51,6 +51,8 @@ def _before(days: int) -> datetime:
 def _drop_changes(file: LakeFile, before: datetime, consumers: Mapping[str, str] | None) -> int:
     """Superseded entries that are older, and that every consumer of their stream has passed.
 
+    Those since a scan began stay until it's over: they say which records are new.
+
     How far a consumer has come says nothing of other streams: of one where nothing happens, it
     stays where it is for ever.
     """
@@ -59,7 +61,9 @@ def _drop_changes(file: LakeFile, before: datetime, consumers: Mapping[str, str]
         "CREATE OR REPLACE TEMP TABLE superseded AS SELECT c.seq FROM lake.changes c JOIN "
         "(SELECT stream, external_id, max(seq) AS last FROM lake.changes GROUP BY ALL) l "
         "ON l.stream = c.stream AND l.external_id = c.external_id JOIN passed p "
-        "ON p.stream = c.stream WHERE c.seq < l.last AND c.changed_at < ? AND c.seq <= p.seq",
+        "ON p.stream = c.stream LEFT JOIN lake.counters s ON s.name = 'scan/' || c.stream "
+        "WHERE c.seq < l.last AND c.changed_at < ? AND c.seq <= p.seq "
+        "AND (s.value IS NULL OR c.seq <= s.value)",
         [before],
     )
     file.execute("DELETE FROM lake.changes USING superseded s WHERE changes.seq = s.seq")

@@ -55,6 +55,7 @@ class StreamTables:
         while refilled and self._rules.is_open and self._fields.widen(refilled):
             refilled = self._refill()
         self.keep_history()
+        self._forget_deleted()
         return refilled
 
     def keep_history(self) -> None:
@@ -105,6 +106,20 @@ class StreamTables:
             f"WHERE _external_id IN ({ids})",
             [now, now, self._run_id],
         )
+
+    def _forget_deleted(self) -> None:
+        """Where deletions have become hard, nothing is left of what was deleted before."""
+        mark = f"hard_deletes.{self._stream}"
+        noted = self._file.number("SELECT count(*) FROM lake.counters WHERE name = ?", [mark])
+        if self._rules.hard_deletes is bool(noted):
+            return
+        if self._rules.hard_deletes:
+            deleted = f"FROM {self.records.sql} WHERE _deleted_at IS NOT NULL"
+            self.history.forget(f"SELECT _external_id {deleted}")
+            self._file.execute(f"DELETE {deleted}")
+            self._file.execute("INSERT INTO lake.counters VALUES (?, 1)", [mark])
+        else:
+            self._file.execute("DELETE FROM lake.counters WHERE name = ?", [mark])
 
     def _refill(self, *, absent: bool = False) -> list[Misfit] | None:
         """Write down the found fields, and give both tables their columns."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from membrane_sync.errors import Fatal
 from membrane_sync.stores.columns import (
     Column,
     columns_of,
@@ -150,11 +151,23 @@ class TypedTable:
             self._note_changes(before, wanted, run_id)
         return misfits
 
+    def _refuse_same_name(self) -> None:
+        """Raise Fatal where another name differs in case alone: for DuckDB it's the same table."""
+        rows = self._file.rows(
+            "SELECT name FROM lake.declarations WHERE lower(name) = lower(?)", [self._name]
+        )
+        if rows:
+            raise Fatal(
+                f"{rows[0][0]} and {self._name} can't be in one lake, whose names ignore case",
+                hint="give one of them a key that differs in more than case",
+            )
+
     def _fill_anew(self, wanted: Mapping[str, str], *, is_new: bool) -> list[Misfit]:
         declared = ", ".join(
             f"{quoted(name)} {kind}{_STORED.get(name, '')}" for name, kind in wanted.items()
         )
         if is_new:
+            self._refuse_same_name()
             self._file.execute(f"CREATE TABLE {self.sql} ({declared})")
             return []
         # Of a record's versions each is a row, so that rows are told apart by their number there.

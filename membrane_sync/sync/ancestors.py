@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from membrane_sync.elements.data_collection import ListMethod
+from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import variables
@@ -73,18 +73,18 @@ def ancestors(sync: ResolvedSync, connection: ConnectionRecord) -> list[Resolved
     return found
 
 
-def schemas_of(
+def collections_read(
     syncs: Sequence[ResolvedSync], connection: ConnectionRecord
-) -> dict[str, Mapping[str, Any]]:
-    """The field schemas of all streams that these syncs read, parents included."""
-    found: dict[str, Mapping[str, Any]] = {s.stream: s.collection.fields_schema for s in syncs}
+) -> dict[str, DataCollection]:
+    """The collections of all streams that these syncs read, parents included."""
+    found = {sync.stream: sync.collection for sync in syncs}
     for sync in syncs:
         try:
             above = ancestors(sync, connection)
         except Fatal:
             continue  # that sync alone fails by it
         for up in above:
-            found.setdefault(up.stream, up.collection.fields_schema)
+            found.setdefault(up.stream, up.collection)
     return found
 
 

@@ -14,7 +14,7 @@ from io import BytesIO
 from itertools import accumulate, islice
 from typing import Any
 
-from membrane_sync.records import Batch, RawRecord, RawRecords, Texts
+from membrane_sync.records import Batch, DeadLetter, RawRecord, RawRecords, Texts
 from membrane_sync.sync.pull import Pulled
 
 
@@ -30,6 +30,7 @@ class Gathering:
         self._ids: list[str] = []
         self._gone: list[int] = []
         self._ends = array("q", [0])
+        self._letters: dict[str, dict[str, DeadLetter]] = {}
         self.received = 0
         self.is_named = True
 
@@ -46,9 +47,21 @@ class Gathering:
         self.is_named = self.is_named and page.named
         if page.stored:
             return
-        self._take(RawRecords.of(page.batch.records))
+        records = RawRecords.of(page.batch.records)
+        self._take_letters(records.ids, page.batch.dead_letters)
+        self._take(records)
         self.received += page.received
         self._pages.append(replace(page, batch=replace(page.batch, records=())))
+
+    def _take_letters(self, ids: Sequence[str], letters: Sequence[DeadLetter]) -> None:
+        """Of a record that came on several pages, those of the last; one for each field."""
+        if self._letters:
+            for external_id in ids:
+                self._letters.pop(external_id, None)
+        of_page: dict[str, dict[str, DeadLetter]] = {}
+        for letter in letters:
+            of_page.setdefault(letter.external_id, {})[letter.field] = letter
+        self._letters.update(of_page)
 
     def _take(self, records: RawRecords) -> None:
         self._gone += [len(self._ids) + position for position in records.gone]
@@ -67,7 +80,8 @@ class Gathering:
         if not self._pages:
             return None
         texts = Texts.packed(self._buffer.getbuffer(), self._ends)
-        return _batch(self._pages, RawRecords(self._ids, texts, self._gone))
+        letters = [letter for letters in self._letters.values() for letter in letters.values()]
+        return _batch(self._pages, RawRecords(self._ids, texts, self._gone), letters)
 
     def clear(self) -> None:
         """Begin anew, in the same memory unless somebody still holds the last batch."""
@@ -79,21 +93,18 @@ class Gathering:
         self._begin()
 
 
-def _batch(pages: Sequence[Pulled], records: Sequence[RawRecord]) -> Batch:
-    """One batch of several pages; the last one's cursor stands for all.
-
-    A record that can't be taken is one dead letter for each field, on however many pages it came.
-    """
+def _batch(
+    pages: Sequence[Pulled], records: Sequence[RawRecord], letters: Sequence[DeadLetter]
+) -> Batch:
+    """One batch of several pages; the last one's cursor stands for all."""
     batches = [page.batch for page in pages]
-    letters = [letter for batch in batches for letter in batch.dead_letters]
-    dead = list({(letter.external_id, letter.field): letter for letter in letters}.values())
     cursors: list[Any] = [batch.cursor for batch in batches if batch.cursor is not None]
     partitions = {found.parent: found for batch in batches for found in batch.partitions}
     return replace(
         batches[-1],
         known=[external_id for batch in batches for external_id in batch.known],
         records=records,
-        dead_letters=dead,
+        dead_letters=letters,
         cursor=cursors[-1] if cursors else None,
         parents=[parent for batch in batches for parent in batch.parents],
         partitions=list(partitions.values()),

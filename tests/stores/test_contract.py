@@ -162,6 +162,17 @@ def test_fields_without_end_stop_becoming_columns(
     assert json.loads(lake.changes("contacts", 0, 9)[5].payload or "")["f5"] == 5
 
 
+def test_fields_that_are_always_null_take_no_columns_from_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "MAX_FOUND", 3)
+    lake = lake_of(path, OPEN)
+    lake.store(batch(raw("a", **dict.fromkeys("abcdef"), x=1)))
+    assert types(lake) == {"id": "VARCHAR", "x": "BIGINT"}
+    lake.store(batch(raw("b", **dict.fromkeys("abcde"), f="now it has one", y=2)))
+    assert types(lake) == {"id": "VARCHAR", "x": "BIGINT", "f": "VARCHAR"}
+
+
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -239,6 +250,18 @@ def test_a_frozen_stream_refuses_a_value_that_does_not_fit(path: Path) -> None:
     assert letters(lake) == [("a", "score", "high")]
     assert lake.store(batch(raw("a", score=2))) == StoreCounts(updated=1)
     assert letters(lake) == []
+
+
+def test_what_was_refused_is_told_until_it_comes_through(path: Path) -> None:
+    lake = lake_of(path, FREEZE, n={"type": "integer"})
+    lake.store(batch(raw("a", n=1), raw("b", n=2)))
+    lake.store(batch(raw("a", n="x"), raw("b", n=2, more=1)))
+    lake.close()
+    after = lake_of(path, FREEZE, n={"type": "number"}, name={})
+    after.store(batch(cursor=1))
+    assert letters(after) == [("a", "n", "x"), ("b", "more", "1")]
+    after.store(batch(raw("a", n=3), raw("b", n=2)))
+    assert letters(after) == []
 
 
 def test_what_is_refused_was_seen_by_the_scan(path: Path) -> None:

@@ -126,6 +126,21 @@ def test_fields_become_typed_columns(path: Path) -> None:
         ),
         ({"type": "boolean"}, 5),
         ({"type": "boolean"}, 0.5),
+        ({"type": "number"}, True),
+        ({"type": "number"}, False),
+        ({"type": "number"}, "NaN"),
+        ({"type": "number"}, "-Infinity"),
+        ({"type": "number"}, 2**53 + 1),
+        ({"type": "number"}, {"a": 1}),
+        ({"type": "array", "items": {"type": "number"}}, [1.5, True]),
+        ({"type": "array", "items": {"type": "number"}}, [0, "NaN"]),
+        ({"type": "array", "items": {"type": "number"}}, [2**53 + 1, 1]),
+        ({"type": "object", "properties": {"n": {"type": "number"}}}, {"n": True}),
+        ({"type": "object", "properties": {"n": {"type": "number"}}}, {"n": "inf"}),
+        ({"type": "string", "format": "date-time"}, "infinity"),
+        ({"type": "string", "format": "date-time"}, "epoch"),
+        ({"type": "string", "format": "date"}, "-infinity"),
+        ({"type": "string", "format": "date"}, "epoch"),
     ],
 )
 def test_a_value_that_does_not_fit_is_a_dead_letter(path: Path, spec: Any, value: Any) -> None:
@@ -158,6 +173,15 @@ def test_a_value_that_does_not_fit_is_a_dead_letter(path: Path, spec: Any, value
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": "12"}),
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {}),
         ({"type": "object", "properties": {"n": {}, "N": {}}}, {"n": 1, "N": 2}),
+        ({"type": "number"}, 0),
+        ({"type": "number"}, 1),
+        ({"type": "number"}, "12"),
+        ({"type": "number"}, -(2**53)),
+        ({"type": "number"}, 1e300),
+        ({"type": "array", "items": {"type": "number"}}, [0, 1, None, 2**53, 1e300]),
+        ({"type": "object", "properties": {"n": {"type": "number"}}}, {"n": 1}),
+        ({"type": "string", "format": "date-time"}, "1970-01-01T00:00:00Z"),
+        ({"type": "string", "format": "date"}, "1970-01-01"),
     ],
 )
 def test_a_value_that_fits_is_none(path: Path, spec: Any, value: Any) -> None:
@@ -255,6 +279,14 @@ def test_odd_field_names_have_columns(path: Path) -> None:
     assert misfits(lake) == []
 
 
+def test_streams_whose_names_differ_in_case_alone_are_refused(path: Path) -> None:
+    lake = DuckDbLake(path)
+    lake.store(batch(raw("a"), stream="Order"))
+    with pytest.raises(Fatal, match=r"records\.Order and records\.order can't be in one lake"):
+        lake.store(batch(raw("b"), stream="order"))
+    assert lake.streams() == ["Order"]
+
+
 @pytest.mark.parametrize("field", ["rowid", "rowId"])
 def test_a_field_by_the_name_of_a_row_number_doubles_no_record(path: Path, field: str) -> None:
     lake = lake_of(path, **{field: {"type": "integer"}}, name={"type": "string"})
@@ -296,6 +328,23 @@ def test_other_declared_fields_fill_the_columns_anew(path: Path) -> None:
     again.store(batch(cursor=1))
     assert row(again, "score", "_external_id = 'b'")["score"] == "abc"
     assert misfits(again) == []
+
+
+def test_columns_that_are_filled_anew_leave_other_dead_letters_alone(path: Path) -> None:
+    before = lake_of(path, score={"type": "string"})
+    fault = DeadLetter("pull", "contacts", "a", "at", "it's more than a day ahead of now", "2999")
+    before.store(batch(raw("a", score="1.5"), raw("b", score="abc"), dead_letters=[fault]))
+    before.store(batch(raw("c", score="x")))
+    before.store(batch(raw("c", deleted=True)))
+    before.close()
+    after = lake_of(path, score={"type": "integer"})
+    after.store(batch(cursor=1))
+    told = [("a", "at", "2999"), ("a", "score", "1.5"), ("b", "score", "abc")]
+    assert sorted(misfits(after)) == told, "nothing of c, which is deleted"
+    after.close()
+    again = lake_of(path, score={"type": "number"})
+    again.store(batch(cursor=2))
+    assert sorted(misfits(again)) == [told[0], told[2]]
 
 
 def test_mapped_records_follow_their_schema_too(path: Path) -> None:
@@ -412,37 +461,6 @@ def test_a_file_that_is_no_lake_is_said_so(path: Path) -> None:
     path.write_text("not a database")
     with pytest.raises(Fatal, match=r"acme\.duckdb can't be opened"):
         lake_of(path).cursor("contacts")
-
-
-def test_new_records_do_not_make_up_for_old_ones_that_are_gone(path: Path) -> None:
-    """As where a connection is to another account now, or an app has given new ids."""
-    lake = lake_of(path)
-    lake.store(batch(*(raw(f"old{n}") for n in range(4))))
-    for scan in ("s1", "s2"):
-        lake.store(batch(*(raw(f"new{n}") for n in range(4)), scan=scan))
-        lake.store(batch(*(raw(f"new{n}") for n in range(4, 8)), scan=scan))
-        with pytest.raises(Fatal, match="delete 4 of 4 records"):
-            lake.finish_scan("contacts", scan, 0.5, "run")
-    assert lake.finish_scan("contacts", "s2", 1.0, "run").deleted == 4
-    lake.store(batch(*(raw(f"new{n}") for n in range(4)), scan="s3"))
-    assert lake.finish_scan("contacts", "s3", 0.5, "run").deleted == 4, "they're old ones now"
-
-
-def test_a_first_scan_that_is_read_anew_may_find_some_of_it_gone(path: Path) -> None:
-    lake = lake_of(path)
-    lake.store(batch(*(raw(f"a{n}") for n in range(4)), scan="cut off"))
-    lake.store(batch(*(raw(f"a{n}") for n in range(3)), scan="anew"))
-    assert lake.finish_scan("contacts", "anew", 0.5, "run").deleted == 1
-
-
-def test_exactly_the_share_may_go(path: Path) -> None:
-    lake = lake_of(path)
-    lake.store(batch(*(raw(f"a{n}") for n in range(100))))
-    lake.store(batch(*(raw(f"a{n}") for n in range(70)), scan="s"))
-    with pytest.raises(Fatal, match="delete 30 of 100"):
-        lake.finish_scan("contacts", "s", 0.29, "run")
-    lake.store(batch(raw("a70"), scan="s"))
-    assert lake.finish_scan("contacts", "s", 0.29, "run").deleted == 29
 
 
 def test_a_scan_sees_what_came_as_a_dead_letter(path: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,8 +136,9 @@ def test_found_fields_are_in_the_history(path: Path) -> None:
     assert [(row["n"], row["more"]) for row in found] == [("1", None), ("x", True)]
 
 
+@pytest.mark.parametrize("before_it_was_noted", [False, True])
 def test_a_clock_that_goes_back_makes_no_overlap(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, before_it_was_noted: bool
 ) -> None:
     lake = lake_of(path)
     lake.store(batch(raw("a", name="A")))
@@ -148,6 +150,9 @@ def test_a_clock_that_goes_back_makes_no_overlap(
             return next(times)
 
     monkeypatch.setattr("membrane_sync.stores.history.datetime", Clock)
+    if before_it_was_noted:
+        with duckdb.connect(str(path)) as file:
+            file.execute("DELETE FROM counters WHERE name LIKE 'history_newest%'")
     lake.store(batch(raw("a", name="A2")))
     first, second = lake.versions("contacts", "a", 9).to_pylist()
     assert first["_valid_from"] <= first["_valid_to"] <= second["_valid_from"]
@@ -164,6 +169,23 @@ def test_a_hard_delete_leaves_nothing_but_the_entry_in_the_feed(path: Path) -> N
     assert [row["_external_id"] for row in kept] == ["c"]
     feed = [(c.external_id, c.kind, c.payload) for c in lake.changes("contacts", 3, 9)]
     assert feed == [("a", "deleted", None), ("b", "deleted", None)]
+
+
+def test_where_deletions_become_hard_nothing_is_left_of_earlier_ones(path: Path) -> None:
+    lake = lake_of(path)
+    lake.store(batch(*(raw(key, name=key) for key in "abc")))
+    lake.store(batch(raw("a", deleted=True), raw("b", deleted=True)))
+    lake.store(batch(raw("b", name="b")))
+    hard = StreamRules(history=True, hard_deletes=True)
+    lake_of(path, hard).store(batch(cursor=1))
+    assert versions(lake, "a") == []
+    assert versions(lake, "b") == [("b", False), ("b", True)]
+    kept = lake.select("SELECT _external_id FROM records.contacts ORDER BY 1").to_pylist()
+    assert [row["_external_id"] for row in kept] == ["b", "c"]
+    lake_of(path).store(batch(raw("c", deleted=True)))
+    assert versions(lake, "c") == [("c", False)]
+    lake_of(path, hard).store(batch(cursor=2))
+    assert versions(lake, "c") == []
 
 
 EDITS = st.lists(

@@ -139,6 +139,18 @@ def test_a_scan_deletes_what_it_did_not_see(lake: Lake) -> None:
     assert lake.changes("contacts", 0, 99)[3].payload is None
 
 
+def test_each_deletion_that_is_told_counts_once_wherever_a_batch_ends(lake: Lake) -> None:
+    lake.store(batch(raw("a"), raw("b")))
+    first, second = (raw("a", at=at, deleted=True) for at in (1, 2))
+    lake.store(batch(first, second, part="/deleted"))
+    lake.store(batch(raw("a")))
+    for told in (first, second):
+        lake.store(batch(told, part="/deleted"))
+    assert kinds(lake, 2) == [("a", "deleted"), ("a", "created")]
+    lake.store(batch(raw("a", at=3, deleted=True), part="/deleted"))
+    assert kinds(lake, 4) == [("a", "deleted")]
+
+
 def test_only_the_scan_in_question_counts(lake: Lake) -> None:
     lake.store(batch(*(raw(i) for i in "abcd"), scan="broken-off"))
     lake.store(batch(raw("a"), raw("b"), raw("c"), scan="s2"))
@@ -184,6 +196,34 @@ def test_the_share_of_an_only_record_is_all_of_them(lake: Lake) -> None:
     with pytest.raises(Fatal, match="delete 1 of 1 records"):
         lake.finish_scan("contacts", "s", 0.5, "run")
     assert lake.finish_scan("contacts", "s", 1, "run").deleted == 1
+
+
+def test_new_records_do_not_make_up_for_old_ones_that_are_gone(lake: Lake) -> None:
+    """As where a connection is to another account now, or an app has given new ids."""
+    lake.store(batch(*(raw(f"old{n}") for n in range(4))))
+    for scan in ("s1", "s2"):
+        lake.store(batch(*(raw(f"new{n}") for n in range(4)), scan=scan))
+        lake.store(batch(*(raw(f"new{n}") for n in range(4, 8)), scan=scan))
+        with pytest.raises(Fatal, match="delete 4 of 4 records"):
+            lake.finish_scan("contacts", scan, 0.5, "run")
+    assert lake.finish_scan("contacts", "s2", 1.0, "run").deleted == 4
+    lake.store(batch(*(raw(f"new{n}") for n in range(4)), scan="s3"))
+    assert lake.finish_scan("contacts", "s3", 0.5, "run").deleted == 4, "they're old ones now"
+
+
+def test_a_first_scan_that_is_read_anew_may_find_some_of_it_gone(lake: Lake) -> None:
+    lake.store(batch(*(raw(f"a{n}") for n in range(4)), scan="cut off"))
+    lake.store(batch(*(raw(f"a{n}") for n in range(3)), scan="anew"))
+    assert lake.finish_scan("contacts", "anew", 0.5, "run").deleted == 1
+
+
+def test_exactly_the_share_may_go(lake: Lake) -> None:
+    lake.store(batch(*(raw(f"a{n}") for n in range(100))))
+    lake.store(batch(*(raw(f"a{n}") for n in range(70)), scan="s"))
+    with pytest.raises(Fatal, match="delete 30 of 100"):
+        lake.finish_scan("contacts", "s", 0.29, "run")
+    lake.store(batch(raw("a70"), scan="s"))
+    assert lake.finish_scan("contacts", "s", 0.29, "run").deleted == 29
 
 
 def test_mapped_records_are_written_where_they_differ(lake: Lake) -> None:

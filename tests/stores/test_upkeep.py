@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from membrane_sync.errors import Fatal
 from membrane_sync.records import Offset
 from membrane_sync.stores import duckdb_lake, lake_file
 from membrane_sync.stores.duckdb_lake import DuckDbLake
@@ -98,6 +99,21 @@ def test_a_stream_where_nothing_happens_holds_up_no_other(path: Path) -> None:
     lake = DuckDbLake(path, retention=Retention(changes_days=7), consumers=consumers)
     assert lake.compact() == 2
     assert feed(lake) == LAST
+
+
+def test_what_says_which_records_are_new_to_a_scan_stays_until_its_end(path: Path) -> None:
+    lake = DuckDbLake(path, retention=Retention(changes_days=7))
+    lake.store(batch(*(raw(f"old{n}") for n in range(4))))
+    lake.store(batch(*(raw(f"new{n}") for n in range(9)), scan="refused"))
+    lake.store(batch(*(raw(f"new{n}", v=2) for n in range(9)), scan="anew"))
+    read_to(lake, 99)
+    age(path, 8)
+    assert lake.compact() == 0
+    with pytest.raises(Fatal, match="delete 4 of 4 records"):
+        lake.finish_scan("contacts", "anew", 0.5, "run")
+    assert lake.finish_scan("contacts", "anew", 1, "run").deleted == 4
+    age(path, 8)
+    assert lake.compact() == 13
 
 
 def test_each_consumer_of_a_stream_holds_what_it_has_not_read(path: Path) -> None:

@@ -96,6 +96,17 @@ def test_a_bad_record_on_many_pages_is_one_dead_letter_a_field() -> None:
     assert [letter.external_id for letter in lake.dead_letters] == ["dead0", "dead1"]
 
 
+@pytest.mark.parametrize("rows", [1, 20_000])
+def test_a_record_that_comes_again_and_is_well_has_no_dead_letter(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Wherever a commit ends: a record may be mended while the list is read."""
+    monkeypatch.setattr(module, "FLUSH_ROWS", rows)
+    lake = Noting()
+    store([page("dead0", "a", dead=2), page("dead0"), page("b", dead=0)], lake, Report())
+    assert [letter.external_id for letter in lake.dead_letters] == ["dead1"]
+
+
 def test_it_says_whether_all_that_came_has_an_id() -> None:
     nameless = Pulled(1, Batch("contacts", []), named=False)
     assert store([page("a"), page("b")], MemoryLake(), Report())

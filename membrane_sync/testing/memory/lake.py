@@ -51,6 +51,7 @@ class MemoryLake:
         self._records: dict[str, dict[str, RawRecord]] = {}
         self._feed: dict[str, list[_Entry]] = {}
         self._scans: dict[str, tuple[str, set[str]]] = {}
+        self._before_scan: dict[str, int] = {}
         self._scanned_at: dict[str, datetime] = {}
         self._offsets: dict[str, Offset] = {}
         self._mapped: dict[str, dict[str, MappedRecord]] = {}
@@ -79,7 +80,9 @@ class MemoryLake:
         if batch.part:
             told = self._tombstones.setdefault(batch.stream, set())
             latest = {i: r for i, r in latest.items() if (i, r.payload) not in told}
-            told.update((i, record.payload) for i, record in latest.items())
+            told.update((record.external_id, record.payload) for record in batch.records)
+        if batch.scan:
+            self._before_scan.setdefault(batch.stream, self._seq)
         kinds = {i: self._keep(batch.stream, record, batch.ignored) for i, record in latest.items()}
         if batch.scan:
             refused = {letter.external_id for letter in batch.dead_letters}
@@ -148,17 +151,13 @@ class MemoryLake:
                 f"the full scan of {stream} saw {len(seen)} of the {expected} records that the app "
                 "says it has; nothing was deleted"
             )
-        alive = self.records(stream)
-        gone = [i for i in alive if name != scan or i not in seen]
-        if len(gone) > len(alive) * max_share:
-            raise Fatal(
-                f"the full scan of {stream} would delete {len(gone)} of {len(alive)} records, "
-                f"more than its max_share of {max_share:.0%}; nothing was deleted"
-            )
+        gone = [i for i in self.records(stream) if name != scan or i not in seen]
+        self._refuse_mass_deletion(stream, gone, max_share)
         for external_id in gone:
             gone_one = self._records[stream][external_id]._replace(deleted=True)
             self._keep(stream, gone_one)
         self._scans.pop(stream, None)
+        self._before_scan.pop(stream, None)
         self.note_scan(stream)
         return StoreCounts(deleted=len(gone))
 
@@ -337,6 +336,19 @@ class MemoryLake:
         if record.value is None:
             return stored is not None and stored.value is not None
         return stored is None or stored.value is None or stored.hash != record.hash
+
+    def _refuse_mass_deletion(self, stream: str, gone: Sequence[str], max_share: float) -> None:
+        """Raise Fatal if more would go than the share of all records, or of those of old."""
+        began = self._before_scan.get(stream, self._seq)
+        entries = self._feed.get(stream, [])
+        fresh = {e.external_id for e in entries if e.seq > began and e.kind == "created"}
+        alive = self.records(stream).keys()
+        for went, all_ in (({*gone} - fresh, alive - fresh), ({*gone}, alive)):
+            if went and len(went) / len(all_) > max_share:
+                raise Fatal(
+                    f"the full scan of {stream} would delete {len(went)} of {len(all_)} records, "
+                    f"more than its max_share of {max_share:.0%}; nothing was deleted"
+                )
 
     def _next(self) -> int:
         self.writes += 1
