@@ -9,11 +9,13 @@
 | 4 | try again later: the app or a lock was not to be had; nothing was lost |
 | 5 | done, but some records failed: `membrane dead-letters` |
 | 130 | interrupted; what was committed stays |
+| 141 | who read the output has stopped reading, as `head` does |
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from enum import IntEnum
 from math import isfinite
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -35,15 +37,6 @@ PIPE_WIDTH = 120
 """Columns to use where the output is no terminal."""
 
 
-def _console(*, stderr: bool = False) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH)
-
-
-console = _console()
-errors = _console(stderr=True)
-
-
 class Exit(IntEnum):
     """What the process answers its caller."""
 
@@ -54,6 +47,27 @@ class Exit(IntEnum):
     LATER = 4
     SOME_FAILED = 5
     INTERRUPTED = 130
+    NOT_READ = 141
+
+
+def nobody_reads(output: IO[str]) -> NoReturn:
+    """End without a word: who read this output has what they wanted, or has ended."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    raise SystemExit(Exit.NOT_READ)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        nobody_reads(self.file)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return _Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+console = _console()
+errors = _console(stderr=True)
 
 
 @contextmanager
@@ -67,6 +81,8 @@ def failures(as_json: bool = False) -> Iterator[None]:
     except MembraneError as error:
         fail(error, as_json=as_json)
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            nobody_reads(sys.stdout)
         fail(as_ours(error), as_json=as_json)
     except KeyboardInterrupt:
         hint = "what was committed stays, and the next sync goes on from there"
@@ -124,8 +140,12 @@ def show_problems(error: ProjectError) -> None:
 
 def print_json(value: Any) -> None:
     """JSON on standard output, and nothing else there."""
-    json.dump(_finite(value), sys.stdout, indent=2, default=_plain)
-    sys.stdout.write("\n")
+    try:
+        json.dump(_finite(value), sys.stdout, indent=2, default=_plain)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nobody_reads(sys.stdout)
 
 
 def _finite(value: Any) -> Any:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from membrane_sync.errors import MembraneError
 from membrane_sync.events.polling import timetables
+from membrane_sync.orchestration import progress
 from membrane_sync.orchestration.due import plan_version
 from membrane_sync.orchestration.materialize import materializations
 from membrane_sync.orchestration.partitions import register
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 JOB = "sync_batch"
 OP = "sync_items"
 BATCH_TAG = "membrane/batch"
+PRIORITY_TAG = "dagster/priority"
+"""Of runs that wait for a place, those of a higher number go first; without it, it's 0."""
 
 TICK_SECONDS = 30
 ITEMS_PER_TICK = 4_000
@@ -33,7 +36,6 @@ FIRST_CLAIM_SECONDS = 30.0
 """Until the next tick sees the batch's run: none may come, where the daemon is killed meanwhile."""
 WAITING_CLAIM_SECONDS = 60.0
 """Each tick renews the claim of a batch whose run waits, or is launched: until it has loaded."""
-PROGRESS_SECONDS = 10.0
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -76,6 +78,7 @@ def batch_job() -> dg.JobDefinition:
         "records a materialization for each connection of which something changed; a run of the "
         "assets' own jobs is for one connection.",
         executor_def=dg.in_process_executor,
+        tags={PRIORITY_TAG: "1"},
     )
     def job() -> None:
         sync_items()
@@ -147,22 +150,32 @@ def _run_batch(context: dg.OpExecutionContext, runtime: "Runtime", name: str) ->
     batch = Batch(runtime, name, context.run_id)
     tally = Tally(batch.total)
     finished = batch.finished()
-    try:
-        for of_connection in finished:
-            for one in of_connection:
-                tally.add(one)
-                if one.error is not None:
-                    context.log.warning(
-                        f"{one.item.connection} {one.item.sync}: attempt {one.item.attempts} "
-                        f"failed: {one.error}"
-                    )
-            _materialize(context, of_connection)
-            if tally.is_time_to_tell():
-                context.log.info(tally.said)
-    finally:
-        # When the run is cancelled, too: stop at the next pages, and settle what's left.
-        finished.close()
+
+    def tell() -> None:
+        context.log.info(tally.said)
+        for one in batch.under_way:
+            if one.seconds >= progress.PROGRESS_SECONDS:
+                context.log.info(one.said)
+
+    with progress.repeated(tell):
+        try:
+            for of_connection in finished:
+                for one in of_connection:
+                    tally.add(one)
+                    _tell_of_error(context, one)
+                _materialize(context, of_connection)
+        finally:
+            # When the run is cancelled, too: stop at the next pages, and settle what's left.
+            finished.close()
     context.log.info(tally.said)
+
+
+def _tell_of_error(context: dg.OpExecutionContext, one: "Finished") -> None:
+    name = f"{one.item.connection} {one.item.sync}"
+    if one.was_stopped:
+        context.log.info(f"{name}: {one.error}")
+    elif one.error is not None:
+        context.log.warning(f"{name}: attempt {one.item.attempts} failed: {one.error}")
 
 
 def _materialize(context: dg.OpExecutionContext, finished: Sequence["Finished"]) -> None:
@@ -182,24 +195,17 @@ class Tally:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._started = self._told = time.monotonic()
+        self._started = time.monotonic()
         self._counts: Counter[str] = Counter()
 
     def add(self, one: "Finished") -> None:
         """Count one item that ran, or could not."""
         self._counts["items"] += 1
         self._counts["changed"] += bool(one.report.written)
-        self._counts["failed"] += one.error is not None
+        self._counts["failed"] += one.error is not None and not one.was_stopped
+        self._counts["to go on"] += one.was_stopped
         for number in ("requests", "pages", "pulled"):
             self._counts[number] += getattr(one.report, number)
-
-    def is_time_to_tell(self) -> bool:
-        """Whether ten seconds have passed since the last time."""
-        now = time.monotonic()
-        if now - self._told < PROGRESS_SECONDS:
-            return False
-        self._told = now
-        return True
 
     @property
     def said(self) -> str:
@@ -208,7 +214,7 @@ class Tally:
         items = counts["items"]
         numbers = ", ".join(
             f"{counts[name]:,} {name}"
-            for name in ("changed", "failed", "requests", "pages", "pulled")
+            for name in ("changed", "failed", "to go on", "requests", "pages", "pulled")
             if counts[name]
         )
         rate = f"{counts['pulled'] / seconds:,.0f} rows/s"

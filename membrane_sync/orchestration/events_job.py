@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from membrane_sync.orchestration.batch_job import BATCH_TAG, UNFINISHED, BatchConfig
+from membrane_sync.orchestration.batch_job import (
+    BATCH_TAG,
+    PRIORITY_TAG,
+    UNFINISHED,
+    BatchConfig,
+)
 from membrane_sync.orchestration.materialize import materializations
 from membrane_sync.orchestration.partitions import register
 from membrane_sync.orchestration.resources import MembraneResource
@@ -47,6 +52,7 @@ def events_job() -> dg.JobDefinition:
         description="Events of many connections in one run: what the sensor `inbox` asks for. It "
         "records a materialization for each connection of which something changed.",
         executor_def=dg.in_process_executor,
+        tags={PRIORITY_TAG: "2"},
     )
     def job() -> None:
         apply()

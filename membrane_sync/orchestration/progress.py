@@ -1,6 +1,6 @@
-"""Where a stage stands, in the run's log: every ten seconds, even if it waits, and at its end."""
+"""Where a run stands, in its log: every ten seconds, even if it waits, and at its end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
@@ -15,10 +15,39 @@ PROGRESS_SECONDS = 10.0
 WAITS = "waits until whoever works with the connection is through"
 
 
+@contextmanager
+def repeated(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` every ten seconds while the block runs."""
+    done = Event()
+
+    def keep_telling() -> None:
+        while not done.wait(PROGRESS_SECONDS):
+            tell()
+
+    thread = Thread(target=keep_telling, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 class HasQuota(Protocol):
     """An app that may say how many requests it allows yet."""
 
     quota_left: int | None
+
+
+def numbers_so_far(
+    report: "Report", names: Sequence[str], seconds: float, app: HasQuota | None = None
+) -> str:
+    """The report's numbers that aren't zero; with an `app`, how fast they come, and its quota."""
+    from membrane_sync.sync.pace import pace
+
+    numbers = [f"{name} {number:,}" for name in names if (number := getattr(report, name))]
+    paced = "" if app is None else pace(report, seconds, app.quota_left)
+    return ", ".join(filter(None, [", ".join(numbers) or "nothing new", paced]))
 
 
 class Teller:
@@ -49,35 +78,15 @@ class Teller:
 
     def tell(self) -> None:
         """Write one line."""
-        said = ", ".join(self._numbers_so_far()) if self.has_begun else WAITS
+        said = self._numbers_so_far() if self.has_begun else WAITS
         self._context.log.info(f"{self._context.partition_key}: {self._name}: {said}")
 
-    def _numbers_so_far(self) -> list[str]:
-        from membrane_sync.sync.pace import pace
-
-        said = [
-            f"{name} {number:,}"
-            for name in self._numbers
-            if (number := getattr(self._report, name))
-        ] or ["nothing new"]
-        if self.app is not None:
-            said += filter(None, [pace(self._report, self.seconds, self.app.quota_left)])
-        return said
+    def _numbers_so_far(self) -> str:
+        return numbers_so_far(self._report, self._numbers, self.seconds, self.app)
 
     @contextmanager
     def telling(self) -> Iterator["Teller"]:
         """While its block runs, and once more at its end, unless it fails."""
-        done = Event()
-
-        def keep_telling() -> None:
-            while not done.wait(PROGRESS_SECONDS):
-                self.tell()
-
-        thread = Thread(target=keep_telling, name="progress", daemon=True)
-        thread.start()
-        try:
+        with repeated(self.tell):
             yield self
-        finally:
-            done.set()
-            thread.join()
         self.tell()

@@ -454,6 +454,23 @@ def test_interrupting_says_what_stays(connected: Cli, monkeypatch: pytest.Monkey
     assert "error" in json.loads(connected("sync", "--json").stdout)
 
 
+@pytest.mark.parametrize("command", [["schema"], ["check"], ["check", "--json"], ["explain"]])
+def test_who_stops_reading_ends_it_without_a_word(cli: Cli, command: list[str]) -> None:
+    if command == ["explain"]:
+        command = ["explain", "field_mapping", "contacts", "--integration", "kinto"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "membrane_sync.cli.main", *command],
+        cwd=cli.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    assert (process.wait(60), said) == (Exit.NOT_READ, "")
+
+
 def test_no_sync_at_all(connected: Cli) -> None:
     for path in (connected.root / "mappings" / "universal" / "packages").iterdir():
         path.write_text(path.read_text().replace("schedule:", "enabled: false\n    schedule:"))

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import dagster as dg
 import pytest
 
 from membrane_sync.apps.kinto import Kinto
-from membrane_sync.orchestration import batch_job, run_process
-from membrane_sync.orchestration.batch import CLAIM_SECONDS, Batch
+from membrane_sync.orchestration import batch_job, progress, run_process
+from membrane_sync.orchestration.batch import (
+    CLAIM_SECONDS,
+    LONGEST_TURN_SECONDS,
+    TURN_SECONDS,
+    Batch,
+    UnderWay,
+)
 from membrane_sync.orchestration.batch_job import BATCH_TAG
 from membrane_sync.ports import Timetable
 from membrane_sync.records import Report
@@ -189,6 +197,83 @@ def test_stopping_commits_the_pages_it_has_and_the_next_batch_reads_on(
     list(Batch(runtime, name, "run-2").finished())
     assert workspace.records(key) == tenants[0].truth()
     assert tenants[0].requests() - before <= 9
+
+
+def test_who_reads_for_long_lets_others_have_its_place_and_then_reads_on(
+    workspace: Workspace, tenants: list[Tenant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_verb, "FLUSH_ROWS", 100)
+    workspace.replace(
+        "connectors/kinto/data_collections/contacts.yaml", "page_size: 1000", "page_size: 100"
+    )
+    due = workspace.runtime.ledger.due
+    long, *others = sorted(tenants, key=lambda tenant: tenant.connection.key)
+    long.write(person(n) for n in range(1_000))
+    for tenant in (long, *others):
+        tenant.write([person(5_000)])
+        due.plan(workspace.connect(tenant.connection), [timetable("contacts")], "v")
+    turns: list[float] = []
+
+    def three_pages(self: UnderWay, turn: float) -> bool:
+        turns.append(turn)
+        return turn == TURN_SECONDS and self.report.pages >= 3
+
+    monkeypatch.setattr(UnderWay, "has_had", three_pages)
+    before = long.requests()
+    (name,) = due.claim(10, 10, 60)
+    first, *rest = list(Batch(workspace.runtime, name, "run-1", threads=1).finished())
+    assert [one.was_stopped for one in first] == [True]
+    assert not any(one.error for group in rest for one in group)
+    assert len(workspace.rows()) == 2, "nobody waited for the long one"
+    row = due_rows(workspace)[long.connection.key, "contacts"]
+    assert (row["attempts"], row["result"]) == (0, "stopped") and row["due_at"] <= time.time()
+
+    turns.clear()
+    (name,) = due.claim(10, 10, 60)
+    list(Batch(workspace.runtime, name, "run-2", threads=1).finished())
+    assert set(turns) == {LONGEST_TURN_SECONDS}, "now nobody waits"
+    assert workspace.records(long.connection.key) == long.truth()
+    assert long.requests() - before <= 11 + 2
+    assert len(workspace.rows()) == 1_003
+
+
+def test_a_turn_begins_with_the_first_request_and_lasts_as_long_as_the_way_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else one that goes through kept pages for longer than its turn would never get on."""
+    moment = 100.0
+    monkeypatch.setattr("membrane_sync.orchestration.batch.time.monotonic", lambda: moment)
+    app = SimpleNamespace(requests=7, quota_left=None)
+    one = UnderWay(cast(Any, None), Report(), cast(Any, app), began=100.0)
+    moment = 190.0
+    assert not one.has_had(60.0), "no request yet"
+    app.requests = 8
+    assert not one.has_had(60.0)
+    moment = 279.0
+    assert not one.has_had(60.0)
+    moment = 280.0
+    assert one.has_had(60.0)
+
+
+def test_a_long_item_says_where_it_is_while_it_runs(
+    workspace: Workspace,
+    instance: dg.DagsterInstance,
+    tenants: list[Tenant],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(store_verb, "FLUSH_ROWS", 10)
+    workspace.replace(
+        "connectors/kinto/data_collections/contacts.yaml", "page_size: 1000", "page_size: 10"
+    )
+    tenants[0].write(person(n) for n in range(300))
+    key = workspace.connect(tenants[0].connection)
+    result = run_batch(workspace, instance, asked_for(workspace, instance))
+    log = log_of(instance, result.run_id)
+    said = re.findall(rf"{key} contacts: pull: pages (\d+), pulled (\d+), [\d,]+ rows/s", log)
+    pages = [int(page) for page, _ in said]
+    assert pages == sorted(pages) and any(page < 30 for page in pages)
+    assert "0 of 2 items" in log
 
 
 def test_a_batch_that_dies_loses_nothing_that_was_finished(

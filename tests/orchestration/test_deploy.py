@@ -104,6 +104,9 @@ def test_one_machine_and_production_limit_runs_of_a_connection_alike() -> None:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         limits = settings["concurrency"]["runs"]["tag_concurrency_limits"]
         assert {limit["key"] for limit in limits} >= {"membrane/connection", "dagster/partition"}
+        places = settings["concurrency"]["runs"]["max_concurrent_runs"]
+        (most,) = (limit["limit"] for limit in limits if limit["key"] == "dagster/backfill")
+        assert most < places, "a backfill leaves room for the scheduled syncs"
 
 
 def test_the_page_names_every_variable_that_the_settings_take() -> None:
