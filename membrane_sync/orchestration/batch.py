@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from threading import Event, Thread, local
-from typing import Protocol
 
 from membrane_sync.bootstrap import Memory, Opened, Runtime
 from membrane_sync.errors import Defunct, MembraneError, NotFound, Retryable
 from membrane_sync.orchestration.due import failed, is_time_to_look, was_stopped, went_well
 from membrane_sync.orchestration.failures import hidden_values
-from membrane_sync.orchestration.progress import HasQuota, numbers_so_far
-from membrane_sync.ports import DueItem, RunRecord, Settled
+from membrane_sync.orchestration.progress import numbers_so_far
+from membrane_sync.ports import Api, DueItem, RunRecord, Settled
 from membrane_sync.project.project import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.run import run_sync
@@ -73,19 +72,13 @@ class Finished:
         return isinstance(self.error, Stopped)
 
 
-class Asked(HasQuota, Protocol):
-    """An app that counts the requests it was sent."""
-
-    requests: int
-
-
 @dataclass
 class UnderWay:
     """An item that runs now; its report grows meanwhile."""
 
     item: DueItem
     report: Report
-    api: Asked
+    api: Api
     verb: str = ""
     began: float = field(default_factory=time.monotonic)
     asks_since: float | None = None
