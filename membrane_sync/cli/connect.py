@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures, print_json
-from membrane_sync.errors import Fatal, NotConnected, SecretError
+from membrane_sync.errors import Fatal, NotAuthorized, NotConnected, SecretError
 
 if TYPE_CHECKING:
     from membrane_sync.bootstrap import Runtime
@@ -92,7 +92,8 @@ def connect(
         issued = _issued(authenticator, typed, Manner(device, port, browser))
         record = with_credentials(known, issued, time.time())
         if test:
-            record = replace(record, account=runtime.apps.prove(record))
+            with as_refused(way.connector.key):
+                record = replace(record, account=runtime.apps.prove(record))
         runtime.register(record, same_account=same_account)
     if as_json:
         print_json({"connection": record.key, "integration": integration, "tenant": tenant})
@@ -117,6 +118,19 @@ def _known(runtime: Runtime, key: str, tenant: str, integration: str) -> Connect
     with suppress(SecretError):  # what can't be read has to be given again
         return runtime.ledger.connection(key)
     return found
+
+
+@contextmanager
+def as_refused(connector: str) -> Iterator[None]:
+    """Say of credentials that were just typed that they're refused, and not to connect again."""
+    try:
+        yield
+    except NotAuthorized as error:
+        raise NotAuthorized(
+            f"the app refused the credentials: {error.message}",
+            hint=f"are they right, and does `authentication` in connectors/{connector}/"
+            "connector.yaml send them as the app wants them?",
+        ) from None
 
 
 def _chosen(runtime: Runtime, integration: str) -> str:

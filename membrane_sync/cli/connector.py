@@ -76,6 +76,7 @@ def check(
 
     Reads only, unless --write is given. Exits with 1 if a promise fails.
     """
+    from membrane_sync.cli.connect import as_refused
     from membrane_sync.kit import recorded
     from membrane_sync.kit.connector import check_connector
 
@@ -95,7 +96,7 @@ def check(
         recorder = None
         if record is not None:
             target, recorder = recorded.recording(target)
-        with errors.status("checking") as status:
+        with errors.status("checking") as status, as_refused(target.connector.key):
             found = check_connector(target, lambda what: status.update(f"checking {escape(what)}"))
         if record is not None and recorder is not None:
             recorded.save(target, recorder, record)

@@ -10,8 +10,10 @@ from time import monotonic
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from membrane_sync.bootstrap import Runtime, find_root, open_runtime
 from membrane_sync.cli.options import HERE, ConnectionOption, JsonOption, ProjectOption
@@ -161,7 +163,7 @@ def _run(
         ]
         print_json({"reports": [asdict(report) for report in reports], "errors": said})
     else:
-        show_reports(reports)
+        show_reports(reports, all_went_well=not failed)
         for failure in failed:
             name = f"{failure.connection} {failure.sync}".strip()
             errors.print(
@@ -225,7 +227,7 @@ def _one(
 ) -> None:
     run_id = uuid.uuid4().hex
     name = f"{record.key} {declared.sync.key}"
-    task = progress.add_task(name, total=None, doing="waiting for the connection")
+    task = progress.add_task(name, total=None, doing="waiting for the connection", mark="")
 
     def show(verb: str, report: Report) -> None:
         numbers = f"{verb}: {report.pulled:,} pulled, {report.mapped:,} mapped"
@@ -254,11 +256,13 @@ def _one(
                 allow_deletions=how.allow_deletions,
             )
             report.seconds = monotonic() - started
-    finally:
-        progress.update(task, total=1, completed=1)
+    except BaseException:
+        progress.update(task, mark=_FAILED, total=1, completed=1)
+        raise
+    progress.update(task, mark=_DONE, total=1, completed=1)
 
 
-def show_reports(reports: Sequence[Report]) -> None:
+def show_reports(reports: Sequence[Report], *, all_went_well: bool = True) -> None:
     """What each sync did, in a table, and in words where nothing had to be done.
 
     Numbers that are zero everywhere are left out, but for the few that everyone looks for.
@@ -272,11 +276,15 @@ def show_reports(reports: Sequence[Report]) -> None:
     print_table("", [*names, *numbers], rows, right=numbers, whole=names)
     requests = sum(report.requests for report in reports)
     failed = sum(report.failed for report in reports)
-    if requests and not failed and not any(report.written for report in reports):
+    idle = all_went_well and not failed and not any(report.written for report in reports)
+    if requests and idle:
         s = "s" * (requests != 1)
         console.print(f"[green]Nothing changed[/]: {requests} request{s}, 0 rows written.")
     if failed:
-        console.print(f"[yellow]{failed:,} failed[/]: see them with membrane dead-letters")
+        console.print(f"[yellow]{failed:,} failed[/]: see them, and why, with")
+        for key in dict.fromkeys(report.connection for report in reports if report.failed):
+            said = f"  membrane dead-letters --connection {escape(key)}"
+            console.print(said, highlight=False, soft_wrap=True)
     for report in reports:
         for warning in report.warnings:
             said = escape(f"{report.connection} {report.sync}: {warning}")
@@ -313,9 +321,20 @@ def _is_shown(number: str, reports: Sequence[Report]) -> bool:
     return number in _ALWAYS or any(getattr(report, number) for report in reports)
 
 
+_DONE, _FAILED = "[green]✓[/]", "[red]✗[/]"
+
+
+class _Mark(SpinnerColumn):
+    """Turns while a sync runs; then says whether it went well."""
+
+    def render(self, task: Task) -> RenderableType:
+        mark = task.fields["mark"]
+        return Text.from_markup(mark) if mark else super().render(task)
+
+
 def _progress(quiet: bool) -> Progress:
     return Progress(
-        SpinnerColumn(finished_text="[green]✓[/]"),
+        _Mark(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[doing]}"),

@@ -93,7 +93,7 @@ class HttpApi:
         self.skipped = 0
         self.quota_left: int | None = None
         self._connector = connector
-        self._connection = connection.key
+        self._connection = connection
         scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
         self._address = Address(connector, scope)
         credentials = dict(connection.credentials)
@@ -364,7 +364,9 @@ class HttpApi:
         return self._signer.words.about(call, what)
 
     def _connect_again(self) -> str:
-        return f"connect {self._connection!r} again: membrane connect"
+        mine = self._connection
+        how = f"membrane connect {mine.integration} --tenant {mine.tenant} --key {mine.key}"
+        return f"connect {mine.key!r} again: {how}"
 
 
 def _secrets_of(

@@ -14,13 +14,12 @@ from itertools import groupby
 from threading import Event, Thread
 
 from membrane_sync.bootstrap import Opened, Runtime
-from membrane_sync.clients.api import HttpApi
 from membrane_sync.errors import Defunct, MembraneError, NotFound, Retryable
 from membrane_sync.orchestration.due import failed, is_time_to_look, was_stopped, went_well
 from membrane_sync.orchestration.failures import hidden_values
 from membrane_sync.orchestration.memories import Memories
 from membrane_sync.orchestration.progress import numbers_so_far
-from membrane_sync.ports import DueItem, RunRecord, Settled
+from membrane_sync.ports import Api, DueItem, RunRecord, Settled
 from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Report
 from membrane_sync.sync.run import run_sync
@@ -80,7 +79,7 @@ class UnderWay:
 
     item: DueItem
     report: Report
-    api: HttpApi
+    api: Api
     verb: str = ""
     began: float = field(default_factory=time.monotonic)
     asks_since: float | None = None

@@ -156,7 +156,8 @@ def test_schema_of_one_and_of_all_kinds(cli: Cli, tmp_path: Path) -> None:
 def test_connect_proves_the_credentials_first(cli: Cli, kinto: Kinto, account: Account) -> None:
     result = connect(cli, kinto, account, password="wrong-" + PASSWORD)
     assert result.exit_code == Exit.FAILED
-    assert "401" in result.stderr
+    assert "the app refused the credentials: kinto: GET " in result.stderr
+    assert "401" in result.stderr and "connectors/kinto/connector.yaml" in result.stderr
     assert PASSWORD not in result.output
     assert "No connection yet" in cli("status").stdout
     assert connect(cli, kinto, account).exit_code == Exit.DONE
@@ -285,6 +286,7 @@ def test_dead_letters_and_their_exit_code(connected: Cli, kinto: Kinto, account:
     result = connected("sync", "contacts")
     assert result.exit_code == Exit.SOME_FAILED
     assert "1 failed" in result.stdout
+    assert "membrane dead-letters --connection acme_kinto" in result.stdout
     [letter] = connected.json("dead-letters", "--connection=acme_kinto")
     assert (letter["external_id"], letter["field"], letter["verb"]) == ("bad", "email", "map")
     assert "required" in letter["reason"]
@@ -326,6 +328,7 @@ def test_an_app_that_is_down_means_later(connected: Cli, monkeypatch: pytest.Mon
     result = connected("sync", "contacts", "--connection=gone_kinto")
     assert result.exit_code == Exit.LATER
     assert "can't be reached" in result.stderr
+    assert "✗ gone_kinto contacts" in result.stderr and "Nothing changed" not in result.stdout
 
 
 def test_one_failing_connection_does_not_hold_up_the_others(
