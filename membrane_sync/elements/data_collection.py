@@ -23,7 +23,7 @@ from membrane_sync.elements.base import (
 from membrane_sync.elements.cursor import Cursor
 from membrane_sync.elements.custom_fields import CustomFields
 from membrane_sync.elements.pagination import Pagination
-from membrane_sync.elements.request import Request
+from membrane_sync.elements.request import Request, Unmasked
 from membrane_sync.elements.webhook import Subscribing
 
 __all__ = ["Cursor", "DataCollection", "Deletes", "ListMethod", "Pagination"]
@@ -81,7 +81,7 @@ class Deletes(Spec):
     """How a record that is gone over there is recognised."""
 
     tombstone: Formula = Field(default=None, description="True on a record that says it's deleted")
-    endpoint: DeletedListing | None = Field(
+    endpoint: Unmasked[DeletedListing] = Field(
         default=None, description="The app's list of deleted records"
     )
     full_scan: bool = Field(

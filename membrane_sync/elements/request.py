@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from membrane_sync.elements.base import Formula, Spec, Template, Unfit
 
@@ -99,6 +99,16 @@ class Request(Spec):
             raise Unfit((("path",), f"path uses {shown}, which path_parameters doesn't give"))
         return self
 
+
+AnyRequest = TypeVar("AnyRequest", bound=Request)
+
+
+def _unmasked(request: AnyRequest | None) -> AnyRequest | None:
+    return None if request is None or request.not_supported else request
+
+
+Unmasked = Annotated[AnyRequest | None, AfterValidator(_unmasked)]
+"""A request that's gone where it's `not_supported`, as if nobody had declared it."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from membrane_sync.elements.base import Formula, Locator, RefersTo, Spec, Template, Unfit
-from membrane_sync.elements.request import Request
+from membrane_sync.elements.request import Request, Unmasked
 
 DAY = 86_400.0
 
@@ -182,12 +182,12 @@ class Subscribing(Receiving):
     once the app was subscribed to; `$.expires_at` where `lifetime_seconds` says for how long.
     """
 
-    subscribe: Request | None = None
-    unsubscribe: Request | None = None
-    refresh: Request | None = Field(
+    subscribe: Unmasked[Request] = None
+    unsubscribe: Unmasked[Request] = None
+    refresh: Unmasked[Request] = Field(
         default=None, description="Puts off the end; without one it's subscribed to anew"
     )
-    existing: Existing | None = Field(
+    existing: Unmasked[Existing] = Field(
         default=None, description="Finds what was subscribed to and never noted, after a crash"
     )
     state: Formula = Field(default=None, description="What to keep, over the answer's $.body")

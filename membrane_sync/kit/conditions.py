@@ -102,5 +102,6 @@ def _first_call(
     if cursor is not None and not cursor.is_delta and cursor.filtered_by == "app":
         order = CursorOrder(cursor)
         asked = asked_from(cursor, order.newest(order.values(reading.records)))
-    steps = listing(collection, {**scope, "cursor": asked}, functions=api.functions)
+    seen = {**scope, "cursor": asked}
+    steps = listing(collection, seen, functions=api.functions, now=api.now)
     return next(steps).call

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from membrane_sync.elements.connector import Connector
@@ -54,6 +55,8 @@ class Target:
     """Waits until the app shows what was written."""
     every: Sequence[DataCollection] = ()
     """All collections of the connector, as lists may be below others than those to check."""
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When the check begins."""
     mark: str = field(default_factory=lambda: secrets.token_hex(3))
     """In what is created, so that it's told apart."""
 
@@ -67,7 +70,7 @@ def check_connector(
     given are refused: then nothing else can be found out.
     """
     found: list[Finding] = []
-    api = Probe(target.open_api(target.connection), target.functions)
+    api = Probe(target.open_api(target.connection), target.functions, target.now)
     scope = {"input": dict(target.connection.input), "parameters": dict(target.parameters)}
     try:
         progress("credentials")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from membrane_sync.elements.data_collection import DataCollection
@@ -14,12 +15,17 @@ from membrane_sync.ports import Api
 from membrane_sync.project.families import Lookup, drill_down
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.collection import listing
+from membrane_sync.sync.notation import Notation
 from membrane_sync.sync.page import Page, read_page
 from membrane_sync.sync.rendering import Functions, evaluated
 from membrane_sync.sync.source import Source
+from membrane_sync.sync.windows import first_moment
 
 PARENTS_TRIED = 5
 """Of lists below a parent, one that isn't empty is looked for below so many."""
+
+WRITTEN_BY_THEN = timedelta(minutes=10)
+"""So long after its beginning, a check has written what it writes."""
 
 _LIMIT_HEADER = re.compile(r"rate-?limit|retry-after|call-limit", re.IGNORECASE)
 
@@ -27,7 +33,11 @@ _LIMIT_HEADER = re.compile(r"rate-?limit|retry-after|call-limit", re.IGNORECASE)
 class Probe:
     """Sends calls to an app, and remembers what answers said beside their bodies."""
 
-    def __init__(self, api: Api, functions: Functions | None = None) -> None:
+    def __init__(
+        self, api: Api, functions: Functions | None = None, now: datetime | None = None
+    ) -> None:
+        self.now = now or datetime.now(UTC)
+        """When the check began; windows are read until soon after."""
         self.app = api
         """The app, for who needs all of it; what it answers there isn't remembered."""
         self.functions = functions or {}
@@ -72,11 +82,35 @@ def read(collection: DataCollection, api: Probe, scope: Mapping[str, Any], most:
 
     The engine would ask for the next page by cursor where it can; here the pages themselves are
     what is to be proved, so the cursor is left out of the declaration, but where the request can't
-    be made without one.
+    be made without one. Of windows the last ones are read, or the first ones if those are empty.
     """
+    recent = _last_windows(collection, api, scope, most)
+    if recent is not None:
+        reading = _read(collection, api, {**scope, "cursor": recent}, most)
+        if reading.records:
+            reading.ended = False
+            return reading
+    return _read(collection, api, scope, most)
+
+
+def _last_windows(
+    collection: DataCollection, api: Probe, scope: Mapping[str, Any], most: int
+) -> Any:
+    """The value from which on so many windows lead to now; None where it needn't be one."""
+    cursor = collection.list_.cursor if collection.list_ else None
+    if cursor is None or cursor.slices is None or scope.get("cursor") is not None:
+        return None
+    window, notation = cursor.slices, Notation(cursor)
+    length = timedelta(days=window.days) if window.days else timedelta(seconds=window.seconds or 0)
+    begin = api.now - (most - 1) * length
+    return notation.stored(begin) if begin > first_moment(cursor, window, scope) else None
+
+
+def _read(collection: DataCollection, api: Probe, scope: Mapping[str, Any], most: int) -> Reading:
     plain = _by_pages(collection)
     source = Source(plain, api.functions)
-    steps = listing(plain, scope, functions=api.functions)
+    # What the check itself writes is in the last window, too.
+    steps = listing(plain, scope, functions=api.functions, now=api.now + WRITTEN_BY_THEN)
     reading = Reading()
     step = next(steps, None)
     while step is not None and len(reading.pages) < most:

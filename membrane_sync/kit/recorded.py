@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
-from membrane_sync.elements.data_collection import DataCollection
+from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.sensitive import sensitive_fields, sensitive_values
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import variables
@@ -54,6 +55,7 @@ def save(target: Target, recorder: Recorder, path: Path) -> None:
         "pages": target.pages,
         "write": target.write,
         "mark": target.mark,
+        "now": target.now.isoformat(),
         "samples": {key: dict(fields) for key, fields in target.samples.items()},
     }
     recorder.save(path, about)
@@ -104,13 +106,14 @@ def replaying(
         sleep=lambda _: None,
         every=collections,
         mark=about["mark"],
+        now=datetime.fromisoformat(about["now"]) if "now" in about else datetime.now(UTC),
     )
 
 
 def redaction_of(connector: Connector, collections: Sequence[DataCollection]) -> Redaction:
     """Takes out all fields that the connector calls sensitive, but for the tokens of pages."""
     paged = {name for collection in collections for name in _paged_by(collection)}
-    return Redaction(names=_names(connector) - paged)
+    return Redaction(names=_names(connector), plain=paged)
 
 
 def _secrets(target: Target) -> list[str]:
@@ -139,12 +142,20 @@ def _paged_by(collection: DataCollection) -> set[str]:
     """Names of tokens of pages: those are no secrets, and without them no page can be asked for."""
     if collection.list_ is None:
         return set()
-    pagination = collection.list_.pagination
+    pagination, cursor = collection.list_.pagination, collection.list_.cursor
     names = {pagination.parameter} if pagination.parameter else set()
-    for locator in variables(pagination.next):
+    token = None if cursor is None else cursor.delta_token
+    for locator in (*variables(pagination.next), *variables(token)):
         steps = steps_of(locator)
         names |= {str(steps[-1])} if steps else set()
-    return names
+    return names | _delta_parameters(collection.list_)
+
+
+def _delta_parameters(method: ListMethod) -> set[str]:
+    """By which names a delta token is sent."""
+    sent = {**method.query, **method.variables, **method.headers}
+    sent |= method.body if isinstance(method.body, Mapping) else {}
+    return {name for name, value in sent.items() if "$.delta_token" in variables(value)}
 
 
 def _texts(value: Any) -> list[str]:

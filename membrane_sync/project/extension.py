@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from membrane_sync.elements.data_collection import DataCollection, Listing, ListMethod
 from membrane_sync.formulas import variables
+from membrane_sync.project.events_check import CHANGES, REQUESTS
 from membrane_sync.project.families import asks_of_parents, drill_down
 from membrane_sync.project.layers import resolve
 from membrane_sync.project.loader import CONNECTOR, Address
@@ -14,6 +15,12 @@ from membrane_sync.project.located import Block, Steps
 
 WAYS = ("path", "graphql", "function", "not_supported")
 """What makes a request; one of them takes the place of those that are inherited."""
+
+_REQUESTS_BELOW: dict[object, Sequence[Sequence[str]]] = {
+    "deletes": [("endpoint",)],
+    "events": [CHANGES, REQUESTS],
+}
+"""By which names parts of a collection lead to requests."""
 
 _OWN = ("key", "name", "description", "uuid", "extends")
 """What says who the collection is, and isn't inherited."""
@@ -149,13 +156,21 @@ def _heritable(base: Block, child: Block) -> Block:
         if key == "extends" and isinstance(value, Block) and isinstance(child.get(key), Block):
             result.put(key, value, base.marks[key])
         elif key not in _OWN:
-            result.put(key, _without_ways(value, child.get(key)), base.marks[key])
+            below = _REQUESTS_BELOW.get(key, ())
+            result.put(key, _without_ways(value, child.get(key), below), base.marks[key])
     return result
 
 
-def _without_ways(inherited: object, own: object) -> object:
+def _without_ways(inherited: object, own: object, below: Sequence[Sequence[str]] = ()) -> object:
+    """The inherited request; or, of what has its requests `below` these names, all of it."""
     if not isinstance(inherited, Block) or not isinstance(own, Block):
         return inherited
+    if below:
+        result = Block(inherited.mark)
+        for key, value in inherited.items():
+            mine = own.get(key) if key in below[0] else None
+            result.put(key, _without_ways(value, mine, below[1:]), inherited.marks[key])
+        return result
     if own.get("not_supported") is True:
         return Block(inherited.mark)
     if not any(way in own for way in WAYS):

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import httpx
 
@@ -33,20 +34,27 @@ _KEPT_OF_REQUESTS = ("accept", "content-type", "if-none-match", "idempotency-key
 _OF_THE_WAY = ("content-encoding", "content-length", "transfer-encoding", "connection", "date")
 _SECRET_NAMES = re.compile(
     r"(access|refresh|id|csrf|xsrf|bearer|auth|session)[-_]?token|secret|password|passwd|api[-_]?key"
-    r"|authorization|cookie|private[-_]?key|signature|credential|www-authenticate|session[-_]?id|jwt",
+    r"|authorization|cookie|private[-_]?key|signature|credential|www-authenticate|session[-_]?id|jwt"
+    r"|assertion|^sig$",
     re.IGNORECASE,
 )
+_PARAMETER = re.compile(r"(?<=[?&])([\w.%-]{1,60})=([^&#\s\"'<>]+)")
+"""A parameter of a URL that stands in a text."""
 
 
 class Redaction:
     """Takes secrets out: by value wherever they are, and by name in headers, queries and bodies.
 
-    `names` are more names of fields that hold secrets. What is found by name is from then on looked
-    for by value too, as an access token that an app has issued.
+    `names` are more names of fields that hold secrets, and those of `plain` hold none, whatever
+    they sound like. What is found by name is from then on looked for by value too, as an access
+    token that an app has issued.
     """
 
-    def __init__(self, secrets: Iterable[str] = (), names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, secrets: Iterable[str] = (), names: Iterable[str] = (), plain: Iterable[str] = ()
+    ) -> None:
         self._names = {name.lower() for name in names}
+        self._plain = {name.lower() for name in plain}
         self._values: set[str] = set()
         self._spellings = Spellings(())
         for secret in secrets:
@@ -60,8 +68,17 @@ class Redaction:
         self._spellings = Spellings(self._values)
 
     def text(self, text: str) -> str:
-        """The text without any secret's value."""
+        """The text without any secret's value, and without those of URLs in it, by their names."""
+        if "=" in text:
+            text = _PARAMETER.sub(self._parameter, text)
         return self._spellings.hide(text, REDACTED)
+
+    def _parameter(self, found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if not self._is_secret(name):
+            return found[0]
+        self.learn(unquote_plus(value))
+        return f"{name}={REDACTED}"
 
     def named(self, name: str, value: str) -> str:
         """A value under a name: gone if the name is a secret's."""
@@ -115,12 +132,21 @@ class Redaction:
         return REDACTED if number and str(value) in self._values else value
 
     def _field(self, name: str, value: Any) -> Any:
-        plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-        if plain and self._is_secret(name):
-            return self.named(name, str(value))
-        return self._value(value)
+        return self._hidden(name, value) if self._is_secret(name) else self._value(value)
+
+    def _hidden(self, name: str, value: Any) -> Any:
+        """What a field that is called a secret has, without any text or number."""
+        if isinstance(value, dict):
+            return {self.text(key): self._hidden(name, item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._hidden(name, item) for item in value]
+        if value is None or isinstance(value, bool) or value == "":
+            return value
+        return self.named(name, str(value))
 
     def _is_secret(self, name: str) -> bool:
+        if name.lower() in self._plain:
+            return False
         return name.lower() in self._names or _SECRET_NAMES.search(name) is not None
 
 

@@ -174,6 +174,7 @@ SEEN = ("create", "create is seen", "update", "update is seen", "delete")
         ("unfiltered", ("full_scan lacks it",)),
         ("delta", ("delete is seen",)),
         ("at_once", ("full_scan lacks it",)),
+        ("windowed", ()),
         (
             "conditional",
             tuple(f"conditional sees what is {w}" for w in ("created", "changed", "deleted")),
@@ -183,7 +184,8 @@ SEEN = ("create", "create is seen", "update", "update is seen", "delete")
 def test_what_is_written_is_seen_by_the_next_sync(
     key: str, more: tuple[str, ...], project: Project
 ) -> None:
-    app = simulator(spec(key))
+    # Windows end now, so there the app's clock must be ours.
+    app = simulator(spec(key), live=key == "windowed")
     before = app.truth(key)
     with running(app) as url:
         found = checked(project, url, written(project, key), write=True, sleep=app.tick)
@@ -269,9 +271,9 @@ def test_a_check_with_deletions_and_conditions_is_played_back(
     project: Project, tmp_path: Path
 ) -> None:
     file = tmp_path / "simulator.json"
-    keys = ("deleted_endpoint", "custom", "conditional", "capped")
+    keys = ("deleted_endpoint", "custom", "conditional", "capped", "windowed")
     collections = [written(project, key) for key in keys]
-    with running(simulator()) as url:
+    with running(simulator(live=True)) as url:
         made, recorder = recording(target(project, url, *collections, write=True))
         live = check_connector(made)
         save(made, recorder, file)

@@ -72,6 +72,79 @@ list: {graphql: "{ deals { id } }", records: $.body.data.deals}
     assert (collection.list_.path, collection.list_.graphql) == (None, "{ deals { id } }")
 
 
+DEEP = """
+list: {path: /x}
+deletes:
+  endpoint: {path: /gone, records: $.body.gone, id: $.uid}
+custom_fields: {path: /fields, records: $.body}
+events:
+  all:
+    type: webhook
+    subscribe: {method: POST, path: /hooks, body: {url: {$var: $.webhook_url}}}
+    unsubscribe: {method: DELETE, path: /hooks}
+    refresh: {method: PATCH, path: /hooks}
+    state: {path: {$var: $.body.path}, function: {$var: $.body.function}}
+    lifetime_seconds: 3600
+    signature: {scheme: hmac, header: X-Signature, secret: {$var: $.secret}}
+    handle: {type: {$var: $.body.change}, id: {$var: $.body.id}}
+"""
+
+
+def test_requests_further_below_are_masked_and_replaced_too(tmp_path: Path) -> None:
+    masked = """
+extends: {collection: base}
+deletes: {full_scan: true, endpoint: {not_supported: true}}
+custom_fields: {not_supported: true}
+events: {all: {refresh: {not_supported: true}, unsubscribe: {function: bye}}}
+"""
+    again = """
+extends: {collection: masked}
+deletes: {endpoint: {function: bye}}
+custom_fields: {function: bye}
+events: {all: {refresh: {graphql: "mutation { renew }"}, state: {path: 7}}}
+"""
+    hooks = tmp_path / "connectors/crm/hooks.py"
+    hooks.parent.mkdir(parents=True)
+    hooks.write_text("def bye(scope):\n    return {'path': '/bye'}\n")
+    of = project(tmp_path, base=DEEP, masked=masked, again=again)
+    assert problems(of) == []
+    one, two = found(of, "masked"), found(of, "again")
+    assert one.deletes.endpoint is None and one.deletes.full_scan
+    assert one.custom_fields is not None and one.custom_fields.not_supported
+    assert one.events.all is not None and two.events.all is not None
+    assert one.events.all.refresh is None and one.events.all.unsubscribe is not None
+    gone = one.events.all.unsubscribe
+    assert (gone.path, gone.function, gone.method) == (None, "bye", "DELETE")
+    assert two.deletes.endpoint is not None and two.custom_fields is not None
+    assert (two.deletes.endpoint.function, two.custom_fields.function) == ("bye", "bye")
+    assert two.events.all.refresh is not None
+    assert (two.events.all.refresh.path, two.events.all.refresh.graphql) == (
+        None,
+        "mutation { renew }",
+    )
+    state = {"path": 7, "function": {"$var": "$.body.function"}}
+    assert two.events.all.state == state, "what only looks like a request isn't one"
+
+
+@pytest.mark.parametrize(
+    ("deals", "problem"),
+    [
+        ("delete: {not_supported: true, path: /x}", "deals.yaml:2 delete: a call needs exactly"),
+        (
+            "deletes:\n  endpoint: {not_supported: true, path: /x}",
+            "deals.yaml:3 deletes.endpoint: ",
+        ),
+        ("list:\n  pagination:\n    type: cursor", "deals.yaml:4 list.pagination: "),
+        ("list: 3", "deals.yaml:2 list: should be a mapping"),
+    ],
+)
+def test_what_does_not_fit_names_the_file_and_the_line(
+    deals: str, problem: str, tmp_path: Path
+) -> None:
+    of = project(tmp_path, base=BASE, deals=f"extends: {{collection: base}}\n{deals}\n")
+    assert [found for found in problems(of) if found.startswith(problem)], problems(of)
+
+
 def test_a_mixin_need_not_be_whole_and_a_chain_keeps_the_nearest(tmp_path: Path) -> None:
     base = "list: {records: $.body.x, pagination: {type: page, parameter: p}}\n"
     of = project(

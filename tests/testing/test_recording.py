@@ -135,6 +135,56 @@ def test_compressed_and_binary_bodies_come_back_as_they_are(tmp_path: Path) -> N
         assert client.get("http://app.example/p").content == picture
 
 
+SIGNED = "https://files.example/a.png?X-Amz-Signature=feed5eedfeed&w=9&sig=abcd1234&page_token=p7"
+
+
+def test_secrets_deeper_below_their_names_and_in_urls_are_found() -> None:
+    body = {
+        "credentials": {"user": "ada-9", "pins": [4711, "more-of-it"], "on": True, "by": None},
+        "api_keys": ["key-number-one"],
+        "password": "",
+        "picture": SIGNED,
+        "note": "was it key-number-one, or feed5eedfeed?",
+    }
+    redaction = Redaction()
+    clean = json.loads(redaction.body(json.dumps(body).encode()))
+    hidden = {"user": REDACTED, "pins": [REDACTED, REDACTED], "on": True, "by": None}
+    assert clean == {
+        "credentials": hidden,
+        "api_keys": [REDACTED],
+        "password": "",
+        "picture": "https://files.example/a.png?X-Amz-Signature=REDACTED&w=9&sig=REDACTED"
+        "&page_token=p7",
+        "note": "was it REDACTED, or REDACTED?",
+    }
+    assert "feed5eedfeed" not in redaction.named("location", SIGNED)
+    form = b"grant_type=jwt-bearer&client_assertion=ey.abc.def"
+    assert redaction.body(form) == "grant_type=jwt-bearer&client_assertion=REDACTED"
+
+
+def test_tokens_of_pages_are_no_secrets_whatever_they_are_called(tmp_path: Path) -> None:
+    tokens = {"": "first-token-1", "first-token-1": "second-token-2", "second-token-2": ""}
+
+    def paged(request: httpx.Request) -> httpx.Response:
+        given = request.url.params.get("session_id", "")
+        return httpx.Response(200, json={"session_id": tokens[given], "jwt": f"other-{given}"})
+
+    def pages(transport: httpx.BaseTransport) -> list[str]:
+        with httpx.Client(transport=transport) as client:
+            token, seen = "", []
+            for _ in tokens:
+                query = {"session_id": token} if token else {}
+                token = client.get("http://app.example/l", params=query).json()["session_id"]
+                seen.append(token)
+            return seen
+
+    recorder = Recorder(Redaction(plain=["session_id"]), httpx.MockTransport(paged))
+    live = pages(recorder)
+    recorder.save(tmp_path / "p.json")
+    assert "other-" not in (tmp_path / "p.json").read_text()
+    assert pages(Replayer(tmp_path / "p.json", Redaction(plain=["session_id"]))) == live
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"version": 9, "origin": "", "exchanges": []}'])
 def test_what_is_no_recording_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "no.json"
