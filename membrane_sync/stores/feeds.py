@@ -30,16 +30,14 @@ def changes_after(file: LakeFile, table: str, stream: str, after: int, limit: in
 def append_changes(file: LakeFile, stream: str, run_id: str, changed: str) -> None:
     """Append to the feed; `changed` selects external ids and kinds in their order."""
     first = counter(file, "changes")
-    file.execute(
+    written = file.number(
         f"INSERT INTO lake.changes SELECT {first} + row_number() OVER (), ?, external_id, "
         f"kind, ?, ? FROM ({changed}) AS c(external_id, kind)",
         [stream, run_id, now()],
     )
-    file.execute(
-        "UPDATE lake.counters SET value = coalesce((SELECT max(seq) FROM lake.changes), 0) "
-        "WHERE name = 'changes'"
-    )
-    reach(file, f"changes/{stream}", counter(file, "changes"))
+    last = first + written
+    file.execute("UPDATE lake.counters SET value = ? WHERE name = 'changes'", [last])
+    reach(file, f"changes/{stream}", last)
 
 
 def reach(file: LakeFile, feed: str, seq: int) -> None:
