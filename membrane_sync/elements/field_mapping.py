@@ -27,6 +27,7 @@ class FieldMapping(Element):
     default_export_value: Formula = None
     frozen_import_fields: list[str] = Field(default_factory=list)
     frozen_export_fields: list[str] = Field(default_factory=list)
+    frozen_unified_export_fields: list[str] = Field(default_factory=list)
     include_raw_fields: bool = False
 
     @model_validator(mode="after")

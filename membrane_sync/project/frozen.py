@@ -11,8 +11,12 @@ from membrane_sync.project.located import Block, Items, Mark, Steps, is_formula
 FROZEN = {
     "frozen_import_fields": ("import_value", "unified_import_value", "default_import_value"),
     "frozen_export_fields": ("export_value", "unified_export_value", "default_export_value"),
+    "frozen_unified_export_fields": ("unified_export_value", "default_export_value"),
 }
 """The lists of frozen fields, and the values whose fields they name."""
+
+_INSTEAD = {"frozen_unified_export_fields": "export_value"}
+"""Values that name other fields, and would be taken instead of those in which fields are frozen."""
 
 
 def thawed(
@@ -25,7 +29,12 @@ def thawed(
     in.
     """
     for listed, values in FROZEN.items():
+        instead = _INSTEAD.get(listed, "")
+        is_new = mapping.get(instead) is None and refined.get(instead) is not None
         for field, mark in _fields(freezing, listed):
+            if is_new:
+                message = f"{instead}: would be taken instead of field {field!r}, which is frozen"
+                yield (instead,), f"{message} in {mark}; it can't be given for a connection"
             for name in values:
                 steps = (name, *(steps_of(field) or (field,)))
                 if _is_changed(mapping, refined, steps, layer):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from membrane_sync.elements import KINDS, LAYERED_KINDS, folder_of
-from membrane_sync.elements.base import KEY_PATTERN
+from membrane_sync.elements.base import KEY_PATTERN, IsSchema
 from membrane_sync.errors import Fatal, NotFound
 from membrane_sync.project.customisation import path_text
 from membrane_sync.project.keys import snake_keys
@@ -28,7 +28,7 @@ from membrane_sync.project.membrane_words import (
 )
 from membrane_sync.project.references import value_problems_of
 from membrane_sync.project.validation import Invalid, validated
-from membrane_sync.project.walk import marked_values
+from membrane_sync.project.walk import Marked, marked_values
 from membrane_sync.project.yaml_file import YamlProblem, read_yaml, write_yaml
 
 CARRIED, CHANGED, LEFT_OUT, BOOKS = "carried", "changed", "left out", "books"
@@ -102,7 +102,8 @@ class _Importer:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._notes: list[Note] = []
-        self._taken: set[tuple[str, str]] = set()
+        self._makers: dict[tuple[str, str], tuple[str, str]] = {}
+        """Of each element by kind and key, the one that it's written in: mostly itself."""
         self.sources: dict[Address, _Source] = {}
 
     def read(self, path: Path) -> None:
@@ -118,6 +119,9 @@ class _Importer:
         except YamlProblem as error:
             message = "; ".join(map(str, error.problems))
             self._notes.append(Note(LEFT_OUT, file, _name(address), reason=message))
+            return
+        if spec.get("archivedAt") is not None:
+            self._notes.append(Note(LEFT_OUT, file, _name(address), reason="it's archived"))
             return
         if address in self.sources:
             first = self.sources[address].file
@@ -135,9 +139,9 @@ class _Importer:
             str(source.spec[name]): address.key
             for address, source in self.sources.items()
             for name in ("id", "uuid")
-            if name in source.spec
+            if source.spec.get(name) is not None
         }
-        self._taken = {(address.kind, address.key) for address in self.sources}
+        self._makers = {(a.kind, a.key): (a.kind, a.key) for a in self.sources}
         ordered = sorted(self.sources.values(), key=lambda s: s.address.layer != UNIVERSAL)
         for source in ordered:
             self._translate(source, keys)
@@ -148,7 +152,12 @@ class _Importer:
 
     def _translate(self, source: _Source, keys: dict[str, str]) -> None:
         address, kind = source.address, source.address.kind
-        translation = Translation(kind, address.key, keys, self._taken, self._noting(source))
+        mine = (kind, address.key)
+
+        def taken(inner: str, key: str) -> bool:
+            return self._makers.get((inner, key), mine) != mine
+
+        translation = Translation(kind, address.key, keys, taken, self._noting(source))
         if kind == "flow" and source.spec.get("isDeactivated") is True:
             self._noting(source)(("isDeactivated",), CHANGED, "enabled: false")
             source.spec.put("enabled", False, source.spec.marks["isDeactivated"])
@@ -157,6 +166,7 @@ class _Importer:
         for (inner, key), body in translation.inline.items():
             inside = Address(address.layer, address.scope, inner, key)
             made = _Source(inside, source.file, body, source.customised, Block(body.mark))
+            self._makers[inner, key] = mine
             self.sources[inside] = made
             self._cleaned(made, body)
 
@@ -184,11 +194,13 @@ class _Importer:
         source.own = own
 
     def _other_references(self, source: _Source, own: Block) -> None:
-        for path, part in references_to_schemas(own):
+        schemas = (m for m in marked_values(KINDS[source.address.kind], own) if _is_schema(m))
+        found = [(m.path, *place) for m in schemas for place in references_to_schemas(m.value)]
+        for start, path, part in found:
             mark = part.marks["$dataSchemaRef"]
             value = part.pop("$dataSchemaRef")
             part.put("$ref", value, mark)
-            self._noting(source)((*path, "$dataSchemaRef"), CHANGED, "is called $ref")
+            self._noting(source)((*start, *path, "$dataSchemaRef"), CHANGED, "is called $ref")
 
     def _carry(self, source: _Source, imported: Import) -> None:
         """Put the element among our files, if it's whole and says something of its own."""
@@ -240,6 +252,10 @@ class _Importer:
             self._notes.append(Note(outcome, source.file, name, path_text(path), reason))
 
         return note
+
+
+def _is_schema(marked: Marked) -> bool:
+    return isinstance(marked.marker, IsSchema)
 
 
 def _address(path: Path) -> tuple[Address | None, str]:
@@ -300,7 +316,7 @@ def _removable(own: Block, path: Steps) -> Steps:
     """The value at the path; the formula it's in; or what lacks it."""
     value: Any = own
     for index, step in enumerate(path):
-        if is_formula(value) and index:
+        if index and is_formula(value) and next(iter(value)) != "$ref":
             return path[:index]
         if not leads(value, step):
             return path[:index]

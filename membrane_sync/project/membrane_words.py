@@ -6,12 +6,13 @@ What has no word here is left as it is; `membrane_export.py` then finds it unkno
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from membrane_sync.elements import KINDS
 from membrane_sync.elements.base import yaml_keys
-from membrane_sync.project.located import Block, Steps, is_formula
+from membrane_sync.project.located import Block, Steps, is_formula, marked
 
 KIND_OF = {
     "action": "action",
@@ -34,7 +35,8 @@ KEPT_BY_MEMBRANE = re.compile(
     r"|(universal)?(Action|Flow|FieldMapping|DataSource|Package|action|flow|fieldMapping|dataSource)"
     r"(Id|Uuid|Revision)|appDataSchema(Id|Revision)|connector(Id|Uuid)|baseUri|logoUri|has[A-Z]\w*"
     r"|(dataCollections|operations|events)Count|authType|globalWebhookUri|webhookKey|defaultPath|path"
-    r"|defaultCollectionKey|collectionSpec|dependencies|version|ui|testInput|outputExample"
+    r"|defaultCollection(Key|Parameters)|collectionSpec|dataSourceSchema|dataSourceInstanceId"
+    r"|dependencies|version|ui|testInput|outputExample"
     r"|isPublic|appUuid|defaultConnectionId"
 )
 """Keys by which Membrane's service keeps its books; they mean nothing in a file."""
@@ -82,10 +84,13 @@ class Translation:
         kind: str,
         key: str,
         keys: Mapping[str, str],
-        taken: Collection[tuple[str, str]],
+        taken: Callable[[str, str], bool],
         note: Note,
     ) -> None:
-        """`keys` are those of all elements by their id; `taken` their kinds and keys."""
+        """`keys` are those of all elements by their id; `taken` says if there's one of this kind.
+
+        That is another one than this, or one inside of another.
+        """
         self.inline: dict[tuple[str, str], Block] = {}
         self._taken = taken
         self._kind = kind
@@ -97,6 +102,8 @@ class Translation:
         """A copy in our words, of which some keys may still be unknown to us."""
         if self._kind == "data_source":
             self._collection(spec)
+        if self._kind == "field_mapping":
+            self._source(spec)
         own = self._without_books(spec, ())
         special = {
             "field_mapping": self._field_mapping,
@@ -118,19 +125,39 @@ class Translation:
         return result
 
     def _collection(self, spec: Block) -> None:
-        """An old data source names its collection by a path alone, as `/data/contacts`."""
+        """An old data source names its collection by a path alone, as `/data/contacts?of=me`."""
         for old in ("path", "defaultPath"):
-            if isinstance(spec.get(old), str) and "collectionKey" not in spec and "udm" not in spec:
+            if not isinstance(spec.get(old), str):
+                continue
+            key, parameters = _location(spec[old])
+            mark = spec.marks[old]
+            if "collectionKey" not in spec:
                 self._note((old,), "changed", "its last part is collection_key")
-                _replace(spec, old, "collectionKey", spec[old].rsplit("/", 1)[-1])
+                _replace(spec, old, "collectionKey", key)
+                if parameters:
+                    spec.put("collectionParameters", marked(parameters, mark), mark)
+            elif (key, parameters) != (spec["collectionKey"], spec.get("collectionParameters", {})):
+                self._drop(spec, (old,), "collectionKey and collectionParameters say otherwise")
+
+    def _source(self, spec: Block) -> None:
+        """A mapping may name its data source by an id alone."""
+        for old in ("dataSourceId", "dataSourceUuid"):
+            if spec.get(old) is not None and "dataSourceKey" not in spec:
+                key = self._keys.get(str(spec[old]))
+                if key is None:
+                    self._drop(spec, (old,), "no file of the export has this id")
+                else:
+                    self._note((old,), "changed", f"a reference by its key: data_source {key}")
+                    _replace(spec, old, "dataSourceKey", key)
 
     def _field_mapping(self, spec: Block) -> Block:
         _rename_key(spec, "dataSourceKey", "data_source")
         schema = spec.get("appSchema")
-        if isinstance(schema, Block) and list(schema) == ["$ref"]:
+        named = isinstance(schema, Block) and list(schema) == ["$ref"]
+        if isinstance(schema, Block) and named and "data_schema" not in spec:
             self._note(("appSchema",), "changed", "a reference to a data schema: data_schema")
-            named = own_key(str(schema["$ref"]).removeprefix("schemas/"))
-            _replace(spec, "appSchema", "data_schema", named)
+            key = own_key(str(schema["$ref"]).removeprefix("schemas/"))
+            _replace(spec, "appSchema", "data_schema", key)
         return spec
 
     def _data_schema(self, spec: Block) -> Block:
@@ -143,7 +170,7 @@ class Translation:
             if old in spec and "tenant" not in spec:
                 self._note((old,), "changed", "is called tenant")
                 _rename(spec, old, "tenant")
-        if isinstance(spec.get("subscribeRequest"), Block):
+        if isinstance(spec.get("subscribeRequest"), Block) and "subscribe" not in spec:
             self._request(spec["subscribeRequest"], ("subscribeRequest",))
             _rename(spec, "subscribeRequest", "subscribe")
         return spec
@@ -187,7 +214,7 @@ class Translation:
 
     def _config(self, config: Block, path: Steps, key: str) -> None:
         for name, kind in _REFERENCES.items():
-            if isinstance(config.get(name), Block):
+            if isinstance(config.get(name), Block) and kind not in config:
                 self._reference(config, name, kind, path, key)
         for old, new in (("appEventKey", "internal_event"), ("eventKey", "event")):
             _rename_key(config, old, new)
@@ -200,12 +227,12 @@ class Translation:
     def _reference(self, config: Block, name: str, kind: str, path: Steps, key: str) -> None:
         part, mark = config.pop(name), config.marks.pop(name)
         here = (*path, name)
-        if kind == "field_mapping" and "input" in part:
+        if kind == "field_mapping" and "input" in part and "input" not in config:
             config.put("input", part.pop("input"), part.marks["input"])
         if "includeRawFields" in part and "key" in part:
             reason = "say include_raw_fields in the field mapping; it holds for all its users"
             self._drop(part, (*here, "includeRawFields"), reason)
-        named = part.pop("key", None) or self._keys.get(str(part.pop("id", part.pop("uuid", ""))))
+        named = part.pop("key", None) or self._named_by_id(part, here)
         if named is not None:
             config.put(kind, own_key(named) if isinstance(named, str) else named, mark)
             for rest in list(part):
@@ -215,6 +242,17 @@ class Translation:
         else:
             self._note(here, "changed", "empty, so left out")
 
+    def _named_by_id(self, part: Block, path: Steps) -> str | None:
+        """The key of the element that the part names by an id or a uuid, which are taken out."""
+        for name in ("id", "uuid"):
+            if name not in part:
+                continue
+            if key := self._keys.get(str(part[name])):
+                part.pop(name)
+                return key
+            self._drop(part, (*path, name), "no file of the export has this id")
+        return None
+
     def _inline(self, config: Block, kind: str, part: Block, path: Steps, key: str) -> None:
         """An element inside another becomes one of its own, which the other names."""
         if kind not in ("data_source", "field_mapping") or not _IS_WHOLE[kind] & set(part):
@@ -222,7 +260,7 @@ class Translation:
                 self._drop(part, (*path, rest), f"names no {kind}, and makes none by itself")
             return
         key = own_key(key)
-        while (kind, key) in self._taken:
+        while self._taken(kind, key) or (kind, key) in self.inline:
             key += "-inline"
         own = Translation(kind, key, self._keys, self._taken, self._below(path))
         body = own.of(part)
@@ -252,7 +290,7 @@ class Translation:
 def references_to_schemas(schema: Any, path: Steps = ()) -> Iterator[tuple[Steps, Block]]:
     """Every part of a schema that names a data schema in Membrane's other way."""
     if isinstance(schema, Block):
-        if isinstance(schema.get("$dataSchemaRef"), str):
+        if isinstance(schema.get("$dataSchemaRef"), str) and "$ref" not in schema:
             yield path, schema
         for key, inner in schema.items():
             yield from references_to_schemas(inner, (*path, key))
@@ -268,13 +306,20 @@ def _has_formula(value: Any) -> bool:
     return any(_has_formula(item) for item in inner)
 
 
+def _location(path: str) -> tuple[str, dict[str, str]]:
+    """The collection's key and parameters of a path such as `/data/contacts?of=me`."""
+    place, _, query = path.partition("?")
+    return place.rsplit("/", 1)[-1], dict(parse_qsl(query, keep_blank_values=True))
+
+
 def _rename(block: Block, old: str, new: str) -> None:
-    if old in block:
+    """Unless the new name is there, too: then both stay, and one of them is found unknown."""
+    if old in block and new not in block:
         _replace(block, old, new, block[old])
 
 
 def _rename_key(block: Block, old: str, new: str) -> None:
-    if isinstance(block.get(old), str):
+    if isinstance(block.get(old), str) and new not in block:
         block[old] = own_key(block[old])
     _rename(block, old, new)
 

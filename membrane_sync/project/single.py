@@ -12,20 +12,11 @@ from membrane_sync.errors import Problem, ProjectError
 from membrane_sync.formulas import check as check_formula
 from membrane_sync.project.keys import snake_keys
 from membrane_sync.project.located import Block, problem_at
+from membrane_sync.project.membrane_words import KEPT_BY_MEMBRANE
 from membrane_sync.project.schema_check import problems as schema_problems
 from membrane_sync.project.validation import validated
 from membrane_sync.project.walk import marked_values
 from membrane_sync.project.yaml_file import YamlProblem, read_yaml
-
-EXPORTED = frozenset(
-    {
-        *("id", "parentId", "integrationId", "connectionId", "dataSourceId", "dataSourceKey"),
-        *("parentUuid", "integrationUuid", "dataSourceUuid", "isCustomized", "revision"),
-        *("parentRevision", "fieldMappingRevision", "universalFieldMappingRevision"),
-        *("dataSourceRevision", "frozenUnifiedExportFields"),
-    }
-)
-"""Keys by which a Membrane workspace's export keeps its books; they say nothing of the mapping."""
 
 
 def read_field_mapping(path: Path) -> tuple[FieldMapping, list[Problem]]:
@@ -45,9 +36,10 @@ def read_field_mapping(path: Path) -> tuple[FieldMapping, list[Problem]]:
 
 
 def _own_keys(block: Block) -> Block:
+    """Without the books that Membrane keeps of an exported file, which say nothing of it."""
     result = Block(block.mark)
     for key, value in block.items():
-        if key not in EXPORTED:
+        if key != "dataSourceKey" and not KEPT_BY_MEMBRANE.fullmatch(key):
             result.put(key, value, block.marks[key])
     return result
 

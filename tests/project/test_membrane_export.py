@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from membrane_sync.cli.output import Exit
+from membrane_sync.elements import KINDS
+from membrane_sync.elements.base import yaml_keys
 from membrane_sync.errors import Fatal, NotFound
+from membrane_sync.formulas.locators import parse
 from membrane_sync.project.membrane_export import Import, import_export, write_import
 from membrane_sync.project.project import Project
 from membrane_sync.project.references import check, errors
@@ -384,6 +390,167 @@ def test_keys_that_ours_may_not_be_are_made_so_wherever_they_stand(tmp_path: Pat
     for file in files:
         assert said(imported, file)["key"] == ("changed", said(imported, file)["key"][1])
         assert "which is its key now" in said(imported, file)["key"][1]
+
+
+def test_frozen_fields_are_carried_over(tmp_path: Path) -> None:
+    spec = """
+exportValue: {mail: {$var: $.email}}
+defaultExportValue: {primaryEmail: {$var: $.email}}
+frozenImportFields: [email]
+frozenExportFields: [mail]
+frozenUnifiedExportFields: [primaryEmail]
+"""
+    write(tmp_path, {"field-mappings/people/spec.yaml": spec})
+    (content,) = import_export(tmp_path).files.values()
+    assert {name: fields for name, fields in content.items() if name.startswith("frozen")} == {
+        "frozen_import_fields": ["email"],
+        "frozen_export_fields": ["mail"],
+        "frozen_unified_export_fields": ["primaryEmail"],
+    }
+
+
+def test_what_is_named_by_an_id_alone_is_named_by_its_key(tmp_path: Path) -> None:
+    action = "type: list-data-records\nconfig: {dataSource: {uuid: u1}, fieldMapping: {id: gone}}"
+    write(
+        tmp_path,
+        {
+            "data-sources/people/spec.yaml": "{id: ds1, uuid: u1, udm: contacts}",
+            "field-mappings/known/spec.yaml": "{dataSourceId: ds1, importValue: {a: 1}}",
+            "field-mappings/gone/spec.yaml": "{dataSourceUuid: ds9, importValue: {a: 1}}",
+            "actions/list/spec.yaml": action,
+        },
+    )
+    imported = import_export(tmp_path)
+    files = {path.rpartition("/")[2]: content for path, content in imported.files.items()}
+    assert files["known.yaml"]["data_source"] == "people"
+    assert files["list.yaml"]["config"] == {"data_source": "people"}
+    for file, path in (("field-mappings/gone", "dataSourceUuid"), ("actions/list", "config.f")):
+        left = [n for n in imported.notes if n.file.startswith(file) and n.outcome == "left out"]
+        (note,) = (n for n in left if n.path.startswith(path))
+        assert note.reason == "no file of the export has this id"
+
+
+def test_a_path_of_a_data_source_is_a_collection_with_parameters(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "data-sources/a/spec.yaml": "{udm: contacts, defaultPath: /data/objects?type=Lead&x=}",
+            "data-sources/b/spec.yaml": "{collectionKey: leads, path: /data/contacts}",
+            "data-sources/c/spec.yaml": "{collectionKey: leads, defaultPath: /data/leads}",
+        },
+    )
+    imported = import_export(tmp_path)
+    assert list(imported.files.values()) == [
+        {
+            "udm": "contacts",
+            "collection_key": "objects",
+            "collection_parameters": {"type": "Lead", "x": ""},
+        },
+        {"collection_key": "leads"},
+        {"collection_key": "leads"},
+    ]
+    assert said(imported, "data-sources/b/spec.yaml")["path"][0] == "left out"
+    assert said(imported, "data-sources/c/spec.yaml")["defaultPath"][0] == "books"
+
+
+def test_elements_within_others_of_like_names_are_kept_apart(tmp_path: Path) -> None:
+    source = "dataSource: {collectionKey: %s}"
+    action = f"type: list-data-records\nconfig: {{{source}}}"
+    node = f"nodes: {{b: {{type: list-data-records, config: {{{source}}}}}}}"
+    write(
+        tmp_path,
+        {
+            "actions/a-b/spec.yaml": action % "one",
+            "flows/a/spec.yaml": node % "two",
+            "integrations/crm/actions/a-b/spec.yaml": action % "three",
+        },
+    )
+    files = import_export(tmp_path).files
+    made = {path: content for path, content in files.items() if "data_sources" in path}
+    assert made == {
+        "mappings/universal/data_sources/a-b.yaml": {"collection_key": "one"},
+        "mappings/universal/data_sources/a-b-inline.yaml": {"collection_key": "two"},
+        "mappings/integrations/crm/data_sources/a-b.yaml": {"collection_key": "three"},
+    }
+    assert files["mappings/universal/flows/a.yaml"]["nodes"]["b"]["config"] == {
+        "data_source": "a-b-inline"
+    }
+
+
+def test_what_is_archived_is_left_out(tmp_path: Path) -> None:
+    spec = "{udm: contacts, archivedAt: '2026-01-02T03:04:05Z'}"
+    write(tmp_path, {"data-sources/a/spec.yaml": spec})
+    write(tmp_path, {"data-sources/b/spec.yaml": "{udm: deals, archivedAt: null}"})
+    imported = import_export(tmp_path)
+    assert list(imported.files) == ["mappings/universal/data_sources/b.yaml"]
+    assert said(imported, "data-sources/a/spec.yaml")[""] == ("left out", "it's archived")
+
+
+def test_only_schemas_name_schemas(tmp_path: Path) -> None:
+    spec = "importValue: {shape: {$dataSchemaRef: people}}\nmeta: {a: {$dataSchemaRef: people}}"
+    write(tmp_path, {"field-mappings/a/spec.yaml": spec})
+    assert import_export(tmp_path).files["mappings/universal/field_mappings/a.yaml"] == {
+        "import_value": {"shape": {"$dataSchemaRef": "people"}},
+        "meta": {"a": {"$dataSchemaRef": "people"}},
+    }
+
+
+def _blocks(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if isinstance(value, dict):
+        yield path, value
+        for key, inner in value.items():
+            yield from _blocks(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _blocks(inner, (*path, index))
+
+
+PLACES = [
+    (name, path)
+    for name, text in EXPORT.items()
+    if name.endswith(".yaml")
+    for path, _ in _blocks(yaml.safe_load(text))
+]
+KNOWN = {key for model in KINDS.values() for key in yaml_keys(model)}
+WORDS = sorted({word for word in re.findall(r"\w+", str(EXPORT)) if not word[0].isdigit()} | KNOWN)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    place=st.sampled_from(PLACES),
+    key=st.sampled_from([*WORDS, "madeUp", "frozenUnifiedImportFields"]),
+    value=st.sampled_from(["sentinel", {"key": "sentinel"}, {"sentinel": 1}, ["sentinel"]]),
+)
+def test_every_key_is_carried_or_reported(
+    place: tuple[str, tuple[Any, ...]], key: str, value: Any, tmp_path_factory: Any
+) -> None:
+    """Wherever it stands, and whether we know it there or not."""
+    root = tmp_path_factory.mktemp("export")
+    name, path = place
+    spec = yaml.safe_load(EXPORT[name])
+    block = spec
+    for step in path:
+        block = block[step]
+    block[key] = value
+    write(root, {"membrane/data-sources/x.yaml": "udm: x", name: json.dumps(spec)})
+    imported = import_export(root)
+    if "sentinel" in json.dumps(imported.files):
+        return
+    notes = [n for n in imported.notes if n.file == name.removeprefix("membrane/")]
+    wholes = [n for n in notes if not n.path and n.outcome == "left out"]
+    assert wholes or any(_tells(note.path, path, key) for note in notes), notes
+
+
+def _tells(told: str, path: tuple[Any, ...], key: str) -> bool:
+    """Is the path told of that of the key, of what it's a part of, or of a part of it?"""
+    whole = [_spelt(step) for step in parse(f"$.{told}")]
+    own = [_spelt(step) for step in (*path, key)]
+    shared = min(len(whole), len(own))
+    return bool(whole) and (whole[:shared] == own[:shared] or whole[-1] == own[-1])
+
+
+def _spelt(step: Any) -> str:
+    return str(step).replace("_", "").lower()
 
 
 def test_a_folder_that_is_no_export(tmp_path: Path) -> None:

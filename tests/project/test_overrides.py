@@ -368,6 +368,30 @@ def test_frozen_fields_are_refused(path: str, crm: Customised) -> None:
     assert crm.mapping()["name"] == var("x")
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("default_export_value.primaryEmail", "field 'primaryEmail' is frozen"),
+        ("unified_export_value.primaryEmail", "field 'primaryEmail' is frozen"),
+        ("export_value.mail", "would be taken instead of field 'primaryEmail', which is frozen"),
+    ],
+)
+def test_frozen_fields_of_a_model_are_refused(path: str, reason: str, crm: Customised) -> None:
+    unified = "default_export_value: {primaryEmail: {$var: $.email}, fullName: {$var: $.name}}"
+    frozen = "frozen_unified_export_fields: [primaryEmail]"
+    edit(crm.root, {UNIVERSAL: {"import_value:": f"{unified}\n{frozen}\nimport_value:"}})
+    with pytest.raises(Refused, match=reason):
+        crm.set(path, "{$var: $.x}")
+    crm.set("default_export_value.fullName", "{$var: $.x}")
+
+
+def test_frozen_fields_of_a_model_leave_an_apps_own_export_value_free(crm: Customised) -> None:
+    unified = "default_export_value: {primaryEmail: {$var: $.email}}\nexport_value: {mail: a}"
+    frozen = "frozen_unified_export_fields: [primaryEmail]"
+    edit(crm.root, {UNIVERSAL: {"import_value:": f"{unified}\n{frozen}\nimport_value:"}})
+    crm.set("export_value.mail", "{$var: $.x}")
+
+
 def test_a_connections_file_may_freeze_for_its_own_overrides(tmp_path: Path) -> None:
     acme = Customised(valid_project(tmp_path), "acme")
     file = "mappings/connections/acme/field_mappings/contacts.yaml"
