@@ -190,7 +190,9 @@ class RawRecords(Sequence[RawRecord]):
     def __getitem__(self, at: slice) -> RawRecords: ...
     def __getitem__(self, at: int | slice) -> RawRecord | RawRecords:
         if isinstance(at, slice):
-            return self.at(range(len(self))[at])
+            if self.gone:
+                return self.at(range(len(self))[at])
+            return RawRecords(self.ids[at], self.payloads[at])
         position = range(len(self))[at]
         return RawRecord(self.ids[at], self.payloads[at], position in self.gone)
 

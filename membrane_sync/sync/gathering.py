@@ -17,11 +17,18 @@ from typing import Any
 from membrane_sync.records import Batch, DeadLetter, RawRecord, RawRecords, Texts
 from membrane_sync.sync.pull import Pulled
 
+_KEPT_BYTES = 16 << 20
+"""Once that much was freed in one piece, glibc keeps as much of what is freed for what comes next.
+
+(mallopt(3), on its dynamic threshold.) Else it gives back each answer's memory.
+"""
+
 
 class Gathering:
     """The pages since the last batch; `rows` and `size`, in bytes, are of those to be stored."""
 
     def __init__(self) -> None:
+        bytearray(_KEPT_BYTES)
         self._buffer = BytesIO()
         self._begin()
 

@@ -170,8 +170,8 @@ class Echo:
         twice = [name for name in states if name in known]
         before, now = Texts([known[name] for name in twice]), Texts([states[n] for n in twice])
         told = {name for name, one, two in zip(twice, before, now, strict=True) if one == two}
-        if not told:
-            return found
+        if len(states) == len(found) and told == {*found.ids[: len(told)]}:
+            return found[len(told) :]  # as nearly always: it's the page's beginning, if any
         return found.at([at for at, name in enumerate(found.ids) if name not in told])
 
 
