@@ -13,38 +13,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_exponential,
-    wait_random,
-)
 
 from membrane_sync.clients.address import Address, evaluated
 from membrane_sync.clients.authentication import auth_flow
 from membrane_sync.clients.authentication.certificate import tls_of
 from membrane_sync.clients.authentication.values import Functions
 from membrane_sync.clients.concurrency import Concurrency
-from membrane_sync.clients.error_rules import is_good, replaced_body, rule_for
 from membrane_sync.clients.hosts import Hosts
 from membrane_sync.clients.json_text import cut_plain, is_plain, read_json
+from membrane_sync.clients.judge import LONGEST_HEEDED_SECONDS, Judge
 from membrane_sync.clients.live import Signed, Signer
 from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
 from membrane_sync.clients.raw import send_raw
+from membrane_sync.clients.retrying import retrying
 from membrane_sync.clients.transport import http_client
 from membrane_sync.elements.connector import Connector
-from membrane_sync.elements.request import ErrorRule
 from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import (
     AppUnavailable,
     Defunct,
-    NotAuthorized,
     RateLimited,
-    Retryable,
     Unauthenticated,
     UnexpectedAnswer,
 )
@@ -52,13 +41,7 @@ from membrane_sync.masking import passwords
 from membrane_sync.ports import ConnectionRecord, LiveCredentials, Party, Priority, Quotas
 from membrane_sync.records import Answer, Call, RawAnswer, RawRequest
 
-ATTEMPTS = 6
 DEADLINE_SECONDS = 300.0
-LONGEST_WAIT_SECONDS = 60.0
-LONGEST_HEEDED_SECONDS = 7 * 86_400.0
-"""Who asks for more than a week means something else; a sync would never be tried again."""
-UNSAID_SECONDS = 60.0
-"""How long to wait where an app refuses for its rate limit and doesn't say how long (GitHub's)."""
 
 
 class HttpApi:
@@ -93,7 +76,6 @@ class HttpApi:
         self.skipped = 0
         self.quota_left: int | None = None
         self._connector = connector
-        self._connection = connection
         scope = {"input": dict(connection.input), "parameters": dict(parameters or {})}
         self._address = Address(connector, scope)
         credentials = dict(connection.credentials)
@@ -104,6 +86,7 @@ class HttpApi:
             lambda now: auth_flow(connector.authentication, now, scope, functions),
             _secrets_of(connector, connection.input, parameters or {}),
         )
+        self._judge = Judge(connector, connection, self._signer, self._hold)
         self._client = http_client(
             {name: str(v) for name, v in evaluated(connector.headers, scope).items()},
             timeout_seconds=connector.timeout_seconds,
@@ -113,7 +96,7 @@ class HttpApi:
         )
         self._sleep, self._clock = sleep or time.sleep, clock
         self._longest_wait = longest_wait
-        self._retrying = _retrying(longest_wait, sleep)
+        self._retrying = retrying(longest_wait, sleep)
         self._concurrency = concurrency or Concurrency()
         self._pacer: Pacer | Pauses | None = None
         if quotas is not None and not connector.rate_limits:
@@ -202,7 +185,7 @@ class HttpApi:
     def _noted(self, call: Call, answer: Answer, version: int) -> Answer:
         """The answer, if it's one to go on with; what it says of the credentials is passed on."""
         try:
-            judged = self._judged(call, answer)
+            judged = self._judge.judged(call, answer, self._status(answer))
         except Unauthenticated as error:
             raise _Refused(error, version) from None
         except Defunct as error:
@@ -210,7 +193,18 @@ class HttpApi:
             raise
         if answer.status < 300:
             self._signer.live.accepted()
+        if judged.skipped:
+            with self._counting:
+                self.skipped += 1
         return judged
+
+    def _status(self, answer: Answer) -> RateStatus:
+        status = rate_status(answer.headers, self._connector.rate_limit_headers)
+        if status.remaining is not None:
+            self.quota_left = status.remaining
+            if status.remaining == 0 and status.reset:
+                self._hold(status.reset)
+        return status
 
     def _wait_for_leave(self) -> None:
         wait = self._held_until - self._clock()
@@ -291,82 +285,8 @@ class HttpApi:
             said = f"{self._connector.key}: {error.message}"
             raise type(error)(said, hint=error.hint) from None
 
-    def _judged(self, call: Call, answer: Answer) -> Answer:
-        """The answer, if it's one to go on with."""
-        status = rate_status(answer.headers, self._connector.rate_limit_headers)
-        if status.remaining is not None:
-            self.quota_left = status.remaining
-            if status.remaining == 0 and status.reset:
-                self._hold(status.reset)
-        rules = (*call.errors, *self._connector.errors)
-        rule = rule_for(answer, rules) if rules else None
-        if rule is not None:
-            return self._by_rule(rule, call, answer, status)
-        if not is_good(call, answer):
-            self._refuse(call, answer, status)
-        return answer
-
-    def _by_rule(self, rule: ErrorRule, call: Call, answer: Answer, status: RateStatus) -> Answer:
-        if rule.action == "ignore":
-            return replaced_body(rule, answer)
-        if rule.action == "skip":
-            with self._counting:
-                self.skipped += 1
-            return Answer(answer.status, answer.headers, None, answer.url, skipped=True)
-        said = self._said(call, rule.message or self._outcome(answer))
-        if rule.action == "retry":
-            raise self._limited(said, answer, status, unsaid=rule.after_seconds)
-        if rule.action == "refresh":
-            raise Unauthenticated(said, hint=self._connect_again())
-        if rule.action == "defunct":
-            raise Defunct(said, hint=self._connect_again())
-        raise UnexpectedAnswer(said)
-
-    def _refuse(self, call: Call, answer: Answer, status: RateStatus) -> None:
-        said = self._said(call, self._outcome(answer))
-        if answer.status == 429:
-            raise self._limited(said, answer, status)
-        if answer.status == 403 and _is_rate_limit(answer, status):
-            raise self._limited(said, answer, status, unsaid=UNSAID_SECONDS)
-        if answer.status == 401:
-            raise Unauthenticated(said, hint=self._connect_again())
-        if answer.status == 403:
-            raise NotAuthorized(said, hint=self._connect_again())
-        if answer.status >= 500 or answer.status == 408:
-            if retry_after(answer.headers):
-                raise self._limited(said, answer, status)
-            raise AppUnavailable(said)
-        if answer.status == 304:
-            hint = "304 means 'not modified', which wasn't asked: is there a cache on the way?"
-            raise UnexpectedAnswer(said, hint=hint)
-        if answer.status < 400:
-            raise UnexpectedAnswer(said, hint="redirects aren't followed: use the address it names")
-        raise UnexpectedAnswer(said, hint="compare the collection's YAML with the app's API")
-
-    def _limited(
-        self, said: str, answer: Answer, status: RateStatus, *, unsaid: float | None = None
-    ) -> RateLimited:
-        """The error for an app that asks to wait: as it says, else until its quota is refilled."""
-        wait = retry_after(answer.headers)
-        if wait is None and not status.remaining:
-            wait = status.reset
-        if wait is None:
-            wait = unsaid
-        elif wait > 0:
-            wait = min(wait, LONGEST_HEEDED_SECONDS)
-            self._hold(wait)
-        return RateLimited(said, retry_after=wait)
-
-    def _outcome(self, answer: Answer) -> str:
-        return f"answered {answer.status}{self._signer.words.reason(answer.body)}"
-
     def _said(self, call: Call, what: str) -> str:
         return self._signer.words.about(call, what)
-
-    def _connect_again(self) -> str:
-        mine = self._connection
-        how = f"membrane connect {mine.integration} --tenant {mine.tenant} --key {mine.key}"
-        return f"connect {mine.key!r} again: {how}"
 
 
 def _secrets_of(
@@ -394,35 +314,6 @@ class _Refused(Unauthenticated):
 
 class _TimedOut(AppUnavailable):
     """No answer in time, which may be a sign of too many requests at once."""
-
-
-def _is_rate_limit(answer: Answer, status: RateStatus) -> bool:
-    """GitHub's 403: its quota is used up, or its secondary limit was met."""
-    if status.remaining == 0 or "retry-after" in answer.headers:
-        return True
-    words = answer.body.get("message") if isinstance(answer.body, Mapping) else None
-    return isinstance(words, str) and "rate limit" in words.lower()
-
-
-_backoff = wait_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.5)
-
-
-def _retrying(deadline: float, sleep: Callable[[float], None] | None) -> Retrying:
-    return Retrying(
-        retry=retry_if_exception_type(Retryable),
-        stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(deadline),
-        wait=_wait,
-        reraise=True,
-        **({"sleep": sleep} if sleep is not None else {}),  # type: ignore[arg-type]
-    )
-
-
-def _wait(state: RetryCallState) -> float:
-    """As long as the app asks for, and never no time at all; else longer each time."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, RateLimited) else None
-    backoff = _backoff(state)
-    return backoff if asked is None else max(asked, 0.1) + min(backoff, 0.5)
 
 
 def _plain_address(url: httpx.URL) -> str:

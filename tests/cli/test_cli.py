@@ -312,7 +312,7 @@ def test_unknown_names_say_which_there_are(connected: Cli) -> None:
 
 
 def test_an_app_that_is_down_means_later(connected: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("membrane_sync.clients.api.ATTEMPTS", 1)
+    monkeypatch.setattr("membrane_sync.clients.retrying.ATTEMPTS", 1)
     record_input = f"--set=url=http://127.0.0.1:9/v1"  # noqa: F541
     result = connected(
         "connect",

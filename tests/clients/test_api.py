@@ -14,13 +14,10 @@ import httpx
 import msgspec
 import pytest
 
-from membrane_sync.clients.api import (
-    ATTEMPTS,
-    DEADLINE_SECONDS,
-    LONGEST_HEEDED_SECONDS,
-    HttpApi,
-)
+from membrane_sync.clients.api import DEADLINE_SECONDS, HttpApi
 from membrane_sync.clients.concurrency import Concurrency
+from membrane_sync.clients.judge import LONGEST_HEEDED_SECONDS
+from membrane_sync.clients.retrying import ATTEMPTS
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import (

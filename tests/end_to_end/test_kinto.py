@@ -10,7 +10,7 @@ import pytest
 
 from membrane_sync.apps.kinto import Kinto
 from membrane_sync.apps.process import free_port
-from membrane_sync.clients.api import ATTEMPTS, LONGEST_WAIT_SECONDS
+from membrane_sync.clients.retrying import ATTEMPTS, LONGEST_WAIT_SECONDS
 from membrane_sync.errors import AppUnavailable, DestinationError, NotAuthorized
 from membrane_sync.ports import ConnectionRecord
 from tests.end_to_end.helpers import (
