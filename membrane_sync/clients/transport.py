@@ -11,6 +11,7 @@ from urllib.request import getproxies
 import httpx
 
 from membrane_sync.clients.concurrency import MOST
+from membrane_sync.clients.exclusive import Exclusive
 from membrane_sync.clients.hosts import Guarded, Hosts
 from membrane_sync.clients.unpacking import bound
 
@@ -36,15 +37,14 @@ def http_client(
     """A client that keeps its connections open; sends `headers` with each request.
 
     `verify` is for a client certificate; without it, all clients share one TLS setting. With
-    `hosts`, it calls no others.
+    `hosts`, it calls no others. Through a proxy, it speaks HTTP/1.1.
     """
-    if hosts is not None and transport is None:
-        transport = guarded_transport(hosts, verify)
+    if transport is None:
+        transport = direct_transport(verify) if hosts is None else guarded_transport(hosts, verify)
     return httpx.Client(
         headers={"User-Agent": AGENT, "Accept": "application/json", **headers},
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
         limits=_limits(),
-        http2=True,
         verify=verify or tls(),
         transport=transport,
         event_hooks={"response": [bound]},
@@ -55,10 +55,16 @@ def guarded_transport(
     hosts: Hosts, verify: ssl.SSLContext | None = None
 ) -> httpx.BaseTransport | None:
     """A transport that calls these hosts alone; None where a proxy decides what may be called."""
+    inner = direct_transport(verify)
+    return None if inner is None else Guarded(inner, hosts)
+
+
+def direct_transport(verify: ssl.SSLContext | None = None) -> httpx.BaseTransport | None:
+    """A transport that threads may share; None where there's a proxy to go through."""
     if {"http", "https", "all"} & set(getproxies()):
         return None
-    inner = httpx.HTTPTransport(verify=verify or tls(), http2=True, limits=_limits())
-    return Guarded(inner, hosts)
+    trusted, limits = verify or tls(), _limits()
+    return Exclusive(lambda: httpx.HTTPTransport(verify=trusted, http2=True, limits=limits))
 
 
 def _limits() -> httpx.Limits:

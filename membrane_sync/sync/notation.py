@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import format_datetime, parsedate_to_datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from membrane_sync.elements.cursor import FORMATS, SECONDS_PER_UNIT, Cursor
@@ -78,9 +78,25 @@ class Notation:
 
     def bound(self, moment: datetime, *, earlier: bool = False) -> Any:
         """A window's bound as it is sent; a granule `earlier`, if the app takes bounds so."""
-        if earlier:
-            moment = self._granule_before(moment, self.zone)
+        moment = self.asked_at(moment, earlier=earlier)
         return self._written(moment, self._cursor.format or self._default)
+
+    def asked_at(self, moment: datetime, *, earlier: bool) -> datetime:
+        """A window's bound, or the one a granule `earlier`."""
+        return self._granule_before(moment, self.zone) if earlier else moment
+
+    def upright(self, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+        """Bounds whose local times have all times between them; wider ones, if need be.
+
+        Where clocks are set back between them, the end would be shown as before the beginning.
+        """
+        notation = self._cursor.format or self._default
+        local = notation == "iso8601" or not (notation in FORMATS or "%z" in notation)
+        if self._cursor.timezone is None or not local:
+            return start, end
+        ahead, behind = repeated(start, self.zone), repeated(end, self.zone)
+        wider = ahead.begin if ahead and start < ahead.set_back <= end else start
+        return wider, behind.end if behind and start < behind.set_back <= end else end
 
     def stored(self, moment: datetime) -> Any:
         """A moment as records have it, to be stored as a cursor."""
@@ -217,11 +233,25 @@ class Notation:
 
 def before_repeated(moment: datetime, zone: tzinfo) -> datetime:
     """The moment; within local times that come twice, the first moment of the first of them."""
+    twice = repeated(moment, zone)
+    return moment if twice is None else twice.begin
+
+
+class Repeated(NamedTuple):
+    """When the same local times come twice: the clock is `set_back` to those at the `begin`."""
+
+    begin: datetime
+    set_back: datetime
+    end: datetime
+
+
+def repeated(moment: datetime, zone: tzinfo) -> Repeated | None:
+    """The time around a moment whose local time comes twice; None of any other."""
     local = moment.astimezone(zone)
     first, second = local.replace(fold=0).utcoffset(), local.replace(fold=1).utcoffset()
     assert first is not None and second is not None
     if first <= second:
-        return moment
+        return None
     low = local.replace(fold=0).astimezone(UTC)
     high = local.replace(fold=1).astimezone(UTC)
     while high - low > timedelta(microseconds=1):
@@ -229,7 +259,7 @@ def before_repeated(moment: datetime, zone: tzinfo) -> datetime:
         low, high = (
             (middle, high) if middle.astimezone(zone).utcoffset() == first else (low, middle)
         )
-    return high - (first - second)
+    return Repeated(high - (first - second), high, high + (first - second))
 
 
 def _has_offset(value: Any, notation: str) -> bool:

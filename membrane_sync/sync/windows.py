@@ -124,7 +124,7 @@ def first_moment(cursor: Cursor, window: Window, scope: Any) -> datetime:
 def bounds_sent(cursor: Cursor, window: Window, slice_: Slice) -> dict[str, Any]:
     """`$.window` for one slice: in the app's notation, a granule earlier where its filter is so."""
     notation = Notation(cursor)
-    return {
-        "from": notation.bound(slice_.start, earlier=not cursor.inclusive),
-        "to": notation.bound(slice_.end, earlier=window.includes_end),
-    }
+    start = notation.asked_at(slice_.start, earlier=not cursor.inclusive)
+    end = notation.asked_at(slice_.end, earlier=window.includes_end)
+    start, end = notation.upright(start, end)
+    return {"from": notation.bound(start), "to": notation.bound(end)}
