@@ -2,6 +2,7 @@
 
 MembraneError
 ├── ProjectError          the declarations are wrong: mend the YAML named in it
+│   └── TakesTooLong      a function of the project runs longer than it may
 ├── Retryable             try again later; nothing was lost
 │   ├── AppUnavailable    the external app did not answer, or answered 5xx
 │   │   └── LedgerUnavailable the ledger's database did not answer
@@ -70,6 +71,12 @@ class ProjectError(MembraneError):
         count = len(self.problems)
         listing = "\n".join(f"  {problem}" for problem in self.problems)
         super().__init__(f"{count} problem{'s' * (count != 1)} in the project:\n{listing}")
+
+
+class TakesTooLong(ProjectError):
+    """A function of a hooks.py runs longer than it may; the problem says where it was."""
+
+    code = "takes_too_long"
 
 
 class Retryable(MembraneError):

@@ -31,6 +31,12 @@ from membrane_sync.formulas.locators import steps_of
 from membrane_sync.formulas.sheet import MAX_ITEM_DEPTH, Item
 from membrane_sync.formulas.values import MISSING, Value, is_absent, is_array
 
+MAX_AROUND: Final = 10_000_000
+"""Characters of a list, times those that its items read of what is around them."""
+
+MAX_TEMPLATE: Final = 2_000
+"""Characters that may be written for each item."""
+
 _UNSURE: Final = r"\u0001"
 """In place of what an item has no exact SQL for: valid in JSON, and in no row that DuckDB reads."""
 
@@ -78,12 +84,27 @@ def tpl(formula: Formula) -> Column:
     named = [*values.items()] if isinstance(values, dict) else None
     if named is None:
         named = [*enumerate(values)] if is_array(values) else []
-    sql, texts = literal(escaped(template)), []
-    for name, value in named:
-        text = js_text(formula.bound(value))
+    sql, texts, naming = literal(escaped(template)), [], []
+    for number, (name, value) in enumerate(named, 1):
+        column = formula.bound(value)
+        text = js_text(column)
         texts.append(text)
         sql = f"replace({sql}, {literal(f'{{{escaped(str(name))}}}')}, coalesce({text.sql}, ''))"
-    return wrapped(derived(sql, *texts, certain=True), '"', '"', formula.scope)
+        if number < len(named):
+            naming += _naming(column, text)
+    if naming:
+        sql = f"CASE WHEN {' OR '.join(naming)} THEN '' ELSE {sql} END"
+    found = derived(sql, *texts, slow=naming, certain=True)
+    return wrapped(found, '"', '"', formula.scope)
+
+
+def _naming(value: Column, text: Column) -> list[str]:
+    """Where a value may bring along a name that is replaced after it, which can go on and on."""
+    if value.known is UNKNOWN:
+        return [f"coalesce(contains({text.sql}, '{{'), false)"]
+    if "{" in text.sql:
+        raise Unplannable
+    return []
 
 
 @column("$map")
@@ -155,7 +176,7 @@ def first_not_empty(formula: Formula) -> Column:
 @column("$iterate")
 def iterate(formula: Formula) -> Column:
     """The item formula in a lambda over the items of the source."""
-    source = _unread(formula.bound(formula.option("source")))
+    source = _unread(_source(formula))
     if source.known is not UNKNOWN and not is_array(source.known):
         return given(MISSING)
     name = f"e{formula.depth}"
@@ -163,6 +184,8 @@ def iterate(formula: Formula) -> Column:
     scope = Item(formula.scope, name, deepest)
     node = formula.option("item")
     item = formula.build(node, scope)
+    within(len(str(node)), MAX_TEMPLATE)
+    source = _bounded(source, scope)
     rows = formula.scope.again(derived(scope.rows(source.sql), source))
     odd = scope.odd()
     doubts, slow = item.slow, ""
@@ -213,6 +236,28 @@ def _of_moment(formula: Formula, form: str, place: str) -> Column:
     return wrapped(derived(part.sql, part, slow=[unread]), '"', '"', formula.scope)
 
 
+def _source(formula: Formula) -> Column:
+    """The list; Unplannable where it would be another one of all around, for each item anew."""
+    scope = formula.scope
+    if not isinstance(scope, Item):
+        return formula.bound(formula.option("source"))
+    around, scope.around = scope.around, {}
+    source = formula.bound(formula.option("source"))
+    if scope.around:
+        raise Unplannable
+    scope.around = around
+    return source
+
+
+def _bounded(source: Column, scope: Item) -> Column:
+    """The list; missing, and slow, where each item may take too much of what is around it."""
+    sizes = [f"coalesce(strlen({around.sql}), 0)" for around in scope.around.values()]
+    if not sizes or source.known is not UNKNOWN:
+        return source
+    large = f"coalesce(strlen({source.sql}) * ({' + '.join(sizes)}) > {MAX_AROUND}, false)"
+    return derived(f"CASE WHEN NOT {large} THEN {source.sql} END", source, slow=[large])
+
+
 def _unread(source: Column) -> Column:
     """A list of which only the items are read: it isn't odd if none of them is."""
     return replace(source, slow=tuple(s for s in source.slow if s != f"odd({source.sql})"))
@@ -226,7 +271,7 @@ def _is_plain(node: Value) -> bool:
 def _concat_items(formula: Formula, values: Value, delimiter: str) -> Column:
     """The join of a list that is itself a formula."""
     source = formula.bound(values)
-    if source.known is not UNKNOWN:
+    if source.known is not UNKNOWN or len(delimiter) > MAX_TEMPLATE:
         raise Unplannable
     name = f"e{formula.depth}"
     text = f"CASE WHEN unspeakable({name}) THEN '{_UNSURE}' ELSE js_text({name}) END"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from membrane_sync.formulas.locators import read, steps_of
 from membrane_sync.formulas.values import MISSING, Step, Value, is_array
+
+MOST_PLACES: Final = 10_000_000
+"""How many places are looked at, to see that what is copied holds no copy itself."""
 
 
 class Copy(dict[str, Value]):
@@ -37,19 +40,39 @@ class _Place(NamedTuple):
 def resolve_copies(result: Value) -> list[CopyFailure]:
     """Replace every place holder in the result, in order; return those that can't be."""
     places = [place for place in _walk(result) if isinstance(place.value, Copy)]
-    failures = [failure for place in places if (failure := _resolve(result, place))]
+    looked = _Looked()
+    failures = [failure for place in places if (failure := _resolve(result, place, looked))]
     for holder in {id(place.holder): place.holder for place in places}.values():
         _drop_missing(holder)
     return failures
 
 
-def _resolve(result: Value, place: _Place) -> CopyFailure | None:
+class _Looked:
+    """Which values are known to hold no copy, by their ids, and how far it may still be looked."""
+
+    def __init__(self) -> None:
+        self.free: set[int] = set()
+        self.left = MOST_PLACES
+
+    def holds_copy(self, value: Value) -> bool:
+        """Whether it does, or that would take too long to tell."""
+        if id(value) in self.free:
+            return False
+        for place in _walk(value):
+            self.left -= 1
+            if isinstance(place.value, Copy) or self.left < 0:
+                return True
+        self.free.add(id(value))
+        return False
+
+
+def _resolve(result: Value, place: _Place, looked: _Looked) -> CopyFailure | None:
     locator = place.value["$copy"]
     if not place.steps:
         return CopyFailure(place.steps, locator, "stands alone: there is no other field to copy")
     source = steps_of(locator)
     value = MISSING if source is None else read(result, source)
-    if any(isinstance(found.value, Copy) for found in _walk(value)):
+    if looked.holds_copy(value):
         # left in place, so that a copy of this one fails too
         return CopyFailure(place.steps, locator, f"copies {locator}, which holds a copy itself")
     place.holder[place.steps[-1]] = value

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from membrane_sync.formulas.copies import Copy, CopyFailure, resolve_copies
 from membrane_sync.formulas.errors import FieldError, FormulaError
-from membrane_sync.formulas.values import MISSING, Step, Value, path_text
+from membrane_sync.formulas.values import (
+    MAX_SIZE,
+    MISSING,
+    Step,
+    TooMuch,
+    Value,
+    path_text,
+    size_of,
+)
 
 MAX_DEPTH: Final = 600
 """Levels a formula may nest: an operator, a list and an object count one each.
@@ -17,6 +26,15 @@ Operators also use up Python's own limit on nested calls, so some may stop soone
 them within one another work. Either way the answer is a FormulaError.
 """
 
+MAX_SECONDS: Final = 60.0
+"""After so long an evaluation makes nothing more; most take less than a millisecond."""
+
+SMALL: Final = 10_000
+"""What may be made of items and texts without a look at the size of the result."""
+
+TOO_MUCH: Final = (
+    f"takes more than {MAX_SECONDS:.0f} seconds, or makes more than {MAX_SIZE:,} characters"
+)
 TOO_DEEP: Final = f"nested more than {MAX_DEPTH} levels deep, or deeper than Python can follow"
 
 
@@ -50,7 +68,8 @@ ROOT: Final = Where(None, "$", 0)
 class Call:
     """What an operator that evaluates its own arguments is given.
 
-    `build(part, scope, at(*steps))` evaluates a part of the arguments.
+    `build(part, scope, at(*steps))` evaluates a part of the arguments; `spend(size)` is to be
+    called with the size of what is made, before it's made, so that no evaluation goes on for ever.
     """
 
     operator: str
@@ -59,6 +78,7 @@ class Call:
     scope: Value
     where: Where
     build: Callable[[Value, Value, Where], Value]
+    spend: Callable[[int], None]
     strict: bool = True
 
     def option(self, name: str) -> Value:
@@ -136,6 +156,8 @@ def evaluate(formula: Value, scope: Value, strict: bool = True) -> Value:
     value = evaluation.run(formula, scope, ROOT)
     for failure in resolve_copies(value) if evaluation.copies else ():
         raise _copy_error(failure)
+    if evaluation.is_too_large([value]):
+        raise FormulaError("", "", None, TOO_MUCH)
     return value
 
 
@@ -153,29 +175,54 @@ def evaluate_fields(template: Value, scope: Value) -> tuple[Value, list[FieldErr
         try:
             value = evaluation.run(formula, scope, ROOT.inside(key))
         except FormulaError as error:
-            errors.append(FieldError(str(key), formula, error.value, str(error)))
+            errors.append(evaluation.told(str(key), formula, error))
         else:
             fields.update({} if value is MISSING else {key: value})
     value = fields if fields or not template else MISSING
     if evaluation.copies:
         errors += _copy_errors(template, fields)
+    if evaluation.is_too_large(fields.values()):
+        errors += _size_errors(template, fields)
     return (MISSING if errors and not fields else value), errors
 
 
 class _Evaluation:
     """One evaluation: its mode, and whether any `$copy` waits for the finished result."""
 
-    __slots__ = ("copies", "strict")
+    __slots__ = ("copies", "ends", "left", "strict")
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
         self.copies = False
+        self.left = MAX_SIZE
+        self.ends = 0.0
+
+    def spend(self, size: int) -> None:
+        """Count what is made; raises TooMuch, as all who come after it will."""
+        self.left -= size
+        now = time.monotonic()
+        self.ends = self.ends or now + MAX_SECONDS
+        if self.left < 0 or now > self.ends:
+            self.left = -1
+            raise TooMuch
+
+    def is_too_large(self, values: Iterable[Value]) -> bool:
+        """Whether these take more characters than may be given, as items may refer to the whole."""
+        made = MAX_SIZE - self.left
+        return made > SMALL and size_of([*values]) > MAX_SIZE
+
+    def told(self, key: str, formula: Value, error: FormulaError) -> FieldError:
+        """The error of a field, without its value if that's too large to be kept."""
+        value = MISSING if self.is_too_large([error.value]) else error.value
+        return FieldError(key, formula, value, str(error))
 
     def run(self, node: Value, scope: Value, where: Where) -> Value:
         try:
             return self._build(node, scope, where)
         except RecursionError:
             raise FormulaError(str(where), "", None, TOO_DEEP) from None
+        except TooMuch:
+            raise FormulaError(str(where), "", None, TOO_MUCH) from None
 
     def _build(self, node: Value, scope: Value, where: Where) -> Value:
         # One long function on purpose: every helper here would cost a call on each level,
@@ -193,7 +240,9 @@ class _Evaluation:
                 return fields if fields or not node else MISSING
             args = node[operator.name]
             if operator.lazy is not None:
-                call = Call(operator.name, args, node, scope, where, self._build, self.strict)
+                call = Call(
+                    operator.name, args, node, scope, where, self._build, self.spend, self.strict
+                )
                 value = operator.lazy(call)
                 self.copies = self.copies or isinstance(value, Copy)
                 return value
@@ -211,11 +260,13 @@ class _Evaluation:
     def _apply(self, operator: Operator, value: Value, where: Where) -> Value:
         assert operator.function is not None  # an operator has one of the two
         try:
-            return operator.function(value)
+            result = operator.function(value)
         except ValueError as error:
             if self.strict:
                 raise FormulaError(str(where), operator.name, value, str(error)) from None
             return MISSING
+        self.spend(len(result) if isinstance(result, str) else 1)
+        return result
 
 
 def _whole(template: Value, scope: Value) -> tuple[Value, list[FieldError]]:
@@ -233,6 +284,18 @@ def _copy_errors(template: dict[str, Value], fields: dict[str, Value]) -> list[F
         fields.pop(key, None)
         error = _copy_error(failure)
         errors.append(FieldError(str(key), template[key], error.value, str(error)))
+    return errors
+
+
+def _size_errors(template: dict[str, Value], fields: dict[str, Value]) -> list[FieldError]:
+    """Take the fields with which the result would be too large out of it."""
+    errors, size = [], 0
+    for key, value in [*fields.items()]:
+        size += (own := size_of(value))
+        if size > MAX_SIZE:
+            size -= own
+            del fields[key]
+            errors.append(FieldError(str(key), template[key], MISSING, f"{key}: {TOO_MUCH}"))
     return errors
 
 

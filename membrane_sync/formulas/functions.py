@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from membrane_sync.formulas.copies import Copy
 from membrane_sync.formulas.dates import instant
@@ -18,6 +19,9 @@ from membrane_sync.formulas.javascript import deep_equal, loose_equal, to_string
 from membrane_sync.formulas.locators import read, steps_of
 from membrane_sync.formulas.names import split_name
 from membrane_sync.formulas.values import MISSING, Value, is_absent, is_array
+
+ITEM: Final = 50
+"""What an item spends of what an evaluation may make."""
 
 
 @lazy_formula("$var")
@@ -53,7 +57,9 @@ def tpl(call: Call) -> Value:
         return text
     for name, part in _named(call.option("values")):
         value = call.build(part, call.scope, call.at("values", name))
-        text = text.replace(f"{{{name}}}", "" if is_absent(value) else to_string(value))
+        written, wanted = "" if is_absent(value) else to_string(value), f"{{{name}}}"
+        call.spend(len(text) + text.count(wanted) * len(written))
+        text = text.replace(wanted, written)
     return text
 
 
@@ -64,7 +70,9 @@ def concat(call: Call) -> Value:
     values = call.args if written else call.option("values")
     values = call.build(values, call.scope, call.at() if written else call.at("values"))
     texts = [text for value in _present(values) if (text := to_string(value))]
-    return _delimiter(call).join(texts) if texts else MISSING
+    delimiter = _delimiter(call)
+    call.spend(sum(map(len, texts)) + len(delimiter) * len(texts))
+    return delimiter.join(texts) if texts else MISSING
 
 
 @lazy_formula("$map")
@@ -143,6 +151,7 @@ def iterate(call: Call) -> Value:
     source = call.build(call.option("source"), call.scope, call.at("source"))
     where, results = call.at("item"), []
     for index, item in enumerate(source if is_array(source) else ()):
+        call.spend(ITEM)
         scope = {"item": item, "parent": call.scope, "index": index}
         value = call.build(call.option("item"), scope, where)
         if truthy(value):
@@ -245,16 +254,20 @@ def _filled(call: Call, node: Value, *steps: str | int) -> Value:
         return {key: item for key, item in fields.items() if item is not MISSING}
     if operator.name == "$var":
         return call.build(node, call.scope, call.where.inside(*steps))
-    return {**node, operator.name: _filled_args(call, operator.name, node, *steps)}
+    return _with(node, operator.name, _filled_args(call, operator.name, node, *steps))
 
 
 def _filled_args(call: Call, name: str, node: dict[str, Value], *steps: str | int) -> Value:
     args, place = node[name], (*steps, name)
     if name == "$iterate" and isinstance(args, dict):  # its item has a scope of its own
-        source = _filled(call, args.get("source"), *place, "source")
-        return args if "source" not in args else {**args, "source": _null_for_missing(source)}
-    return _null_for_missing(_filled(call, args, *place))
+        if "source" not in args:
+            return args
+        return _with(args, "source", _filled(call, args["source"], *place, "source"))
+    return _filled(call, args, *place)
 
 
-def _null_for_missing(value: Value) -> Value:
-    return None if value is MISSING else value  # null keeps it a formula, and is as absent
+def _with(node: dict[str, Value], name: str, value: Value) -> dict[str, Value]:
+    """A copy with this value, or without the name where the value is missing."""
+    return {
+        k: value if k == name else v for k, v in node.items() if k != name or value is not MISSING
+    }

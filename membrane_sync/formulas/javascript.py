@@ -7,7 +7,15 @@ import re
 from decimal import Decimal
 from typing import Final
 
-from membrane_sync.formulas.values import MISSING, Value, is_absent, is_array
+from membrane_sync.formulas.values import (
+    MAX_SIZE,
+    MISSING,
+    TooMuch,
+    Value,
+    is_absent,
+    is_array,
+    size_of,
+)
 
 WHITESPACE: Final = (
     "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -16,7 +24,7 @@ WHITESPACE: Final = (
 """What JavaScript's `trim` and `\\s` take for blank: not quite what Python does."""
 
 _EXPONENT_FROM: Final = 21
-_DECIMAL = re.compile(r"[+-]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
+_DECIMAL = re.compile(r"[+-]?(?:Infinity|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,300}")
 _BASED = re.compile(r"0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
 
@@ -51,6 +59,8 @@ def to_string(value: Value) -> str:
     if is_number(value):
         return _number_text(value)
     if is_array(value):
+        if size_of(value) > MAX_SIZE:
+            raise TooMuch
         return ",".join("" if is_absent(item) else to_string(item) for item in value)
     return "[object Object]" if isinstance(value, dict) else str(value)
 
@@ -97,6 +107,8 @@ def loose_equal(one: Value, other: Value) -> bool:
 
 def deep_equal(one: Value, other: Value) -> bool:
     """True where both have the same shape and the same values, without conversion."""
+    if one is other:
+        return True
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(deep_equal(one[key], other[key]) for key in one)
     if is_array(one) and is_array(other):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from membrane_sync.formulas.evaluator import Call, lazy_formula, operator_of
-from membrane_sync.formulas.values import MISSING, Value, is_absent
+from membrane_sync.formulas.values import MISSING, Value, is_absent, size_of
 
 TOO_MUCH: Final = "took too long or too much memory"
 _SCRIPT: Final = Path(__file__).with_name("jsonata_worker.py")
@@ -32,6 +32,8 @@ def jsonata(call: Call) -> Value:
     source = call.scope
     if is_object and "input" in call.args:
         source = call.build(call.args["input"], call.scope, call.at("input"))
+        call.spend(size_of(source))
+    call.spend(1)
     found = _ask({"expression": text, "input": None if source is MISSING else source})
     if "error" in found:
         return call.unusable(text, found["error"])

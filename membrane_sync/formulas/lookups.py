@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from membrane_sync.formulas.errors import FormulaError
 from membrane_sync.formulas.evaluator import Call, evaluate_fields, lazy_formula, operator_of
 from membrane_sync.formulas.javascript import to_string, truthy
-from membrane_sync.formulas.values import MISSING, Value, is_absent
+from membrane_sync.formulas.values import MISSING, Value, is_absent, size_of
 
 MOST_ROUNDS: Final = 10
 """How often an answer may lead to another question, as where one lookup is within another."""
@@ -263,6 +263,7 @@ def _text(call: Call, value: Value, what: str) -> str:
 def _canonical(call: Call, parameters: Any) -> str:
     if is_absent(parameters) or parameters == {}:
         return ""
+    call.spend(size_of(parameters))
     try:
         return json.dumps(parameters, sort_keys=True)
     except (TypeError, ValueError):

@@ -15,11 +15,15 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from membrane_sync.errors import TakesTooLong
 from membrane_sync.formulas.evaluator import Call, lazy_formula
 from membrane_sync.formulas.values import MISSING, Value, is_array
 
 Functions: TypeAlias = Callable[[str], Callable[..., Any]]
 """The function of a name; raises LookupError, whose text says what to do, if there's none."""
+
+_CALLER: Final = "patience.py"
+"""The module that calls the functions, which is none of theirs."""
 
 _HELD: Final[ContextVar[Functions | None]] = ContextVar("functions", default=None)
 
@@ -46,8 +50,11 @@ def python(call: Call) -> Value:
         function = functions(name)
     except LookupError as error:
         raise call.error(MISSING, str(error.args[0])) from None
+    call.spend(1)
     try:
         value = function(*arguments, **named)
+    except TakesTooLong as error:
+        raise call.error([*arguments, *named.values()], str(error.problems[0])) from None
     except (Exception, SystemExit) as error:
         # Not its message, which may hold values of the record.
         reason = f"{name} raised {type(error).__name__}{_place(error)}"
@@ -90,7 +97,8 @@ def _own(value: Value) -> Value:
 
 
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
+    found = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in found if Path(frame.filename).name != _CALLER]
     last = frames[-1] if len(frames) > 1 else None
     return f" at {Path(last.filename).name}:{last.lineno}" if last else ""
 

@@ -89,6 +89,8 @@ class Item:
     deepest: int
     leaves: dict[str, str] = field(default_factory=dict)
     """The places that are read, and what they are called in a structure."""
+    around: dict[str, Column] = field(default_factory=dict)
+    """What is read of what is around the items, by its SQL."""
 
     def rows(self, items: str) -> str:
         """SQL for what is read of each item of a list, as structures."""
@@ -117,7 +119,8 @@ class Item:
         if first == "item":
             return _read(self._leaf, rest)
         if first == "parent":
-            return self.parent.read(rest)
+            found = self.parent.read(rest)
+            return self.around.setdefault(found.sql, found)
         return Column(f"({self.name}_i - 1)::VARCHAR") if steps == ("index",) else given(MISSING)
 
     def bind(self, column: Column) -> Column:

@@ -13,7 +13,7 @@ from membrane_sync.formulas.dates import instant
 from membrane_sync.formulas.evaluator import formula
 from membrane_sync.formulas.filters import is_empty
 from membrane_sync.formulas.javascript import WHITESPACE, is_number, to_string
-from membrane_sync.formulas.values import MISSING, Value, is_absent, is_array
+from membrane_sync.formulas.values import MAX_SIZE, MISSING, TooMuch, Value, is_absent, is_array
 
 TRUE: Final = frozenset({"true", "yes", "on", "1"})
 FALSE: Final = frozenset({"false", "no", "off", "0"})
@@ -85,7 +85,10 @@ def join(args: Value) -> Value:
         return MISSING
     if not is_array(values):
         raise ValueError("needs values that are a list")
-    return delimiter.join(text for item in values if (text := text_or_none(item)) is not None)
+    texts = [text for item in values if (text := text_or_none(item)) is not None]
+    if sum(map(len, texts)) + len(delimiter) * len(texts) > MAX_SIZE:
+        raise TooMuch
+    return delimiter.join(texts)
 
 
 @formula("$number")

@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from membrane_sync.elements.nearest import nearest
-from membrane_sync.errors import MembraneError, NotFound, Problem, ProjectError
+from membrane_sync.errors import MembraneError, NotFound, Problem, ProjectError, TakesTooLong
+from membrane_sync.project.patience import limited, shown, within
 
 HOOKS = "hooks.py"
 
@@ -29,12 +30,15 @@ _LOADED: dict[Path, tuple[tuple[int, int], ModuleType]] = {}
 
 
 def load_hook(file: Path, name: str) -> Callable[..., Any]:
-    """The function of this name; raises NotFound, or ProjectError where the file can't be run."""
+    """The function of this name; raises NotFound, or ProjectError where the file can't be run.
+
+    It raises TakesTooLong where it does.
+    """
     if name.startswith("_") or name not in hook_names(file):
         hint = nearest(name, hook_names(file), "it has")
-        raise NotFound(f"{_shown(file)} has no function {name!r}", hint=hint)
+        raise NotFound(f"{shown(file)} has no function {name!r}", hint=hint)
     function: Callable[..., Any] = getattr(_module(file), name)
-    return function
+    return limited(function, file)
 
 
 class Hooks(Mapping[str, Callable[..., Any]]):
@@ -71,7 +75,7 @@ def _names(file: Path, _: tuple[int, int]) -> tuple[str, ...]:
         tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise ProjectError([Problem(f"no Python: {error.args[0]}", _shown(file), line)]) from None
+        raise ProjectError([Problem(f"no Python: {error.args[0]}", shown(file), line)]) from None
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
     return tuple(sorted(node.name for node in functions if not node.name.startswith("_")))
 
@@ -133,7 +137,7 @@ def _told(function: Callable[..., Any], made: Generator[Any, Any, Any]) -> Gener
 def place_of(function: Callable[..., Any]) -> tuple[str, int]:
     """The file and the line where a function is written, as problems name them."""
     file, line = _place(function)
-    return _shown(file), line
+    return shown(file), line
 
 
 def _place(function: Callable[..., Any]) -> tuple[Path, int]:
@@ -145,7 +149,7 @@ def _raised(function: Callable[..., Any], error: BaseException) -> ProjectError:
     """The error with file and line, and without its message: that may hold a name, or a secret."""
     file, line = _place(function)
     message = f"{getattr(function, '__name__', 'a function')} raised {type(error).__name__}"
-    return ProjectError([Problem(message, _shown(file), _line_in(file, error, line))])
+    return ProjectError([Problem(message, shown(file), _line_in(file, error, line))])
 
 
 def digest_of(files: Sequence[Path]) -> str:
@@ -168,12 +172,15 @@ def _module(file: Path) -> ModuleType:
     sys.modules[name] = module  # as an import does: dataclasses look for their module there
     try:
         # Not by the loader, which may take an older compiled file of the same second and size.
-        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)  # noqa: S102
+        code = compile(file.read_bytes(), str(file), "exec")
+        within("the file", file, exec, code, module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
+        if isinstance(error, TakesTooLong):
+            raise
         line = _line_in(file, error)
         message = f"can't be run: {type(error).__name__}: {error}"
-        raise ProjectError([Problem(message, _shown(file), line)]) from error
+        raise ProjectError([Problem(message, shown(file), line)]) from error
     _LOADED[file] = (state, module)
     return module
 
@@ -187,10 +194,3 @@ def _line_in(file: Path, error: BaseException, otherwise: int = 1) -> int:
     frames = traceback.extract_tb(error.__traceback__)
     found = (f.lineno or 1 for f in reversed(frames) if f.filename == str(file))
     return next(found, otherwise)
-
-
-def _shown(file: Path) -> str:
-    """The path from connectors/ or mappings/ on, as problems name files."""
-    parts = file.parts
-    starts = [i for i, part in enumerate(parts) if part in ("connectors", "mappings")]
-    return Path(*parts[starts[-1] :]).as_posix() if starts else file.name

@@ -205,7 +205,7 @@ def _typed(value: Any, declared: Any) -> Any:
 _MISFIT = object()
 _INDEX = re.compile(r"\[\d+\]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _JSON_TYPE: dict[type, str] = {
     bool: "boolean",
     int: "integer",

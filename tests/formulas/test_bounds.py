@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from membrane_sync.formulas import MISSING, FormulaError, check, evaluate, jsonata, patterns
+from membrane_sync.formulas import (
+    MISSING,
+    FormulaError,
+    check,
+    evaluate,
+    evaluate_fields,
+    evaluator,
+    jsonata,
+    patterns,
+)
 from membrane_sync.formulas.jsonata_worker import HARD_SECONDS, answer
+from membrane_sync.formulas.plan import compile
+from membrane_sync.project.shape import shaped
 
 RECORD = {"x": "x" * 40 + "!", "n": [1, 2, 3], "secret": "hunter2"}
 
@@ -180,6 +193,131 @@ def test_a_pattern_at_the_limit_searches_in_time() -> None:
     started = time.monotonic()
     assert regex("xX" * 50_000, "(.{0,200}x){4}y") is MISSING
     assert time.monotonic() - started < 5
+
+
+NAMES = [f"n{number}" for number in range(12)]
+LAUGHS = {
+    "$tpl": {
+        "template": "{n0}" * 10,
+        "values": {name: f"{{{after}}}" * 10 for name, after in pairwise([*NAMES, "end"])},
+    }
+}
+
+
+def each(source: Any, item: Any) -> Any:
+    return {"$iterate": {"source": source, "item": item}}
+
+
+def var(locator: str) -> dict[str, str]:
+    return {"$var": locator}
+
+
+BOMBS = {
+    "texts within texts": LAUGHS,
+    "texts of the record within texts": {
+        "$tpl": {"template": "{a}", "values": {name: var(f"$.{name}") for name in "abcd"}}
+    },
+    "a list for each of its items": each(var("$.n"), var("$.parent.n")),
+    "the scope of each item": each(var("$.n"), var("$")),
+    "items of items of items": each(
+        var("$.n"), each(var("$.parent.n"), each(var("$.parent.parent.n"), 1))
+    ),
+    "a list of lists as text": {"$concat": [each(var("$.n"), var("$.parent.n"))]},
+    "a list of lists in lower case": {"$lower": each(var("$.n"), var("$.parent.n"))},
+    "a long delimiter": {"$concat": {"values": var("$.n"), "delimiter": "x" * 10_000}},
+    "another long delimiter": {"$join": {"values": var("$.n"), "delimiter": "x" * 10_000}},
+    "a long text for each item": each(var("$.n"), {"$tpl": {"template": "x" * 10_000}}),
+    "lists for an expression": {
+        "$jsonata": {"expression": "1", "input": each(var("$.n"), var("$.parent.n"))}
+    },
+}
+BIG = {
+    "n": [*range(20_000)],
+    **{name: f"{{{after}}}" * 5_000 for name, after in pairwise("abcd")},
+    "d": "x" * 5_000,
+}
+
+
+@pytest.mark.parametrize("formula", BOMBS.values(), ids=BOMBS)
+def test_what_grows_without_end_is_an_error(formula: Any) -> None:
+    value, errors = evaluate_fields({"f": formula, "g": 1}, BIG)
+    assert (value, [error.field for error in errors]) == ({"g": 1}, ["f"])
+    reason = errors[0].reason
+    assert "more than 50,000,000 characters" in reason or "$lower" in reason
+    assert len(json.dumps(errors[0].value, default=str)) < 1_000_000
+
+
+@pytest.mark.parametrize("formula", BOMBS.values(), ids=BOMBS)
+def test_what_grows_without_end_is_an_error_of_a_plan_too(formula: Any) -> None:
+    plan = compile({"f": formula, "g": 1})
+    found = plan.run([BIG, {}], few=0)
+    assert [*found.errors] == ([0, 1] if formula is LAUGHS else [0])
+    assert found.texts[0] == '{"g":1}'
+
+
+def test_copies_grow_no_further_either() -> None:
+    formula = {"n": var("$.n"), "f": each(var("$.n"), {"$copy": "$.n"}), "g": 1}
+    value, errors = evaluate_fields(formula, BIG)
+    assert (value, [error.field for error in errors]) == ({"n": BIG["n"], "g": 1}, ["f"])
+
+
+def test_many_copies_of_what_holds_a_copy_end() -> None:
+    held = [*range(20_000), {"$copy": "$.n"}]
+    formula = {"h": held, "f": each(var("$.n"), {"$copy": "$.h"}), "n": var("$.n")}
+    started = time.monotonic()
+    assert "f" in [error.field for error in evaluate_fields(formula, BIG)[1]]
+    assert time.monotonic() - started < 30
+
+
+def test_an_evaluation_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluator, "MAX_SECONDS", 0.2)
+    slow = {"$regex": {"value": "xX" * 50_000, "pattern": "(.{0,200}x){4}y"}}
+    value, errors = evaluate_fields({"a": 1, "f": each(var("$.n"), slow), "g": var("$.d")}, BIG)
+    assert [error.field for error in errors] == ["f"] and "takes more than" in errors[0].reason
+    assert value == {"a": 1, "g": BIG["d"]}
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        {"$eval": var("$"), "is": 1},
+        {"$eval": var("$"), "gt": 1},
+        {"$map": {"value": var("$"), "mapping": [{"from": 1, "to": 2}], "default": 3}},
+        {"$number": var("$")},
+        {"$date": var("$")},
+        {"$extractDate": var("$")},
+        {"$firstName": var("$")},
+        {"$boolean": var("$")},
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 100_000 + "x", "1 May 2024 10:00" + " " * 100_000 + "x", "a" + " " * 100_000 + ",",
+        "a ," * 30_000, '"' * 99_999, "1." * 50_000, "2024-01-01T00:00:00." + "1" * 100_000 + "x",
+        "e" * 100_000, "-" * 100_000, "mon" + "a" * 100_000, "0x" + "f" * 100_000 + "g",
+    ],
+    ids=lambda text: text[:6],
+)  # fmt: skip
+def test_no_text_takes_long_to_be_read(formula: Any, text: str) -> None:
+    started = time.process_time()
+    evaluate(formula, text, strict=False)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("type_", ["number", "integer", "boolean", "string"])
+def test_no_text_takes_long_to_be_brought_into_a_type(type_: str) -> None:
+    started = time.process_time()
+    for name in ("date", "date-time", "time", "email", "uri", "uuid", "ipv4", "ipv6"):
+        for text in (
+            "1" * 100_000 + "x",
+            "a@" * 50_000,
+            "a:" * 50_000,
+            "1:" * 50_000,
+            "." * 99_999,
+        ):
+            shaped({"f": text}, {"properties": {"f": {"type": type_, "format": name}}})
+    assert time.process_time() - started < 2
 
 
 WRONG: list[tuple[Any, str, str]] = [

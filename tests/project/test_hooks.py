@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,12 @@ import pytest
 from membrane_sync.bootstrap import open_runtime
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
-from membrane_sync.errors import NotFound, ProjectError
-from membrane_sync.formulas import MISSING, FormulaError, evaluate
+from membrane_sync.errors import NotFound, ProjectError, TakesTooLong
+from membrane_sync.formulas import MISSING, FormulaError, evaluate, evaluate_fields
 from membrane_sync.formulas.python import calling
 from membrane_sync.formulas.transform import transform_variables
 from membrane_sync.ports import ConnectionRecord, Override
+from membrane_sync.project import patience
 from membrane_sync.project.hooks import find_hook, hook_names, load_hook
 from membrane_sync.project.overrides import Refused, Target, customised, new_overrides
 from membrane_sync.project.project import Project
@@ -56,6 +60,48 @@ async def later():
 """
 
 
+SLOW = """
+import time
+
+
+def endless(*_):
+    while True:
+        try:
+            pass
+        except Exception:
+            pass
+
+
+def stubborn():
+    try:
+        while True:
+            pass
+    except BaseException:
+        pass
+    while True:
+        pass
+
+
+def waiting():
+    time.sleep(1)
+    return 1
+
+
+def asking(scope):
+    answer = yield 1
+    try:
+        answer = yield answer
+    except ValueError as error:
+        answer = yield str(error)
+    while True:
+        pass
+
+
+def quick():
+    return 1
+"""
+
+
 def hooks(folder: Path, text: str = HOOKS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hooks.py").write_text(text, encoding="utf-8")
@@ -65,7 +111,8 @@ def hooks(folder: Path, text: str = HOOKS) -> Path:
 def test_a_function_is_loaded_by_its_name(tmp_path: Path) -> None:
     file = hooks(tmp_path / "connectors/crm")
     assert load_hook(file, "shout")("a", 2) == "A!A!"
-    assert load_hook(file, "shout") is load_hook(file, "shout"), "the file is run once"
+    first, second = load_hook(file, "shout"), load_hook(file, "shout")
+    assert inspect.unwrap(first) is inspect.unwrap(second), "the file is run once"
     assert hook_names(file) == ["broken", "shout", "today"]
     for name in ("shuot", "_private", "Names", "later", "dataclass"):
         with pytest.raises(NotFound, match="connectors/crm/hooks.py has no function") as raised:
@@ -401,3 +448,85 @@ def test_check_names_a_schemas_function_that_is_not_there(tmp_path: Path) -> Non
     path.write_text(path.read_text(encoding="utf-8") + "\nfunction: shuot\n", encoding="utf-8")
     problems = errors(check(Project.load(found.root)))
     assert ["no function 'shuot'" in p.message and "shout" in p.message for p in problems] == [True]
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(patience, "HOOK_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "POLL_SECONDS", 0.05)
+    return hooks(tmp_path / "mappings/universal", SLOW)
+
+
+def test_an_endless_function_is_stopped(slow: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(TakesTooLong) as caught:
+        load_hook(slow, "endless")()
+    (problem,) = caught.value.problems
+    assert problem.message == "endless takes longer than 0.3 seconds, and was stopped"
+    assert problem.file == "mappings/universal/hooks.py" and 5 < problem.line < 11
+    assert "endless takes too long, and is stopped: mappings/universal/hooks.py:" in caplog.text
+    assert load_hook(slow, "quick")() == 1
+
+
+def test_one_that_catches_it_is_stopped_again(slow: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(TakesTooLong):
+        load_hook(slow, "stubborn")()
+    assert time.monotonic() - started < 20
+
+
+def test_one_that_waits_is_stopped_when_it_comes_back(slow: Path) -> None:
+    with pytest.raises(TakesTooLong):
+        load_hook(slow, "waiting")()
+
+
+def test_each_step_of_a_generator_has_its_time(slow: Path) -> None:
+    made = load_hook(slow, "asking")({})
+    assert next(made) == 1
+    time.sleep(0.5)
+    assert made.send(2) == 2
+    assert made.throw(ValueError("no")) == "no"
+    with pytest.raises(TakesTooLong, match="asking takes longer"):
+        next(made)
+    closed = load_hook(slow, "asking")({})
+    next(closed)
+    closed.close()
+
+
+def test_a_formula_says_which_function_takes_too_long(slow: Path) -> None:
+    with calling(lambda name: load_hook(slow, name)):
+        value, (error,) = evaluate_fields({"a": {"$python": {"function": "endless"}}, "b": 1}, {})
+    assert value == {"b": 1}
+    assert error.reason.startswith("a: $python mappings/universal/hooks.py:")
+    assert error.reason.endswith("endless takes longer than 0.3 seconds, and was stopped")
+
+
+def test_a_file_that_never_comes_to_its_end_is_stopped(slow: Path) -> None:
+    slow.write_text("def a():\n    pass\n\nwhile True:\n    pass\n")
+    with pytest.raises(TakesTooLong, match="the file takes longer"):
+        load_hook(slow, "a")
+
+
+def test_nothing_is_stopped_but_what_takes_too_long(
+    slow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Functions that end when their time does: each is stopped or not, and nothing after it is."""
+    monkeypatch.setattr(patience, "HOOK_SECONDS", 0.02)
+    monkeypatch.setattr(patience, "POLL_SECONDS", 0.001)
+
+    def busy(seconds: float) -> int:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            pass
+        return 1
+
+    def tried(number: int) -> int:
+        try:
+            return int(patience.within("busy", slow, busy, 0.018 + number % 5 / 1000))
+        except TakesTooLong:
+            return 0
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(tried, range(200)))
+        assert set(found) <= {0, 1}
+        assert list(pool.map(busy, [0.01] * 8)) == [1] * 8
+    assert not patience._WATCHES
