@@ -255,14 +255,14 @@ class TestPocketBase:
         self, pocketbase: PocketBase, apps_dir: Path, tmp_path: Path
     ) -> None:
         with start_pocketbase(apps_dir / "pocketbase", data=tmp_path) as other:
-            other.create_contacts_collection()
-            other.write("contacts", [contact(1)])
+            other.create_contacts_collection("only_there")
+            other.write("only_there", [contact(1)])
             pid = other.process.pid
         assert pid and not alive(pid)
         with start_pocketbase(apps_dir / "pocketbase", data=tmp_path) as again:
-            assert [record["name"] for record in again.list("contacts")] == ["Name 1"]
+            assert [record["name"] for record in again.list("only_there")] == ["Name 1"]
         with pytest.raises(AppError, match="404"):
-            pocketbase.list("contacts")
+            pocketbase.list("only_there")
 
     def test_ids_are_made_of_keys(self) -> None:
         assert record_id("C42") == "000000000000c42"

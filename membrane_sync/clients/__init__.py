@@ -1,0 +1,1 @@
+"""HTTP: the external apps, and the product's own API."""
