@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from itertools import accumulate, islice
 from typing import Any
@@ -17,18 +18,21 @@ from typing import Any
 from membrane_sync.records import Batch, DeadLetter, RawRecord, RawRecords, Texts
 from membrane_sync.sync.pull import Pulled
 
-_KEPT_BYTES = 16 << 20
-"""Once that much was freed in one piece, glibc keeps as much of what is freed for what comes next.
 
-(mallopt(3), on its dynamic threshold.) Else it gives back each answer's memory.
-"""
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep 16 MB of what is freed for what comes next, else it gives each answer's back.
+
+    It does so once it has freed as much in one piece (mallopt(3), on its dynamic threshold).
+    """
+    bytearray(16 << 20)
 
 
 class Gathering:
     """The pages since the last batch; `rows` and `size`, in bytes, are of those to be stored."""
 
     def __init__(self) -> None:
-        bytearray(_KEPT_BYTES)
+        _keep_freed_memory()
         self._buffer = BytesIO()
         self._begin()
 
