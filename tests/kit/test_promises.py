@@ -145,6 +145,16 @@ def test_an_etag_that_says_nothing_is_found(fault: str, project: Project) -> Non
     assert found["conditional"].verdict == "failed"
 
 
+@pytest.mark.parametrize(("null_order", "verdict"), [("first", "failed"), ("last", "ok")])
+def test_records_without_a_value_must_come_first_where_reading_stops(
+    null_order: str, verdict: str, project: Project
+) -> None:
+    """The newest are first; ascending, those without a value would be where they aren't here."""
+    with running(simulator(spec("descending", nulls=5, null_order=null_order))) as url:
+        found = checked(project, url, collection(project, "descending"))
+    assert found["nulls include"].verdict == verdict
+
+
 def test_what_is_not_there_is_not_provable(project: Project) -> None:
     specs = [spec("capped", per_moment=1), spec("deleted_endpoint"), spec("custom")]
     app = Simulator(records=30, collections=specs, access=Access())
