@@ -13,7 +13,7 @@ from membrane_sync.kit.recorded import recording, replaying, save
 from membrane_sync.project.project import Project
 from membrane_sync.testing.simulator import STYLES, Access, Collection, Simulator, running
 from membrane_sync.testing.simulator.project import KEY, write_project
-from tests.kit.parts import TOKEN, checked, collection, target, written
+from tests.kit.parts import TOKEN, WRITES, checked, collection, target, written
 
 SPECS = {spec.key: spec for spec in STYLES}
 
@@ -253,6 +253,19 @@ def test_a_lie_about_what_is_written_is_found(
         found = checked(project, url, written(project, key, **changes), write=True, pages=20)
     assert found[promise].verdict == "failed", found
     assert app.truth(key) == before, "whatever fails, the record is deleted again"
+
+
+def test_a_record_that_was_there_is_never_taken_for_the_created_one(project: Project) -> None:
+    """As where the id goes along, and the app answers the record that has it."""
+    app = simulator(spec("contacts"))
+    before = app.truth("contacts")
+    there = sorted(before)[0]
+    create = {**WRITES["create"], "path": "/contacts", "response": there}
+    declared = written(project, "contacts", create=create)
+    with running(app) as url:
+        found = checked(project, url, declared, write=True)
+    assert found["create"].verdict == "failed" and there in found["create"].seen
+    assert {i: r for i, r in app.truth("contacts").items() if i in before} == before
 
 
 def test_a_clock_that_counts_in_seconds_is_given_time(project: Project) -> None:
