@@ -10,6 +10,7 @@ from membrane_sync.errors import MembraneError
 from membrane_sync.kit.findings import Findings
 from membrane_sync.kit.following import Following
 from membrane_sync.kit.patience import Patience
+from membrane_sync.kit.reading import id_in
 from membrane_sync.kit.single import Single, failing, is_gone
 
 Scope = Mapping[str, Any]
@@ -48,6 +49,10 @@ def check_writing(
         if isinstance(made, bool) or not isinstance(made, str | int):
             advice = "look for a record with texts of membrane-check and delete it by hand"
             findings.failed("create", "`response` gives no id", advice)
+            return
+        if str(made) in {id_in(collection, record) for record in records}:
+            advice = "let it leave the id to the app: name it in excluded_fields"
+            findings.failed("create", f"{made} is the id of a record that was there before", advice)
             return
         created = str(made)
         _created(_Found(single, created, patience), fields, findings)
@@ -166,7 +171,9 @@ def sample_of(collection: DataCollection, mark: str, records: list[Any]) -> dict
     if create is None or not records:
         return {}
     declared = collection.fields_schema.get("properties") or {}
-    names = create.fields or [n for n in declared if n not in create.excluded_fields]
+    cursor = collection.list_.cursor if collection.list_ else None
+    apps = {collection.id, cursor.field if cursor else ""}
+    names = create.fields or [name for name in declared if f"$.{name}" not in apps]
     names = [*create.required_fields, *(n for n in names if n not in create.required_fields)]
     model = next((r for r in records if not is_gone(collection, r)), records[0])
     return {

@@ -19,6 +19,9 @@ from membrane_sync.formulas import MISSING, evaluate
 SAME_PAGES = 5
 """So many equal pages in a row mean that the app doesn't turn them."""
 
+ALIKE_PAGES = 1_000
+"""The same where nothing is read of the records, as if they have no id: all of those look alike."""
+
 EMPTY_PAGES = 20_000
 """So many pages in a row without a record mean that there won't be one."""
 
@@ -238,7 +241,7 @@ class _Repeats:
             )
         self._times = self._times + 1 if records and records == self._previous else 1
         self._previous = records
-        if self._times >= SAME_PAGES:
+        if self._times >= (SAME_PAGES if any(records) else ALIKE_PAGES):
             ignored = repr(self._parameter) if self._parameter else "its own next URLs"
             raise UnexpectedAnswer(
                 f"the app answered the same page {self._times} times; it seems to ignore {ignored}",

@@ -31,8 +31,8 @@ class Http2App:
     most_streams: int = 100
     requests: int = 0
     connections: int = 0
-    shared: bool = False
-    """Whether a connection was asked for something while it answered something else."""
+    together: threading.Barrier | None = None
+    """Answers wait for one another here, and those of one connection can't."""
 
     def __post_init__(self) -> None:
         self.context.set_alpn_protocols(["h2"])
@@ -97,7 +97,9 @@ class _Connection:
             self._flush()
 
     def _answer(self, stream: int) -> None:
-        self._app.shared = self._app.shared or any(self._left.values())
+        if self._app.together is not None:
+            with suppress(threading.BrokenBarrierError):
+                self._app.together.wait()
         how = self._app.breaks.get(self._app.number(), "")
         if how in ("reset", "refuse"):
             code = ErrorCodes.REFUSED_STREAM if how == "refuse" else ErrorCodes.INTERNAL_ERROR

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -55,7 +56,15 @@ def test_many_threads_ask_at_once(authority: Authority, tmp_path: Path) -> None:
         assert {answer == BODY for answer in answers} == {True}
     assert app.requests == 60, "none failed, and was sent again"
     assert app.connections <= 6
-    assert not app.shared, "h2's state isn't made for threads"
+
+
+def test_threads_do_not_share_a_connection(authority: Authority, tmp_path: Path) -> None:
+    """The state that h2 has of one isn't made for it: a request would fail now and then."""
+    together = Barrier(2, timeout=20)
+    app = Http2App(server_context(authority, tmp_path), together=together)
+    with serving(app, authority) as api, ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda n: api.send(Call("GET", f"/{n}")), range(6)))
+    assert app.connections == 2 and not together.broken
 
 
 @pytest.mark.parametrize("how", ["reset", "refuse", "cut", "goaway"])

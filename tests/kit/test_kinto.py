@@ -1,6 +1,7 @@
 """The kit against a real app: what Kinto's connector promises holds."""
 
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,57 @@ def test_kinto_keeps_what_its_connector_promises(kinto: Kinto, key: str) -> None
     assert [finding for finding in found if finding.verdict == "failed"] == []
     proved = {finding.promise for finding in found if finding.verdict == "ok"}
     assert {"test", "test refuses others", "list", "id", "cursor field"} <= proved
+
+
+RECORDS = "/buckets/{bucket}/collections/contacts/records"
+ONE = {
+    "path": f"{RECORDS}/{{id}}",
+    "path_parameters": {"bucket": {"$var": "$.input.bucket"}, "id": {"$var": "$.id"}},
+}
+FIELDS = {"data": {"$var": "$.fields"}}
+WRITES: dict[str, Any] = {
+    "find_by_id": {**ONE, "record": "$.body.data"},
+    "create": {
+        "method": "POST",
+        "path": RECORDS,
+        "path_parameters": {"bucket": {"$var": "$.input.bucket"}},
+        "body": FIELDS,
+        "response": {"$var": "$.body.data.id"},
+    },
+    "update": {**ONE, "method": "PATCH", "body": FIELDS},
+    "delete": {**ONE, "method": "DELETE"},
+}
+
+
+def test_what_is_written_to_kinto_is_seen_by_the_next_sync(kinto: Kinto) -> None:
+    user = f"kit-{token_hex(4)}"
+    account = kinto.create_account(user, f"{user}-password")
+    kinto.create_bucket(account, user)
+    kinto.create_collection(account, user, "contacts")
+    kinto.write(account, user, "contacts", [{"id": "r1", "name": "Ada", "email": "a@example.org"}])
+    project = Project.load(REPOSITORY)
+    connector = project.connector("kinto")
+    connection = ConnectionRecord(
+        "check",
+        "kinto",
+        "check",
+        input={"url": kinto.url, "bucket": user},
+        credentials={"username": user, "password": account.password},
+    )
+
+    def checked(**changes: Any) -> dict[str, str]:
+        declared = project.get(DataCollection, "contacts", integration="kinto")
+        value = declared.model_dump(mode="json", by_alias=False, exclude_unset=True)
+        listed = {**value.pop("list_"), "conditional": "first_page", **changes}
+        of = DataCollection.model_validate({**value, **WRITES, "list": listed})
+        target = Target(
+            connector, [of], connection, live_api(connector, {}), write=True, sleep=lambda _: None
+        )
+        return {found.promise: found.verdict for found in check_connector(target)}
+
+    found = checked()
+    seen = ["create", "create is seen", "update", "update is seen", "delete", "delete is seen"]
+    seen += ["conditional", "conditional sees what is changed"]
+    assert {name: found[name] for name in seen} == dict.fromkeys(seen, "ok")
+    without = checked(query={"_sort": "last_modified"})
+    assert without["delete is seen"] == "failed", "Kinto hides tombstones from who asks for all"

@@ -13,7 +13,7 @@ from membrane_sync.kit.recorded import recording, replaying, save
 from membrane_sync.project.project import Project
 from membrane_sync.testing.simulator import STYLES, Access, Collection, Simulator, running
 from membrane_sync.testing.simulator.project import KEY, write_project
-from tests.kit.parts import TOKEN, checked, collection, target, written
+from tests.kit.parts import TOKEN, WRITES, checked, collection, target, written
 
 SPECS = {spec.key: spec for spec in STYLES}
 
@@ -145,6 +145,16 @@ def test_an_etag_that_says_nothing_is_found(fault: str, project: Project) -> Non
     assert found["conditional"].verdict == "failed"
 
 
+@pytest.mark.parametrize(("null_order", "verdict"), [("first", "failed"), ("last", "ok")])
+def test_records_without_a_value_must_come_first_where_reading_stops(
+    null_order: str, verdict: str, project: Project
+) -> None:
+    """The newest are first; ascending, those without a value would be where they aren't here."""
+    with running(simulator(spec("descending", nulls=5, null_order=null_order))) as url:
+        found = checked(project, url, collection(project, "descending"))
+    assert found["nulls include"].verdict == verdict
+
+
 def test_what_is_not_there_is_not_provable(project: Project) -> None:
     specs = [spec("capped", per_moment=1), spec("deleted_endpoint"), spec("custom")]
     app = Simulator(records=30, collections=specs, access=Access())
@@ -243,6 +253,19 @@ def test_a_lie_about_what_is_written_is_found(
         found = checked(project, url, written(project, key, **changes), write=True, pages=20)
     assert found[promise].verdict == "failed", found
     assert app.truth(key) == before, "whatever fails, the record is deleted again"
+
+
+def test_a_record_that_was_there_is_never_taken_for_the_created_one(project: Project) -> None:
+    """As where the id goes along, and the app answers the record that has it."""
+    app = simulator(spec("contacts"))
+    before = app.truth("contacts")
+    there = sorted(before)[0]
+    create = {**WRITES["create"], "path": "/contacts", "response": there}
+    declared = written(project, "contacts", create=create)
+    with running(app) as url:
+        found = checked(project, url, declared, write=True)
+    assert found["create"].verdict == "failed" and there in found["create"].seen
+    assert {i: r for i, r in app.truth("contacts").items() if i in before} == before
 
 
 def test_a_clock_that_counts_in_seconds_is_given_time(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -323,6 +324,18 @@ def test_the_same_page_over_and_over_means_the_parameter_is_ignored(
     with pytest.raises(UnexpectedAnswer, match=f"5 times.*ignore '{pagination['parameter']}'"):
         calls(pagination, [page(1, 2)] * 5)
     assert len(calls(pagination, [page(1, 2), page(1, 2), page(3), page()])) == 4
+
+
+def test_records_of_which_nothing_is_read_are_not_taken_for_the_same() -> None:
+    """They are dead letters, and say what's wrong."""
+
+    def cut(**body: Any) -> Answer:
+        return Answer(200, {}, content=json.dumps(body).encode(), read=json.loads)
+
+    pages = [cut(data=[{"uid": n}], next=f"t{n}") for n in range(20)]
+    assert len(calls(CURSOR, [*pages, cut(data=[{"uid": 20}])])) == 21
+    with pytest.raises(UnexpectedAnswer, match="same page 1000 times"):
+        calls(NUMBERS, [cut(data=[{"uid": 1}])] * 1000)
 
 
 def test_offset_moves_by_what_came() -> None:

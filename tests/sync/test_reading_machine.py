@@ -62,12 +62,13 @@ def _our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     OurClock.shows = None
 
 
-def declared(key: str, **more: Any) -> DataCollection:
-    """The packaged declaration with small pages."""
+def declared(key: str, cursor: dict[str, Any], **more: Any) -> DataCollection:
+    """The packaged declaration with small pages, and some of its cursor changed."""
     path = CONNECTOR / "data_collections" / f"{key}.yaml"
     text: dict[str, Any] = {**yaml.safe_load(path.read_text(encoding="utf-8")), **more}
     if "page_size" in text["list"].get("pagination", {}):
         text["list"]["pagination"]["page_size"] = PAGE
+    text["list"]["cursor"] |= cursor
     if text["deletes"].get("full_scan"):
         text["deletes"]["max_share"] = 1
     return DataCollection.model_validate({"key": "contacts", **text})
@@ -111,6 +112,7 @@ class Reading(RuleBasedStateMachine):
     key = "contacts"
     switches: dict[str, Any] = {}  # noqa: RUF012 – each style's own
     declares: dict[str, Any] = {}  # noqa: RUF012
+    cursor: dict[str, Any] = {}  # noqa: RUF012
     differences: list[timedelta] = DIFFERENCES
     steps_back = 0.0
     """By how many seconds the app's clock may be set back without anything being lost.
@@ -119,6 +121,8 @@ class Reading(RuleBasedStateMachine):
     """
     behind = 0.0
     drift: tuple[str, ...] = ("edit", "create", "delete")
+    rests = 0.0
+    """How many seconds pass before a sync that must find everything."""
 
     @initialize(seed=st.integers(0, 999), records=st.integers(0, 20), ties=st.integers(1, 5))
     def begin(self, seed: int, records: int, ties: int) -> None:
@@ -130,7 +134,7 @@ class Reading(RuleBasedStateMachine):
         self.app = Simulator(seed=seed, collections=[spec])
         self.table = self.app.tables[self.key]
         self.lake, self.api = FeedLake(), FakeApi(self.respond)
-        self.sync = resolved(declared(self.key, **self.declares))
+        self.sync = resolved(declared(self.key, self.cursor, **self.declares))
         self.ahead = timedelta(0)
         self.scans = self.sync.collection.deletes.full_scan
         self.fail: tuple[int, Exception] | None = None
@@ -209,6 +213,7 @@ class Reading(RuleBasedStateMachine):
     @rule()
     def quiet_sync(self) -> None:
         self.app.settle()
+        self.app.tick(self.rests)
         if self.differences is IN_WINDOWS:
             # What isn't older than our clock comes when that has caught up.
             self.ahead = timedelta(seconds=1)
@@ -239,8 +244,26 @@ MACHINES: dict[str, dict[str, Any]] = {
     "by_millisecond": {},
     "late": {"steps_back": 0.5},
     "descending": {"drift": ()},
+    "descending, never scanned": {"key": "descending", **TOMBSTONES},
+    "filtered here": {
+        "key": "descending",
+        "cursor": {"filtered_by": "client", "lag_seconds": 1},
+        **TOMBSTONES,
+    },
     "unsorted": {"drift": ()},
     "delta": {},
+    "delta that expires": {"key": "delta", "switches": {"delta_changes": 3}},
+    "delta with scans": {
+        "key": "delta",
+        "switches": {"delta_changes": 2, "deletes": "silent"},
+        "declares": {"deletes": {"full_scan": True, "tombstone": {"$var": "$.deleted"}}},
+    },
+    "late, settled": {
+        "key": "late",
+        "cursor": {"lag_seconds": 0, "settle": {"seconds": 6, "every_seconds": 2}},
+        "differences": [timedelta(0)],
+        "rests": 3.0,
+    },
     "deleted_endpoint": {},
     "skewed": {**TOMBSTONES, "steps_back": 0.5},
     "windowed": {**TOMBSTONES, "differences": IN_WINDOWS},
@@ -250,7 +273,7 @@ MACHINES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("key", sorted(MACHINES))
 def test_it_comes_to_the_truth(key: str) -> None:
-    machine = type(f"Reading_{key}", (Reading,), {"key": key, **MACHINES[key]})
+    machine = type("Reading_of_a_style", (Reading,), {"key": key, **MACHINES[key]})
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     limits = settings(
         max_examples=30, stateful_step_count=15, deadline=None, suppress_health_check=slow
