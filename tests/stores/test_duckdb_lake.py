@@ -214,6 +214,20 @@ def test_what_does_not_fit_is_told_whenever_it_is_found(path: Path, history: boo
     assert found == {"_external_id": [*"abcd"], "score": [2, None, None, 4]}
 
 
+@pytest.mark.parametrize("history", [False, True])
+def test_many_columns_that_are_mostly_empty_take_no_more_memory(path: Path, history: bool) -> None:
+    """As where an account has a hundred fields of its own: a whole commit fits into the limit."""
+    kinds = ["string", "integer", "number", "boolean"]
+    schema = {"properties": {f"f{n}": {"type": kinds[n % 4]} for n in range(100)}}
+    rules = {"contacts": StreamRules(history=history)}
+    lake = DuckDbLake(path, schemas={"contacts": schema}, rules=rules)
+    filled = {f"f{n}": ["x", 5, 1.5, True][n % 4] for n in range(0, 100, 5)}
+    records = [raw(f"r{n}", **filled) for n in range(30_000)]
+    assert lake.store(batch(*records[1:], raw("r0", **filled, f1="x"))).failed == 1
+    assert misfits(lake) == [("r0", "f1", "x")]
+    lake.close()
+
+
 def test_payloads_are_packed_and_stay_so(path: Path) -> None:
     lake = lake_of(path, score={"type": "integer"})
     lake.store(batch(*(raw(str(i), score=i) for i in range(5_000))))
