@@ -175,8 +175,10 @@ class TypedTable:
             return []
         # Of a record's versions each is a row, so that rows are told apart by their number there.
         row = "CAST(rowid AS VARCHAR)" if self._kind is HISTORY else "_external_id"
+        # Of the columns, nothing is needed but our own: fields may have any name, as `key`.
+        system = ", ".join(self._kind.system)
         self._file.execute(
-            f"CREATE OR REPLACE TEMP TABLE old AS SELECT *, {row} AS key FROM {self.sql}"
+            f"CREATE OR REPLACE TEMP TABLE old AS SELECT {row} AS key, {system} FROM {self.sql}"
         )
         kept = [name for name in self._kind.system if name != self._kind.json]
         misfits = self.parse(

@@ -360,6 +360,20 @@ def test_columns_that_are_filled_anew_leave_other_dead_letters_alone(path: Path)
     assert sorted(misfits(again)) == [told[0], told[2]]
 
 
+def test_what_does_not_fit_is_told_by_its_record_whatever_fields_are_called(path: Path) -> None:
+    names = ["key", "json", "old", "row", "position", "found", "parsed", "c0", "m0", "hash"]
+    text = {name: {"type": "string"} for name in names}
+    before = lake_of(path, **text)
+    before.store(batch(raw("a", **{name: f"its {name}" for name in names}, n="x")))
+    before.close()
+    after = lake_of(path, **text, n={"type": "integer"})
+    after.store(batch(raw("b", **{name: f"its {name}" for name in names}, n="y")))
+    assert sorted(misfits(after)) == [("a", "n", "x"), ("b", "n", "y")]
+    found = after.select("SELECT * FROM records.contacts ORDER BY _external_id").to_pylist()
+    assert [row["_external_id"] for row in found] == ["a", "b"]
+    assert all(row[name] == f"its {name}" for row in found for name in names)
+
+
 def test_mapped_records_follow_their_schema_too(path: Path) -> None:
     lake = lake_of(path)
     offset = Offset("map:people")
