@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from membrane_sync.errors import Fatal
 from membrane_sync.records import Offset
@@ -127,6 +131,53 @@ def test_each_consumer_of_a_stream_holds_what_it_has_not_read(path: Path) -> Non
     read_to(lake, 1, "map:other")
     assert lake.compact() == 1
     assert feed(lake) == [(2, "b", "created"), *LAST]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("store"), st.dictionaries(st.sampled_from("abc"), st.integers(-1, 2))),
+        st.tuples(st.sampled_from(["one", "two"]), st.integers(1, 3)),
+        st.tuples(st.just("compact"), st.none()),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(steps=STEPS)
+def test_whoever_reads_on_comes_to_what_there_is_whatever_was_dropped(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
+) -> None:
+    """Consumers read a page now and then; one begins when all is over."""
+    consumers = {"map:one": "contacts", "map:two": "contacts", "map:late": "contacts"}
+    lake = DuckDbLake(
+        tmp_path_factory.mktemp("lake") / "acme.duckdb",
+        retention=Retention(changes_days=0),
+        consumers=consumers,
+    )
+    alive: dict[str, int] = {}
+    held: dict[str, dict[str, str | None]] = {"one": {}, "two": {}, "late": {}}
+
+    def read(consumer: str, limit: int) -> None:
+        offset = lake.offset(f"map:{consumer}")
+        page = lake.changes("contacts", offset.seq, limit)
+        held[consumer].update({change.external_id: change.payload for change in page})
+        read_to(lake, page[-1].seq if page else offset.seq, offset.consumer)
+
+    for what, value in steps:
+        if what == "store":
+            lake.store(batch(*(raw(i, n=n, deleted=n < 0) for i, n in value.items())))
+            alive = {i: n for i, n in {**alive, **value}.items() if n >= 0}
+        elif what == "compact":
+            lake.compact()
+        else:
+            read(what, value)
+    for consumer, records in held.items():
+        read(consumer, 99)
+        assert {i: json.loads(p)["n"] for i, p in records.items() if p} == alive
+    lake.compact()
+    assert len(feed(lake)) == len({external_id for _, external_id, _ in feed(lake)})
+    lake.close()
 
 
 def test_nothing_is_dropped_unless_asked_for(path: Path) -> None:
