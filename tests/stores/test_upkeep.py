@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,6 +274,39 @@ def test_a_file_that_is_mostly_free_is_compacted_by_itself(
     assert path.stat().st_ino != inode
     assert path.stat().st_size < size / 2
     assert contents(lake) == before
+
+
+def test_a_compaction_that_fails_leaves_no_half_of_a_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = filled(path, 1_000)
+    before = contents(lake)
+
+    def full(*_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lake_file, "put_in_place", full)
+    with pytest.raises(OSError, match="No space left"):
+        lake.compact()
+    assert sorted(p.name for p in path.parent.iterdir()) == ["acme.duckdb", "acme.duckdb.lock"]
+    assert contents(lake) == before
+
+
+def test_a_file_is_not_compacted_by_itself_where_the_disk_has_no_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckdb_lake, "COMPACT_BYTES", 1)
+    lake = filled(path, 1_000)
+    leave_a_hole(path)
+    inode = path.stat().st_ino
+    room = shutil.disk_usage(path.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room._replace(free=2**20))
+    lake.tidy()
+    assert path.stat().st_ino == inode
+    monkeypatch.undo()
+    monkeypatch.setattr(duckdb_lake, "COMPACT_BYTES", 1)
+    lake.tidy()
+    assert path.stat().st_ino != inode
 
 
 COMPACT = """
