@@ -107,12 +107,44 @@ def value_of(raw: str, column: Column) -> str:
     return raw
 
 
-def misfit(payload: str, raw: str, value: str, column: Column) -> str:
-    """SQL that is true where the payload has a value that the column couldn't take as it is."""
+def needs_text(value: str, column: Column) -> str:
+    """SQL that is true where only the JSON tells whether the column took the value as it is."""
     if column.type == "JSON":
         return "false"
-    losses = _losses(payload, column.pointer, raw, value, column.structure)
-    return _or(chain(losses, _other_losses(payload, raw, value, column)))
+    brackets = _brackets(value) if column.exact and column.structure == "VARCHAR" else "false"
+    return _or(iter((*_doubts(value, column.structure), brackets)))
+
+
+def texts_found(payload: str, columns: Sequence[Column]) -> str:
+    """SQL of a struct that has each field's value as JSON text; NULL where it's absent, or null.
+
+    Read once for all columns: a function of JSON for each of them would read the payload again for
+    each, and hold it meanwhile.
+    """
+    structure = {c.field: "JSON" for c in _together(columns) if c.type != "JSON"}
+    return f"from_json({payload}, {literal(json.dumps(structure))})" if structure else "NULL"
+
+
+def texts_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
+    """SQL of each column's value as JSON text, out of `texts_found`."""
+    together = {column.name for column in _together(columns)}
+    return [
+        f"{struct}.{quoted(column.field)}"
+        if column.name in together
+        else f"nullif({_at(payload, column.pointer)}, 'null')"
+        for column in columns
+    ]
+
+
+def misfit(text: str, raw: str, value: str, column: Column) -> str:
+    """SQL that is true where the JSON text is of a value that the column couldn't take as it is.
+
+    The text may be missing where `needs_text` is false.
+    """
+    if column.type == "JSON":
+        return "false"
+    losses = _losses(text, "", raw, value, column.structure)
+    return _or(chain(losses, _other_losses(text, raw, value, column)))
 
 
 def _or(conditions: Iterator[str]) -> str:
@@ -137,19 +169,36 @@ def _together(columns: Sequence[Column]) -> list[Column]:
     return list(first.values())
 
 
-def _losses(payload: str, pointer: str, raw: str, value: str, structure: Any) -> Iterator[str]:
+def _doubts(value: str, structure: Any) -> Iterator[str]:
+    """Conditions of which one is true where `_losses` looks at the JSON text."""
+    yield f"{value} IS NULL"
+    if isinstance(structure, dict):
+        for name, inner in structure.items():
+            yield from _doubts(f"{value}.{quoted(name)}", inner)
+    elif isinstance(structure, list):
+        yield f"{_missing(value)} > 0"
+        if structure[0] == "BIGINT":
+            yield f"{value} IS NOT NULL"
+        elif structure[0] == "DOUBLE":
+            yield _has_suspects(value)
+    elif structure == "DOUBLE":
+        yield f"{value} IN (0, 1) OR abs({value}) >= {_LARGE}"
+
+
+def _losses(text: str, pointer: str, raw: str, value: str, structure: Any) -> Iterator[str]:
     """Conditions, each true for one way in which a value is lost."""
-    kind = _kind(payload, pointer)
+    kind = _kind(text, pointer)
     if isinstance(structure, dict):
         yield f"CASE WHEN {_blank(value, structure)} THEN {kind} NOT IN ('OBJECT', 'NULL') END"
         for name, inner in structure.items():
             inner_raw, inner_value = f"{raw}.{quoted(name)}", f"{value}.{quoted(name)}"
-            yield from _losses(payload, pointer + step(name), inner_raw, inner_value, inner)
+            yield from _losses(text, pointer + step(name), inner_raw, inner_value, inner)
     elif isinstance(structure, list):
         yield f"CASE WHEN {value} IS NULL THEN {kind} NOT IN ('ARRAY', 'NULL') END"
-        yield from _item_losses(_at(payload, pointer), value, structure[0])
+        yield from _item_losses(_at(text, pointer), value, structure[0])
     else:
-        yield f"CASE WHEN {value} IS NULL THEN {kind} <> 'NULL' END"
+        lost = f"{kind} <> 'NULL'" if pointer else f"{text} IS NOT NULL"
+        yield f"CASE WHEN {value} IS NULL THEN {lost} END"
         if structure == "BIGINT":
             # Cheap for nearly all: only where the number reads differently, its value is compared.
             yield (
@@ -157,21 +206,25 @@ def _losses(payload: str, pointer: str, raw: str, value: str, structure: Any) ->
                 f"THEN coalesce(TRY_CAST({raw} AS DOUBLE) <> {value}, true) END"
             )
         elif structure == "DOUBLE":
-            text = f"json_extract_string({payload}, {literal(pointer)})"
+            digits = f"json_extract_string({text}, {literal(pointer or '$')})"
             yield (
                 f"CASE WHEN {value} IN (0, 1) THEN {kind} = 'BOOLEAN' "
-                f"WHEN abs({value}) >= {_LARGE} THEN NOT isfinite({value}) OR {_rounded(text)} END"
+                f"WHEN abs({value}) >= {_LARGE} "
+                f"THEN NOT isfinite({value}) OR {_rounded(digits)} END"
             )
 
 
-def _other_losses(payload: str, raw: str, value: str, column: Column) -> Iterator[str]:
+def _other_losses(text: str, raw: str, value: str, column: Column) -> Iterator[str]:
     """Further ones, of texts that would read as something else."""
     if column.type in ("TIMESTAMP", "DATE"):
         # DuckDB takes these words for times, too.
         yield f"isinf({value}) OR ({value} = '1970-01-01' AND {raw} ILIKE '%epoch%')"
     elif column.exact and column.structure == "VARCHAR":
-        objects = f"{_kind(payload, column.pointer)} IN ('OBJECT', 'ARRAY')"
-        yield f"CASE WHEN {value}[1] IN ('{{', '[') THEN {objects} END"
+        yield f"CASE WHEN {_brackets(value)} THEN {_kind(text, '')} IN ('OBJECT', 'ARRAY') END"
+
+
+def _brackets(value: str) -> str:
+    return f"{value}[1] IN ('{{', '[')"
 
 
 _LARGE = "9007199254740992"
@@ -196,14 +249,14 @@ def _blank(value: str, structure: Any) -> str:
     return f"({' AND '.join(inner)})"
 
 
-def _kind(payload: str, pointer: str) -> str:
-    return f"json_type({payload}, {literal(pointer)})"
+def _kind(text: str, pointer: str) -> str:
+    return f"json_type({text}, {literal(pointer)})" if pointer else f"json_type({text})"
 
 
 def _item_losses(array: str, value: str, item: str) -> Iterator[str]:
     items = f"TRY_CAST({array} AS JSON[])"
     nulls = f"len(list_filter({items}, lambda x: x IS NULL OR json_type(x) = 'NULL'))"
-    missing = f"(len({value}) - list_aggregate({value}, 'count'))"
+    missing = _missing(value)
     yield f"CASE WHEN {missing} > 0 THEN {missing} <> {nulls} END"
     if item == "BIGINT":
         number = "lambda x: TRY_CAST(json_extract_string(x, '$') AS DOUBLE)"
@@ -212,20 +265,24 @@ def _item_losses(array: str, value: str, item: str) -> Iterator[str]:
             f"list_transform({items}, {number}) IS DISTINCT FROM CAST({value} AS DOUBLE[]) END"
         )
     elif item == "DOUBLE":
-        suspect = f"lambda x: x IN (0, 1) OR abs(x) >= {_LARGE}"
         text = "json_extract_string(x, '$')"
         lost = (
             f"lambda x: json_type(x) = 'BOOLEAN' OR NOT isfinite(TRY_CAST({text} AS DOUBLE)) "
             f"OR {_rounded(text)}"
         )
-        yield (
-            f"CASE WHEN len(list_filter({value}, {suspect})) > 0 "
-            f"THEN len(list_filter({items}, {lost})) > 0 END"
-        )
+        yield (f"CASE WHEN {_has_suspects(value)} THEN len(list_filter({items}, {lost})) > 0 END")
+
+
+def _missing(value: str) -> str:
+    return f"(len({value}) - list_aggregate({value}, 'count'))"
+
+
+def _has_suspects(value: str) -> str:
+    return f"len(list_filter({value}, lambda x: x IN (0, 1) OR abs(x) >= {_LARGE})) > 0"
 
 
 def _at(payload: str, pointer: str) -> str:
-    return f"json_extract({payload}, {literal(pointer)})"
+    return f"json_extract({payload}, {literal(pointer)})" if pointer else payload
 
 
 def step(name: str) -> str:

@@ -8,9 +8,10 @@ and widens when a value doesn't fit; it never narrows. Under `freeze` its record
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -64,7 +65,7 @@ class FoundFields:
         if room <= 0:
             return False
         named = self._unknown(source)
-        found = dict(self._typed(named, source, room)) if named else {}
+        found = self._typed(named, source, room) if named else {}
         self._types.update(found)
         return bool(found)
 
@@ -100,18 +101,18 @@ class FoundFields:
         """Names of fields that have no column; most payloads have the same ones as others."""
         return _names(self._file, source, {"", *self._declared, *self._types})
 
-    def _typed(self, fields: Sequence[str], source: str, most: int) -> Iterator[tuple[str, str]]:
-        """The first so many of these fields that have a value somewhere, and their types."""
-        self._file.stage("named", {"field": fields})
-        rows = self._file.rows(
-            "SELECT key, list(DISTINCT type) FROM "
-            f"(SELECT payload FROM ({source}) AS s(external_id, payload)), json_each(payload) "
-            "WHERE type <> 'NULL' AND key IN (SELECT field FROM named) "
-            "GROUP BY key ORDER BY key LIMIT ?",
-            [most],
-        )
-        for field, kinds in rows:
-            yield field, inferred(kinds)
+    def _typed(self, fields: Sequence[str], source: str, most: int) -> dict[str, str]:
+        """The first so many of these fields that have a value somewhere, and their types.
+
+        One payload after another: what a query would hold of wide ones has no bound.
+        """
+        wanted, kinds = set(fields), defaultdict[str, set[str]](set)
+        for (payload,) in self._file.each(f"SELECT payload FROM ({source}) AS s(i, payload)"):
+            values, _ = _fields(payload)
+            for field in wanted.intersection(values):
+                kinds[field].add(_kind(values[field]))
+        typed = {field: inferred(kinds[field] - {""}) for field in fields if field in kinds}
+        return dict(islice(((field, kind) for field, kind in typed.items() if kind), most))
 
 
 def _names(file: LakeFile, source: str, known: Collection[str]) -> list[str]:
@@ -123,25 +124,31 @@ def _names(file: LakeFile, source: str, known: Collection[str]) -> list[str]:
     return [field for (field,) in rows if field not in known]
 
 
-def inferred(kinds: Iterable[str]) -> str:
-    """The narrowest type that takes values of all these JSON types; empty if there are none."""
-    found = {_COLUMN_TYPES[kind] for kind in kinds}
-    if len(found) <= 1:
-        return found.pop() if found else ""
-    if found == {"BIGINT", "DOUBLE"}:
+def inferred(kinds: Collection[str]) -> str:
+    """The narrowest type that takes values of all these types; empty if there are none."""
+    if len(kinds) <= 1:
+        return next(iter(kinds), "")
+    if kinds == {"BIGINT", "DOUBLE"}:
         return "DOUBLE"
-    return "JSON" if "JSON" in found else "VARCHAR"
+    return "JSON" if "JSON" in kinds else "VARCHAR"
 
 
-_COLUMN_TYPES = {
-    "UBIGINT": "BIGINT",
-    "BIGINT": "BIGINT",
-    "DOUBLE": "DOUBLE",
-    "BOOLEAN": "BOOLEAN",
-    "VARCHAR": "VARCHAR",
-    "OBJECT": "JSON",
-    "ARRAY": "JSON",
-}
+_KINDS = {'"': "VARCHAR", "{": "JSON", "[": "JSON", "t": "BOOLEAN", "f": "BOOLEAN", "n": ""}
+"""By the first character of a JSON text; all else is a number."""
+
+
+def _kind(value: Any) -> str:
+    """The type of a column for one value; empty for null."""
+    text = bytes(value).decode() if isinstance(value, msgspec.Raw) else json.dumps(value)
+    kind = _KINDS.get(text[0])
+    if kind is not None:
+        return kind
+    digits = text.removeprefix("-")
+    return "BIGINT" if digits.isdigit() and len(digits) <= _DIGITS else "DOUBLE"
+
+
+_DIGITS = 19
+"""A BIGINT has no more. Whether a number really fits, the column itself tells."""
 
 
 def _wider(present: str, value: str) -> str:

@@ -352,7 +352,8 @@ class DuckDbLake:
     def tidy(self) -> None:
         """After a sync: once a day, drop what needn't be kept; compact a file that's mostly free.
 
-        Raises LockTimeout where another process stays at work on the lake.
+        That waits where the disk has no room for it. Raises LockTimeout where another process stays
+        at work on the lake.
         """
         with self._file.reading("look whether to tidy") as there:
             if not there:
@@ -362,7 +363,8 @@ class DuckDbLake:
         today = datetime.now(UTC).date().toordinal()
         if self._retention.is_on and tidied != today:
             self._drop_old(today)
-        if free > used and used + free > COMPACT_BYTES:
+        worth_it = free > used and used + free > COMPACT_BYTES
+        if worth_it and self._file.disk_has(used):
             self._file.compact()
 
     def compact(self) -> int:

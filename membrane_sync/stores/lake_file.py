@@ -8,6 +8,7 @@ only, and a lake that isn't there yet is an empty one: only writing makes the fi
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -174,6 +175,10 @@ class LakeFile:
             "WHERE database_name = 'lake'"
         )[0]
         return row[0] * row[1], row[0] * row[2]
+
+    def disk_has(self, size: int) -> bool:
+        """Whether so many bytes have room on the file's disk."""
+        return shutil.disk_usage(self.path.parent).free > size
 
     def allow(self, columns: int) -> None:
         """Allow the memory that a table of so many columns takes."""

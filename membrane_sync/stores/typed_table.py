@@ -18,9 +18,12 @@ from membrane_sync.stores.columns import (
     columns_of,
     literal,
     misfit,
+    needs_text,
     parsed,
     quoted,
     raw_values_of,
+    texts_found,
+    texts_of,
     value_of,
 )
 from membrane_sync.stores.lake_file import LakeFile
@@ -172,8 +175,10 @@ class TypedTable:
             return []
         # Of a record's versions each is a row, so that rows are told apart by their number there.
         row = "CAST(rowid AS VARCHAR)" if self._kind is HISTORY else "_external_id"
+        # Of the columns, nothing is needed but our own: fields may have any name, as `key`.
+        system = ", ".join(self._kind.system)
         self._file.execute(
-            f"CREATE OR REPLACE TEMP TABLE old AS SELECT *, {row} AS key FROM {self.sql}"
+            f"CREATE OR REPLACE TEMP TABLE old AS SELECT {row} AS key, {system} FROM {self.sql}"
         )
         kept = [name for name in self._kind.system if name != self._kind.json]
         misfits = self.parse(
@@ -265,12 +270,16 @@ class TypedTable:
         raws = raw_values_of("json", "parsed", self._columns)
         raw = "".join(f", {value} AS r{i}" for i, value in enumerate(raws))
         values = "".join(f", {value_of(f'r{i}', column)} AS c{i}" for i, column in columns)
+        doubts = " OR ".join(needs_text(f"c{i}", column) for i, column in columns) or "false"
+        found = f"CASE WHEN {doubts} THEN {texts_found('json', self._columns)} END"
+        texts = texts_of("json", "found", self._columns)
         checks = "".join(
-            f", {misfit('json', f'r{i}', f'c{i}', column)} AS m{i}" for i, column in columns
+            f", {misfit(texts[i], f'r{i}', f'c{i}', column)} AS m{i}" for i, column in columns
         )
         return (
-            f"(SELECT *{checks} FROM (SELECT *{values} FROM (SELECT {ids}{raw} FROM "
-            f"(SELECT *, {parsed('json', self._columns)} AS parsed FROM ({source}) AS s({ids})))))"
+            f"(SELECT *{checks} FROM (SELECT *, {found} AS found FROM (SELECT *{values} FROM "
+            f"(SELECT {ids}{raw} FROM (SELECT *, {parsed('json', self._columns)} AS parsed "
+            f"FROM ({source}) AS s({ids}))))))"
         )
 
     def _wanted(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from membrane_sync.records import Answer, Call, Report
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import run_sync, silent
 from membrane_sync.sync.store import Progress
+from membrane_sync.sync.windows import Bounds
 from tests.fixtures import REPOSITORY
 
 Row = dict[str, Any]
@@ -91,6 +92,7 @@ class Workspace:
         sync: str = "contacts",
         *,
         mode: Mode = "incremental",
+        bounds: Bounds | None = None,
         progress: Progress = silent,
         answered: Callable[[Call], None] | None = None,
     ) -> Report:
@@ -105,7 +107,8 @@ class Workspace:
         ):
             if answered:
                 parties = replace(parties, api=TellingApi(parties.api, answered))
-            vars(report).update(vars(run_sync(resolved, parties, mode=mode, progress=progress)))
+            done = run_sync(resolved, parties, mode=mode, bounds=bounds, progress=progress)
+            vars(report).update(vars(done))
         return report
 
     def select(self, connection: str, sql: str) -> list[Row]:

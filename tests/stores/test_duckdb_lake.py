@@ -215,6 +215,20 @@ def test_what_does_not_fit_is_told_whenever_it_is_found(path: Path, history: boo
     assert found == {"_external_id": [*"abcd"], "score": [2, None, None, 4]}
 
 
+@pytest.mark.parametrize("history", [False, True])
+def test_many_columns_that_are_mostly_empty_take_no_more_memory(path: Path, history: bool) -> None:
+    """As where an account has a hundred fields of its own: a whole commit fits into the limit."""
+    kinds = ["string", "integer", "number", "boolean"]
+    schema = {"properties": {f"f{n}": {"type": kinds[n % 4]} for n in range(100)}}
+    rules = {"contacts": StreamRules(history=history)}
+    lake = DuckDbLake(path, schemas={"contacts": schema}, rules=rules)
+    filled = {f"f{n}": ["x", 5, 1.5, True][n % 4] for n in range(0, 100, 5)}
+    records = [raw(f"r{n}", **filled) for n in range(30_000)]
+    assert lake.store(batch(*records[1:], raw("r0", **filled, f1="x"))).failed == 1
+    assert misfits(lake) == [("r0", "f1", "x")]
+    lake.close()
+
+
 def test_payloads_are_packed_and_stay_so(path: Path) -> None:
     lake = lake_of(path, score={"type": "integer"})
     lake.store(batch(*(raw(str(i), score=i) for i in range(5_000))))
@@ -345,6 +359,20 @@ def test_columns_that_are_filled_anew_leave_other_dead_letters_alone(path: Path)
     again = lake_of(path, score={"type": "number"})
     again.store(batch(cursor=2))
     assert sorted(misfits(again)) == [told[0], told[2]]
+
+
+def test_what_does_not_fit_is_told_by_its_record_whatever_fields_are_called(path: Path) -> None:
+    names = ["key", "json", "old", "row", "position", "found", "parsed", "c0", "m0", "hash"]
+    text = {name: {"type": "string"} for name in names}
+    before = lake_of(path, **text)
+    before.store(batch(raw("a", **{name: f"its {name}" for name in names}, n="x")))
+    before.close()
+    after = lake_of(path, **text, n={"type": "integer"})
+    after.store(batch(raw("b", **{name: f"its {name}" for name in names}, n="y")))
+    assert sorted(misfits(after)) == [("a", "n", "x"), ("b", "n", "y")]
+    found = after.select("SELECT * FROM records.contacts ORDER BY _external_id").to_pylist()
+    assert [row["_external_id"] for row in found] == ["a", "b"]
+    assert all(row[name] == f"its {name}" for row in found for name in names)
 
 
 def test_mapped_records_follow_their_schema_too(path: Path) -> None:

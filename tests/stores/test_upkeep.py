@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from membrane_sync.errors import Fatal
 from membrane_sync.records import Offset
@@ -129,6 +135,53 @@ def test_each_consumer_of_a_stream_holds_what_it_has_not_read(path: Path) -> Non
     assert feed(lake) == [(2, "b", "created"), *LAST]
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("store"), st.dictionaries(st.sampled_from("abc"), st.integers(-1, 2))),
+        st.tuples(st.sampled_from(["one", "two"]), st.integers(1, 3)),
+        st.tuples(st.just("compact"), st.none()),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(steps=STEPS)
+def test_whoever_reads_on_comes_to_what_there_is_whatever_was_dropped(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
+) -> None:
+    """Consumers read a page now and then; one begins when all is over."""
+    consumers = {"map:one": "contacts", "map:two": "contacts", "map:late": "contacts"}
+    lake = DuckDbLake(
+        tmp_path_factory.mktemp("lake") / "acme.duckdb",
+        retention=Retention(changes_days=0),
+        consumers=consumers,
+    )
+    alive: dict[str, int] = {}
+    held: dict[str, dict[str, str | None]] = {"one": {}, "two": {}, "late": {}}
+
+    def read(consumer: str, limit: int) -> None:
+        offset = lake.offset(f"map:{consumer}")
+        page = lake.changes("contacts", offset.seq, limit)
+        held[consumer].update({change.external_id: change.payload for change in page})
+        read_to(lake, page[-1].seq if page else offset.seq, offset.consumer)
+
+    for what, value in steps:
+        if what == "store":
+            lake.store(batch(*(raw(i, n=n, deleted=n < 0) for i, n in value.items())))
+            alive = {i: n for i, n in {**alive, **value}.items() if n >= 0}
+        elif what == "compact":
+            lake.compact()
+        else:
+            read(what, value)
+    for consumer, records in held.items():
+        read(consumer, 99)
+        assert {i: json.loads(p)["n"] for i, p in records.items() if p} == alive
+    lake.compact()
+    assert len(feed(lake)) == len({external_id for _, external_id, _ in feed(lake)})
+    lake.close()
+
+
 def test_nothing_is_dropped_unless_asked_for(path: Path) -> None:
     lake = busy_lake(path, Retention())
     read_to(lake, 5)
@@ -221,6 +274,39 @@ def test_a_file_that_is_mostly_free_is_compacted_by_itself(
     assert path.stat().st_ino != inode
     assert path.stat().st_size < size / 2
     assert contents(lake) == before
+
+
+def test_a_compaction_that_fails_leaves_no_half_of_a_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = filled(path, 1_000)
+    before = contents(lake)
+
+    def full(*_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lake_file, "put_in_place", full)
+    with pytest.raises(OSError, match="No space left"):
+        lake.compact()
+    assert sorted(p.name for p in path.parent.iterdir()) == ["acme.duckdb", "acme.duckdb.lock"]
+    assert contents(lake) == before
+
+
+def test_a_file_is_not_compacted_by_itself_where_the_disk_has_no_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckdb_lake, "COMPACT_BYTES", 1)
+    lake = filled(path, 1_000)
+    leave_a_hole(path)
+    inode = path.stat().st_ino
+    room = shutil.disk_usage(path.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room._replace(free=2**20))
+    lake.tidy()
+    assert path.stat().st_ino == inode
+    monkeypatch.undo()
+    monkeypatch.setattr(duckdb_lake, "COMPACT_BYTES", 1)
+    lake.tidy()
+    assert path.stat().st_ino != inode
 
 
 COMPACT = """
