@@ -343,3 +343,10 @@ def test_the_report_names_what_was_dropped_and_no_more_than_fits() -> None:
     assert run(lake, wide).dropped_fields == [], "nothing was mapped"
     many = mapping(email="a", **{f"x{n}": n for n in range(300)})
     assert len(run(lake, many, "v2").dropped_fields) == MOST_NAMES
+
+
+def test_a_misfit_of_a_mapping_that_is_one_formula_names_it() -> None:
+    schema = DataSchema(key="x", schema={"properties": {"age": {"type": "integer"}}})
+    mapping = FieldMapping(key="x", import_value={"$var": "$"})
+    (found,) = map_records(importer(mapping, schema), [{"age": "old"}])
+    assert [(error.field, error.formula) for error in found.errors] == [("age", {"$var": "$"})]
