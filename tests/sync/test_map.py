@@ -27,6 +27,7 @@ from membrane_sync.sync.map import (
     map_stream,
     map_texts,
 )
+from membrane_sync.sync.template import lineage_rows
 from membrane_sync.testing import MemoryLake
 from tests.formulas import test_plan
 from tests.sync import test_fit
@@ -350,3 +351,22 @@ def test_a_misfit_of_a_mapping_that_is_one_formula_names_it() -> None:
     mapping = FieldMapping(key="x", import_value={"$var": "$"})
     (found,) = map_records(importer(mapping, schema), [{"age": "old"}])
     assert [(error.field, error.formula) for error in found.errors] == [("age", {"$var": "$"})]
+
+
+def test_a_copied_field_reads_what_the_other_one_does() -> None:
+    full = {"$concat": [{"$var": "$.n"}, {"$var": "$.m"}]}
+    value = {
+        "a": {"b.c": full},
+        "l": [{"$copy": "$.a"}, {"$var": "$.k"}],
+        "x": {"y": {"$copy": r"$.a.b\.c"}},
+        "z": 1,
+    }
+    rows = lineage_rows(FieldMapping(key="x", import_value=value))
+    assert {row.field: row.reads for row in rows} == {
+        "a.b.c": ("$.m", "$.n"),
+        "l": ("$.k", "$.m", "$.n"),
+        "x.y": ("$.m", "$.n"),
+        "z": (),
+    }
+    (row,) = lineage_rows(FieldMapping(key="x", import_value={"$mergeObjects": [{"$copy": "$.a"}]}))
+    assert (row.field, row.reads) == ("$", ())
