@@ -17,7 +17,10 @@ from membrane_sync.elements.data_source import DataSource
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.elements.unified_data_model import ModelFallback, UnifiedDataModel
 from membrane_sync.formulas import MISSING
+from membrane_sync.formulas.locators import text_of
 from membrane_sync.formulas.transform import fill_fields, transform_variables
+from membrane_sync.project.located import is_formula
+from membrane_sync.project.schemas import fields as fields_of
 
 Models = Callable[[str], UnifiedDataModel | None]
 """A unified data model by its key, None if there's none."""
@@ -51,10 +54,13 @@ def unified_collection(
         unified = connector.unified_data_models.get(candidate.udm)
         chosen = _chosen(unified, key) if unified is not None else None
         if chosen is not None:
-            fields = _translated(chosen.fields_from_collection, candidate.import_fields)
+            fields = _translated(
+                chosen.fields_from_collection, _whole(candidate.import_fields, model)
+            )
             if fields is not None:
                 fields = fill_fields(fields, fallbacks)
-            to_fields = _translated(candidate.export_fields, chosen.fields_to_collection)
+            export_fields = _whole(candidate.export_fields, model)
+            to_fields = _translated(export_fields, chosen.fields_to_collection)
             return UnifiedCollection(chosen.key, chosen.parameters, fields, to_fields, fallbacks)
     return None
 
@@ -113,6 +119,14 @@ def _chosen(unified: UnifiedMapping, key: str | None) -> CollectionMapping | Non
     if chosen is None and wanted is not None and wanted == unified.default_collection:
         return CollectionMapping.model_validate({"key": wanted})
     return chosen
+
+
+def _whole(translation: Any, model: UnifiedDataModel | None) -> Any:
+    """The translation with the model's fields that it doesn't name: they keep their names."""
+    if model is None or not isinstance(translation, dict) or is_formula(translation):
+        return translation
+    same = {name: {"$var": text_of((name,))} for name in fields_of(model.fields_schema)}
+    return {**same, **translation}
 
 
 def _translated(fields: Any, translation: Any) -> Any:

@@ -12,6 +12,7 @@ from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError, evaluate_fields
+from membrane_sync.formulas.evaluator import operator_of
 from membrane_sync.formulas.frames import Texts, text_column
 from membrane_sync.formulas.lookups import Find, Lookups, held, is_asking, prepare
 from membrane_sync.formulas.plan import FEW, Plan
@@ -233,7 +234,8 @@ def _not_kept(mapper: Mapper, value: Any, reason: str) -> Iterator[FieldError]:
 
 def _formula_of(mapper: Mapper, name: str) -> Any:
     template = mapper.template
-    return template.get(name) if name and isinstance(template, dict) else template
+    whole = not name or not isinstance(template, dict) or operator_of(template) is not None
+    return template if whole else template.get(name)
 
 
 def _field_error(mapper: Mapper, misfit: ShapeError) -> FieldError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import OPERATORS, variables
-from membrane_sync.formulas.locators import steps_of
+from membrane_sync.formulas.inference import lineage
+from membrane_sync.formulas.locators import parse, steps_of
 from membrane_sync.formulas.values import path_text
 
 Direction = Literal["import", "export"]
@@ -89,11 +90,21 @@ def _copies(node: Any) -> bool:
 def lineage_rows(mapping: FieldMapping, direction: Direction = "import") -> list[LineageRow]:
     """Where each field of the mapping's result comes from, in the order they're written.
 
-    What an operator reads of an item of `$iterate` counts as read of its source. A field that
-    reads nothing, as a fixed text, has no locators.
+    What an operator reads of an item of `$iterate` counts as read of its source. A field that is
+    copied reads what the other one does. One that reads nothing, as a fixed text, has no locators.
     """
     template = template_of(mapping, direction)
-    return [] if template is None else list(_rows((), template))
+    rows = [] if template is None else list(_rows((), template))
+    return _with_copies(rows, template) if _copies(template) else rows
+
+
+def _with_copies(rows: Sequence[LineageRow], template: Any) -> list[LineageRow]:
+    reads: dict[tuple[Any, ...], set[str]] = {row.path: set() for row in rows}
+    for text, read in lineage(template).items():
+        steps = parse(text)
+        within = next(n for n in range(len(steps) + 1) if steps[:n] in reads)
+        reads[steps[:within]] |= read
+    return [replace(row, reads=tuple(sorted(reads[row.path]))) for row in rows]
 
 
 def _rows(path: tuple[str, ...], node: Any) -> Iterator[LineageRow]:

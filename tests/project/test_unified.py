@@ -126,6 +126,43 @@ def test_another_model_can_stand_in(tmp_path: Path) -> None:
     assert imported(found, "app", {"e": "ada@x"}) == {"email": "ada@x"}
 
 
+TASKS_ONLY = """
+unified_data_models:
+  tasks:
+    collection_mappings:
+      - key: people
+        fields_from_collection: {id: {$var: $.i}, subject: {$var: $.s}, ownerId: {$var: $.o.id}}
+        fields_to_collection:
+          {s: {$var: $.subject}, o: {id: {$var: $.ownerId}}, p: {$var: $.priority}}
+"""
+ACTIVITIES = """
+data_schemas: {contacts: {schema: {type: object, additionalProperties: true}}}
+data_sources: {contacts: {udm: activities}}
+field_mappings:
+  contacts:
+    data_source: contacts
+    data_schema: contacts
+    unified_import_value:
+      {id: {$var: $.id}, title: {$var: $.title}, owner: {$var: $.ownerId}, s: {$var: $.subject}}
+    unified_export_value: {title: {$var: $.title}, ownerId: {$var: $.owner}, priority: high}
+data_link_tables: {contacts: {}}
+syncs: {contacts: {field_mapping: contacts, data_link_table: contacts}}
+"""
+
+
+def test_what_a_model_that_stands_in_has_by_the_same_name_is_kept(tmp_path: Path) -> None:
+    """A task has an owner as an activity has; its subject is the title, its priority nothing."""
+    found = project(
+        tmp_path, {"app": TASKS_ONLY}, **{"mappings/universal/packages/contacts.yaml": ACTIVITIES}
+    )
+    record = {"i": "1", "s": "Call", "o": {"id": "o1"}}
+    assert imported(found, "app", record) == {"id": "1", "title": "Call", "owner": "o1"}
+    assert exported(found, "app", {"title": "Call", "owner": "o1"}) == {
+        "s": "Call",
+        "o": {"id": "o1"},
+    }
+
+
 def test_an_own_model_lies_over_the_packages_and_an_unknown_one_is_said(tmp_path: Path) -> None:
     own = "singular_name: person\nfield_fallbacks: {firstName: {$remove: true}}\n"
     file = "mappings/universal/unified_data_models/contacts.yaml"

@@ -19,6 +19,7 @@ from membrane_sync.records import Batch, Change, RawRecord, Report
 from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.sync.map import MOST_NAMES, import_records, map_stream
 from membrane_sync.sync.mapper import Mapper, exporter, importer, map_texts, map_values
+from membrane_sync.sync.template import lineage_rows
 from membrane_sync.testing import MemoryLake
 from tests.formulas import test_plan
 from tests.sync import test_fit
@@ -335,3 +336,29 @@ def test_the_report_names_what_was_dropped_and_no_more_than_fits() -> None:
     assert run(lake, wide).dropped_fields == [], "nothing was mapped"
     many = mapping(email="a", **{f"x{n}": n for n in range(300)})
     assert len(run(lake, many, "v2").dropped_fields) == MOST_NAMES
+
+
+def test_a_misfit_of_a_mapping_that_is_one_formula_names_it() -> None:
+    schema = DataSchema(key="x", schema={"properties": {"age": {"type": "integer"}}})
+    mapping = FieldMapping(key="x", import_value={"$var": "$"})
+    (found,) = map_values(importer(mapping, schema), [{"age": "old"}])
+    assert [(error.field, error.formula) for error in found.errors] == [("age", {"$var": "$"})]
+
+
+def test_a_copied_field_reads_what_the_other_one_does() -> None:
+    full = {"$concat": [{"$var": "$.n"}, {"$var": "$.m"}]}
+    value = {
+        "a": {"b.c": full},
+        "l": [{"$copy": "$.a"}, {"$var": "$.k"}],
+        "x": {"y": {"$copy": r"$.a.b\.c"}},
+        "z": 1,
+    }
+    rows = lineage_rows(FieldMapping(key="x", import_value=value))
+    assert {row.field: row.reads for row in rows} == {
+        "a.b.c": ("$.m", "$.n"),
+        "l": ("$.k", "$.m", "$.n"),
+        "x.y": ("$.m", "$.n"),
+        "z": (),
+    }
+    (row,) = lineage_rows(FieldMapping(key="x", import_value={"$mergeObjects": [{"$copy": "$.a"}]}))
+    assert (row.field, row.reads) == ("$", ())
