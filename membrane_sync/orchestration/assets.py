@@ -18,7 +18,7 @@ from membrane_sync.project.resolved_sync import ResolvedSync
 
 
 class PullConfig(dg.Config):
-    """How to read the collection; the launchpad and the backfill dialog offer it."""
+    """What to read of the collection: what changed, all of it, or a window of time."""
 
     mode: Literal["incremental", "full", "window"] = Field(
         default="incremental",

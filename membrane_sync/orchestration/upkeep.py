@@ -69,7 +69,8 @@ def _verdict(name: str, against: list[str]) -> dg.AssetCheckResult:
         asset_key=HEALTH,
         check_name=name,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"count": len(against), "connections": against[:MOST_NAMED]},
+        # As text, since of a list the UI shows a link to JSON.
+        metadata={"count": len(against), "connections": ", ".join(against[:MOST_NAMED]) or "none"},
     )
 
 

@@ -9,6 +9,7 @@ import base64
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from membrane_sync.bootstrap import Runtime, open_runtime
+from tests.end_to_end.commands import LOUD, run_module
 from tests.end_to_end.leaky_app import LeakyApp
 
 ODD = "/+ =&?%\"'<é>\\"
@@ -51,15 +53,6 @@ IN_HEADERS = {
 }
 """Those that go out in a header can't have just any character."""
 SECRETS = {name: core + IN_HEADERS.get(name, ODD) for name, core in CORES.items()}
-
-VERBOSE = """
-import logging, runpy, sys
-logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-for name in ("httpx", "httpcore", "hpack", "membrane_sync", "sqlalchemy.engine"):
-    logging.getLogger(name).setLevel(logging.DEBUG)
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
 
 CONNECTOR = """
 name: Leaky
@@ -144,18 +137,22 @@ class User:
         return self.run("membrane_sync.cli.main", *arguments, expect=expect, **environment)
 
     def run(self, module: str, *arguments: str, expect: int = 0, **environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", VERBOSE, module, *arguments],
-            cwd=self.root,
-            env={**self.environment, **environment},
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            code = run_module(
+                module,
+                arguments,
+                folder=self.root,
+                environment={**self.environment, **environment},
+                out=out,
+                err=err,
+                seconds=120,
+            )
+            stdout, stderr = out.read_bytes(), err.read_bytes()
         name = f"{len(self.said)} {module.rpartition('.')[2]} {' '.join(arguments[:2])}"
-        self.said[f"{name}: stdout"], self.said[f"{name}: stderr"] = done.stdout, done.stderr
-        assert done.returncode == expect, (name, done.stdout.decode(), done.stderr.decode()[-3000:])
-        return done.stdout.decode() + done.stderr.decode()
+        self.said[f"{name}: stdout"], self.said[f"{name}: stderr"] = stdout, stderr
+        assert code == expect, (name, stdout.decode(), stderr.decode()[-3000:])
+        return stdout.decode() + stderr.decode()
 
     @contextmanager
     def running(self, module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -165,7 +162,7 @@ class User:
             name.with_suffix(".out").open("wb") as out,
             name.with_suffix(".err").open("wb") as err,
             subprocess.Popen(
-                [sys.executable, "-c", VERBOSE, module, *arguments],
+                [sys.executable, "-c", LOUD, module, *arguments],
                 cwd=self.root,
                 env=self.environment,
                 stdout=out,

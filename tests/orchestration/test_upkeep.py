@@ -89,8 +89,8 @@ def test_one_stale_connection_is_named_however_fresh_the_others_are(
     record(workspace, stale, now - timedelta(minutes=44))
     record(workspace, broken, now - timedelta(minutes=3), error="the app said 401 to Ada")
     assert health(workspace, instance) == {
-        "healthy": (False, [f"{broken} contacts"]),
-        "fresh": (False, [f"{stale} contacts"]),
+        "healthy": (False, f"{broken} contacts"),
+        "fresh": (False, f"{stale} contacts"),
     }
     event = instance.get_latest_materialization_event(HEALTH)
     assert event is not None and event.asset_materialization is not None
@@ -101,7 +101,7 @@ def test_one_stale_connection_is_named_however_fresh_the_others_are(
 
     for connection in (stale, broken):
         record(workspace, connection, now)
-    assert health(workspace, instance) == {"healthy": (True, []), "fresh": (True, [])}
+    assert health(workspace, instance) == {"healthy": (True, "none"), "fresh": (True, "none")}
 
 
 def record(workspace: Workspace, connection: str, at: datetime, error: str = "") -> None:
