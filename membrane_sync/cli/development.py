@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures
-from membrane_sync.cli.serve import PORT
+from membrane_sync.cli.serve import PORT, refuse_newer_ledger
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -31,7 +31,9 @@ def dev(
 
     with failures():
         root = find_root(project)
-        settings = open_runtime(root).settings.server
+        runtime = open_runtime(root)
+        refuse_newer_ledger(runtime)
+        settings = runtime.settings.server
         console.print(f"Dagster's UI: [bold]http://{escape(host)}:{port}[/]  (Ctrl+C stops it)")
         if not settings.is_open:
             console.print("API: off, until MEMBRANE_API_KEYS is set (docs/api.md)")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from membrane_sync.cli.options import HERE, ProjectOption
 from membrane_sync.cli.output import console, failures
-from membrane_sync.errors import Fatal
+from membrane_sync.errors import Fatal, LedgerUnavailable
+
+if TYPE_CHECKING:
+    from membrane_sync.bootstrap import Runtime
 
 PORT = 8700
 PortOption = Annotated[int, typer.Option("--port", help="Port of the API.", min=1, max=65535)]
@@ -48,6 +52,7 @@ def serve_api(start: Path, host: str, port: int) -> None:
             "nobody could ask the API: there's no key for it",
             hint="set MEMBRANE_API_KEYS to a secret of 32 characters or more; docs/api.md says how",
         )
+    refuse_newer_ledger(runtime)
     app = create_app(runtime)
     _log_requests()
     console.print(f"API: [bold]http://{escape(host)}:{port}[/]  (Ctrl+C stops it)")
@@ -61,6 +66,12 @@ def serve_api(start: Path, host: str, port: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+def refuse_newer_ledger(runtime: Runtime) -> None:
+    """Raise Fatal where a newer version has the ledger; one that's away now may come back."""
+    with suppress(LedgerUnavailable):
+        runtime.ledger.living()
 
 
 def _log_requests() -> None:

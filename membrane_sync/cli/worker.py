@@ -8,6 +8,7 @@ import typer
 
 from membrane_sync.cli.options import HERE, ProjectOption
 from membrane_sync.cli.output import failures
+from membrane_sync.cli.serve import refuse_newer_ledger
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -27,5 +28,5 @@ def worker(
 
     with failures():
         root = find_root(project)
-        open_runtime(root)
+        refuse_newer_ledger(open_runtime(root))
         become_worker(root, threads)

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -472,6 +474,26 @@ def test_who_stops_reading_ends_it_without_a_word(cli: Cli, command: list[str]) 
     process.stdout.close()
     said = process.stderr.read()
     assert (process.wait(60), said) == (Exit.NOT_READ, "")
+
+
+@pytest.mark.parametrize("command", ["status", "sync", "worker", "serve", "dev"])
+def test_no_command_begins_with_a_ledger_of_a_newer_version(
+    cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def began(*_: object, **__: object) -> None:
+        raise AssertionError("it began")
+
+    for program in ("become_worker", "run_dev"):
+        monkeypatch.setattr(f"membrane_sync.cli.dagster_process.{program}", began)
+    monkeypatch.setattr("uvicorn.run", began)
+    monkeypatch.setenv("MEMBRANE_API_KEYS", "k" * 40)
+    assert cli("status").exit_code == Exit.DONE
+    with closing(sqlite3.connect(cli.root / ".membrane" / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE membrane_version SET version = 99")
+    result = cli(command)
+    assert result.exit_code == Exit.FAILED
+    assert "written by a newer version" in result.stderr
+    assert "→ install the newer membrane-sync" in result.stderr
 
 
 def test_no_sync_at_all(connected: Cli) -> None:
