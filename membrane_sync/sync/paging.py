@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from membrane_sync.elements.data_collection import Pagination
@@ -33,13 +33,15 @@ PageRead = tuple[Sequence[Any], Mapping[str, Any]]
 class Turn:
     """What distinguishes the call for one page: query, body, headers, or a URL the app gave.
 
-    Names in `body` may lead into it: `page.after` is `after` in `page`.
+    Names in `body` may lead into it: `page.after` is `after` in `page`. A page that is `doubtful`
+    may lie behind the end, where some apps answer that it isn't found.
     """
 
     query: Mapping[str, Any] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Any] = field(default_factory=dict)
     url: str | None = None
+    doubtful: bool = False
 
 
 Pager = Generator[Turn, PageRead, None]
@@ -119,7 +121,7 @@ def _page(pagination: Pagination) -> Pager:
     number = pagination.first_page
     count, repeats = _Count(pagination), _Repeats(pagination)
     while True:
-        records, scope = yield _turn(pagination, number)
+        records, scope = yield replace(_turn(pagination, number), doubtful=count.may_be_all)
         repeats.refuse(records)
         page = number - pagination.first_page + 1
         if not records or count.says_end(records, scope, page):
@@ -131,7 +133,8 @@ def _offset(pagination: Pagination) -> Pager:
     """The offset moves by what came, not by what was asked for."""
     count, repeats = _Count(pagination), _Repeats(pagination)
     while True:
-        records, scope = yield _turn(pagination, count.read)
+        turn = _turn(pagination, count.read)
+        records, scope = yield replace(turn, doubtful=count.may_be_all)
         repeats.refuse(records)
         if not records or count.says_end(records, scope):
             return
@@ -258,6 +261,8 @@ class _Count:
 
     def __init__(self, pagination: Pagination) -> None:
         self.read = 0
+        self.may_be_all = False
+        """Whether a round total was reached, at which apps stop to count."""
         self._pagination = pagination
         self._largest = 0
 
@@ -275,7 +280,8 @@ class _Count:
         if page and page == _number(self._pagination, "total_pages", scope):
             return True
         total = _number(self._pagination, "total_records", scope)
-        return total == self.read and not (full and _ROUND.fullmatch(str(total)))
+        self.may_be_all = full and total == self.read and bool(_ROUND.fullmatch(str(total)))
+        return total == self.read and not self.may_be_all
 
 
 def _has_no_more(pagination: Pagination, scope: Mapping[str, Any]) -> bool:

@@ -11,8 +11,10 @@ from typing import Any
 from membrane_sync.calls import as_call
 from membrane_sync.elements.data_collection import DataCollection, ListMethod
 from membrane_sync.elements.pagination import TURNED_BY_THE_APP, TieBreak
+from membrane_sync.elements.request import ErrorRule
 from membrane_sync.errors import Fatal
 from membrane_sync.formulas import MISSING, evaluate
+from membrane_sync.formulas.locators import steps_of
 from membrane_sync.records import Answer, Call
 from membrane_sync.sync.cursor import CursorOrder, asked_again_from
 from membrane_sync.sync.rendering import (
@@ -20,8 +22,12 @@ from membrane_sync.sync.rendering import (
     Scope,
     answer_scope,
     by_function,
+    put,
     render,
 )
+
+NOT_THERE = [404, 416]
+"""What apps answer behind a list's last page, if it isn't an empty one."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,15 @@ class Source:
             }
         )
         return render(asked, seen)
+
+    def forgiven(self, call: Call) -> Call:
+        """The call for a page behind the end of the list: that it isn't there means no records."""
+        steps = steps_of(self.method.records) or ()
+        names = [step for step in steps if isinstance(step, str)]
+        if names[:1] != ["body"] or len(names) < len(steps):
+            return call
+        body = put(None, names[1:], []) if names[1:] else []
+        return with_rule(call, ErrorRule(status=NOT_THERE, action="ignore", body=body))
 
     def is_expired(self, answer: Answer) -> bool:
         """Whether the app says that it no longer knows the delta token."""

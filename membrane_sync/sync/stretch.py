@@ -123,7 +123,8 @@ def _stretch(
         stretch.capped = cap.reached
         if stretch.capped or stretch.tied is not None:
             return stretch
-        step = Step(turned(base, turn), again=source.restarts)
+        call = turned(base, turn)
+        step = Step(source.forgiven(call) if turn.doubtful else call, again=source.restarts)
 
 
 class _Cap:
