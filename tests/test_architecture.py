@@ -101,6 +101,15 @@ def test_no_cycles() -> None:
     TopologicalSorter(MAY_IMPORT).prepare()
 
 
+def test_lake_and_ledger_know_nothing_of_each_other() -> None:
+    sides = {"stores.lake": "stores.ledger", "stores.ledger": "stores.lake"}
+    for side, other in sides.items():
+        mine = [name for name in MODULES if name.startswith(f"{side}.")]
+        guilty = [n for n in mine if any(t.startswith(other) for t in imports(n))]
+        assert mine
+        assert guilty == []
+
+
 def test_only_orchestration_imports_dagster() -> None:
     guilty = []
     for name, path in MODULES.items():

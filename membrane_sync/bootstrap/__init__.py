@@ -7,7 +7,7 @@ with open_runtime(root).connect("acme_kinto") as parties:
 from membrane_sync.bootstrap.opened import Opened
 from membrane_sync.bootstrap.runtime import Runtime, find_root, open_runtime
 from membrane_sync.bootstrap.standing import Standing
-from membrane_sync.stores.lake_file import Memory
+from membrane_sync.stores.lake.file import Memory
 
 __all__ = [
     "Memory",

@@ -13,7 +13,7 @@ from membrane_sync.errors import NotReady
 from membrane_sync.ports import Api, ConnectionRecord, Lease
 from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.stores.sql_destination import SqlDestination
 from membrane_sync.sync.run import Parties
 

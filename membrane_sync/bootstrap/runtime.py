@@ -29,11 +29,11 @@ from membrane_sync.project.references import check, errors
 from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.project.settings import Settings
 from membrane_sync.records import Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.lake_file import Memory
-from membrane_sync.stores.sql_connection_requests import SqlConnectionRequests
-from membrane_sync.stores.sql_ledger import SqlLedger
-from membrane_sync.stores.sql_tenants import SqlTenantLedger
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.file import Memory
+from membrane_sync.stores.ledger.connection_requests import SqlConnectionRequests
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.tenants import SqlTenantLedger
 from membrane_sync.sync.run import Parties
 
 

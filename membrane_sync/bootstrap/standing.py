@@ -13,7 +13,7 @@ from membrane_sync.errors import MembraneError
 from membrane_sync.events.polling import ways
 from membrane_sync.ports import ConnectionRecord, RunRecord
 from membrane_sync.project.resolved_sync import ResolvedSync
-from membrane_sync.stores.columns import literal, quoted
+from membrane_sync.stores.lake.columns import literal, quoted
 
 Covered: TypeAlias = Callable[[str], Collection[str]]
 

@@ -13,15 +13,15 @@ from membrane_sync.elements.data_source import DataSource
 from membrane_sync.ports import ConnectionRecord, Lease, Vault
 from membrane_sync.project.project import Project
 from membrane_sync.project.resolved_sync import ResolvedSync
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.lake_file import Memory, new_memory
-from membrane_sync.stores.retention import Retention
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.file import Memory, new_memory
+from membrane_sync.stores.lake.retention import Retention
+from membrane_sync.stores.lake.stream_rules import rules_of
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.secret_keys import SecretKeys
 from membrane_sync.stores.sql_destination import SqlDestination, Tables
-from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.store_vault import StoreVault
-from membrane_sync.stores.stream_rules import rules_of
 from membrane_sync.stores.vault import AesVault
 from membrane_sync.sync.ancestors import collections_read
 from membrane_sync.sync.custom_fields import CUSTOM_FIELDS

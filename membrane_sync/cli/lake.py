@@ -16,7 +16,7 @@ from membrane_sync.cli.options import HERE, JsonOption, ProjectOption
 from membrane_sync.cli.output import console, failures, print_json, print_records, print_table
 from membrane_sync.elements.data_link_table import DataLinkTable
 from membrane_sync.errors import NotFound
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 

@@ -203,7 +203,7 @@ def _answering(project: Project, mapping: str, layer: dict[str, str], instance: 
     A formula that names no link table means that of the sync which uses the mapping.
     """
     from membrane_sync.bootstrap import Runtime
-    from membrane_sync.stores.duckdb_lake import DuckDbLake
+    from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
     from membrane_sync.sync.lookup import Answering
 
     wait = project.settings.lock_wait_seconds

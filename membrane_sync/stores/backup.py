@@ -21,7 +21,7 @@ from sqlalchemy import make_url
 
 from membrane_sync.errors import Fatal
 from membrane_sync.stores.file_lock import held
-from membrane_sync.stores.lake_file import LakeFile, put_in_place
+from membrane_sync.stores.lake.file import LakeFile, put_in_place
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""

@@ -10,7 +10,7 @@ import pytest
 
 from membrane_sync.apps.oidc_provider import OidcProvider, start_oidc_provider
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from tests.connections.fleet import ACME, Refresher, open_ledger
 from tests.connections.provider import CLIENT, connector, grant
 from tests.stores.databases import url as url

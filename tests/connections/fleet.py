@@ -18,8 +18,8 @@ from typing import Any, Self
 from membrane_sync.connections.tokens import Tokens
 from membrane_sync.errors import MembraneError
 from membrane_sync.ports import Authenticator, Claim, Issued, Kept
-from membrane_sync.stores import sql_credentials
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger import credentials as sql_credentials
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from tests.connections.provider import made
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from membrane_sync.connections.lifecycle import archive, pause, resume
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 
 KEY = "acme_crm"
 ROUNDS = 15

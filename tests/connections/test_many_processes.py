@@ -9,7 +9,7 @@ import pytest
 
 from membrane_sync.apps.oidc_provider import OidcProvider
 from membrane_sync.errors import Defunct
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from tests.connections.conftest import connect
 from tests.connections.fleet import ACME, Fleet, Killed, Refresher, open_ledger, tokens
 from tests.connections.provider import refreshes, works

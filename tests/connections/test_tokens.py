@@ -25,8 +25,8 @@ from membrane_sync.errors import (
     SecretError,
 )
 from membrane_sync.ports import Claim, ConnectionRecord, Issued, Kept, Pending, Timetable
-from membrane_sync.stores import sql_leases
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger import leases as sql_leases
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.vault import AesVault
 from tests.connections.fleet import ACME, VAULT_KEY, open_ledger, tokens

@@ -33,11 +33,11 @@ from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import Project
-from membrane_sync.stores import record_writer
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.lake_file import LakeFile
-from membrane_sync.stores.page_log import FilePageLog
-from membrane_sync.stores.record_writer import RecordWriter
+from membrane_sync.stores.lake import record_writer
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.file import LakeFile
+from membrane_sync.stores.lake.page_log import FilePageLog
+from membrane_sync.stores.lake.record_writer import RecordWriter
 from membrane_sync.sync import read as read_verb
 from membrane_sync.sync import store as store_verb
 from membrane_sync.sync.run import Parties, new_report, pull_and_store

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 from membrane_sync.errors import MembraneError
 from membrane_sync.records import Report
-from membrane_sync.stores import record_writer, sql_destination
+from membrane_sync.stores import sql_destination
+from membrane_sync.stores.lake import record_writer
 from membrane_sync.sync import map as map_verb
 from membrane_sync.sync import push as push_verb
 from membrane_sync.sync import store as store_verb

@@ -11,7 +11,7 @@ from membrane_sync.clients.api import HttpApi
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import Parties, run_sync
 from membrane_sync.testing import MemoryDestination
 from membrane_sync.testing.simulator import Access, Collection, Simulator, running

@@ -20,7 +20,7 @@ from membrane_sync.events.apply import Applied, Applying
 from membrane_sync.ports.events import Event
 from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import run_sync
 from membrane_sync.testing import FakeApi, MemoryDestination, answer
 from tests.sync.parts import PAGES, App, collection, declared_sync, parties, resolved

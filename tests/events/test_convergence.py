@@ -25,7 +25,7 @@ from membrane_sync.events.apply import Applying
 from membrane_sync.ports import Lake
 from membrane_sync.ports.events import Event
 from membrane_sync.records import Answer, Batch, Call, StoreCounts
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import new_report, pull_and_store
 from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake, answer
 from tests.sync.parts import PAGES, collection, parties, resolved

@@ -23,7 +23,7 @@ from membrane_sync.bootstrap import Runtime
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.ports.subscriptions import Subscription
 from membrane_sync.server.app import create_app
-from membrane_sync.stores import sql_subscriptions
+from membrane_sync.stores.ledger import subscriptions as sql_subscriptions
 from tests.server.helpers import API_KEY, SETTINGS, Caller, project_with_echo, serving
 from tests.server.hooks import client
 from tests.stores.databases import fresh_database, read

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import url as url
 

@@ -13,9 +13,9 @@ from membrane_sync.errors import Fatal, LockTimeout, SecretError
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.records import Link, LinkKey, Offset
 from membrane_sync.stores.backup import Place, back_up, restore
-from membrane_sync.stores.duckdb_lake import DuckDbLake
 from membrane_sync.stores.file_lock import held
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from tests.stores.records import batch, raw
 

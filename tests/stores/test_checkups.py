@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from membrane_sync.ports import ConnectionRecord, Override
 from membrane_sync.ports.subscriptions import Subscription
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 
 CONFIG = {"kind": "external", "event": "paid", "parameters": {}}
 

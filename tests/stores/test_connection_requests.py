@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from membrane_sync.ports import ConnectionRequest
-from membrane_sync.stores.sql_connection_requests import KEPT_SECONDS, SqlConnectionRequests
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.connection_requests import KEPT_SECONDS, SqlConnectionRequests
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 
 NOW = 1_800_000_000.0

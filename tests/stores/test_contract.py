@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.elements.data_source import DataSource
 from membrane_sync.records import RawRecord, StoreCounts
-from membrane_sync.stores import contract
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.stream_rules import StreamRules, rules_of
+from membrane_sync.stores.lake import contract
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.stream_rules import StreamRules, rules_of
 from tests.stores.records import batch, raw
 
 OPEN = StreamRules(is_open=True, id_field="id")

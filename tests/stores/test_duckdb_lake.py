@@ -18,10 +18,10 @@ import pytest
 
 from membrane_sync.errors import Fatal, LockTimeout, NotFound
 from membrane_sync.records import DeadLetter, Link, LinkKey, Offset, RawRecord
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.lake_file import LakeFile
-from membrane_sync.stores.lake_layout import FORMAT
-from membrane_sync.stores.stream_rules import StreamRules
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.file import LakeFile
+from membrane_sync.stores.lake.layout import FORMAT
+from membrane_sync.stores.lake.stream_rules import StreamRules
 from tests.stores.records import batch, mapped_record, raw
 
 REPOSITORY = Path(__file__).parents[2]
@@ -584,8 +584,8 @@ def test_a_file_that_is_open_elsewhere_is_said_so(path: Path) -> None:
 STORE_ON = """
 import sys
 from pathlib import Path
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.stream_rules import StreamRules
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.stream_rules import StreamRules
 from membrane_sync.records import Link, LinkKey, Offset
 from tests.stores.records import batch, mapped_record, raw
 schema = {"properties": {"n": {"type": "integer"}}}

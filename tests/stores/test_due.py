@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from membrane_sync.ports import ConnectionRecord, Override, Settled, Timetable
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import read
 

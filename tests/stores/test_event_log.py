@@ -18,8 +18,8 @@ from membrane_sync.errors import NotFound
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.ports.event_log import EventFilter, WebhookCount
 from membrane_sync.ports.events import Arrival, Event, Failure, Webhook
-from membrane_sync.stores import event_retention
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger import event_retention
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import read, run
 

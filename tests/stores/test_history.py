@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from membrane_sync.errors import NotFound
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.stream_rules import StreamRules
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.stream_rules import StreamRules
 from tests.stores.records import batch, raw
 
 KEPT = StreamRules(history=True)
@@ -149,7 +149,7 @@ def test_a_clock_that_goes_back_makes_no_overlap(
         def now(cls, tz: Any = None) -> datetime:
             return next(times)
 
-    monkeypatch.setattr("membrane_sync.stores.history.datetime", Clock)
+    monkeypatch.setattr("membrane_sync.stores.lake.history.datetime", Clock)
     if before_it_was_noted:
         with duckdb.connect(str(path)) as file:
             file.execute("DELETE FROM counters WHERE name LIKE 'history_newest%'")

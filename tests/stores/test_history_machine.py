@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from membrane_sync.stores import history
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.retention import Retention
-from membrane_sync.stores.stream_rules import StreamRules
+from membrane_sync.stores.lake import history
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.retention import Retention
+from membrane_sync.stores.lake.stream_rules import StreamRules
 from tests.stores.records import batch, raw
 
 IDS = st.sampled_from("abcd")

@@ -14,8 +14,8 @@ import pytest
 from membrane_sync.errors import LedgerUnavailable
 from membrane_sync.ports.events import Arrival, Event, Failure, Put, Webhook
 from membrane_sync.ports.subscriptions import Subscription
-from membrane_sync.stores.sql_inbox import FETCHED_BYTES
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.inbox import FETCHED_BYTES
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import read
 

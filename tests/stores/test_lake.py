@@ -11,7 +11,7 @@ import pytest
 from membrane_sync.errors import Fatal, Retryable
 from membrane_sync.ports import Lake
 from membrane_sync.records import DeadLetter, Link, LinkKey, MappedCounts, Offset, StoreCounts
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.testing import MemoryLake
 from tests.stores.records import batch, mapped_record, raw
 

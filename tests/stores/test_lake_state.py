@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from membrane_sync.records import DeadLetter, LinkKey, Offset
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from tests.stores.records import batch, mapped_record, raw
 
 

@@ -12,14 +12,14 @@ from contextlib import ExitStack
 import pytest
 
 from membrane_sync.errors import Fenced, LockTimeout
-from membrane_sync.stores.sql_database import LedgerDatabase
-from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.ledger.database import LedgerDatabase
+from membrane_sync.stores.ledger.leases import SqlLeases
 from tests.stores.databases import read, run
 
 DIES = """
 import os, sys
-from membrane_sync.stores.sql_database import LedgerDatabase
-from membrane_sync.stores.sql_leases import SqlLeases
+from membrane_sync.stores.ledger.database import LedgerDatabase
+from membrane_sync.stores.ledger.leases import SqlLeases
 with SqlLeases(LedgerDatabase(sys.argv[1]), 60).hold("acme", "sync", 0):
     os._exit(9)
 """

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from membrane_sync.errors import AppUnavailable, Fatal, NotConnected, SecretError
 from membrane_sync.ports import ConnectionRecord, Ledger, Override, RunRecord
 from membrane_sync.records import Report
-from membrane_sync.stores.sql_database import VERSION
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.database import VERSION
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from membrane_sync.testing import MemoryLedger
 from tests.stores.databases import fresh_database, read, run

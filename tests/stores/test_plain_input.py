@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import read, run
 

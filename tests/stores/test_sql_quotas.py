@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from membrane_sync.errors import AppUnavailable
 from membrane_sync.ports import Party, Quota
 from membrane_sync.stores import sql_quotas
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.quota_schedule import SECOND
-from membrane_sync.stores.sql_ledger import SqlLedger
 from membrane_sync.stores.sql_quotas import SqlQuotas
 from membrane_sync.stores.vault import AesVault
 from tests.stores.databases import fresh_database

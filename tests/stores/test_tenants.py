@@ -10,8 +10,8 @@ import pytest
 
 from membrane_sync.errors import Fatal, NotConnected, NotFound
 from membrane_sync.ports import ConnectionRecord
-from membrane_sync.stores.sql_ledger import SqlLedger
-from membrane_sync.stores.sql_tenants import SqlTenantLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.tenants import SqlTenantLedger
 from membrane_sync.stores.vault import AesVault
 
 VAULT = AesVault(b"x" * 32)

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from membrane_sync.errors import Fatal
 from membrane_sync.records import Offset
-from membrane_sync.stores import duckdb_lake, lake_file
-from membrane_sync.stores.duckdb_lake import DuckDbLake
-from membrane_sync.stores.lake_file import LakeFile
-from membrane_sync.stores.retention import Retention
-from membrane_sync.stores.stream_rules import StreamRules
+from membrane_sync.stores.lake import duckdb_lake
+from membrane_sync.stores.lake import file as lake_file
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.file import LakeFile
+from membrane_sync.stores.lake.retention import Retention
+from membrane_sync.stores.lake.stream_rules import StreamRules
 from tests.stores.records import batch, raw
 
 REPOSITORY = Path(__file__).parents[2]
@@ -312,7 +313,7 @@ def test_a_file_is_not_compacted_by_itself_where_the_disk_has_no_room(
 COMPACT = """
 import sys
 from pathlib import Path
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 lake = DuckDbLake(Path(sys.argv[1]))
 print("ready", flush=True)
 while True:

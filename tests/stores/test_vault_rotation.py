@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from membrane_sync.ports import ConnectionRecord, ConnectionRequest
-from membrane_sync.stores.sql_ledger import SqlLedger
-from membrane_sync.stores.sql_secrets import BATCH
+from membrane_sync.stores.ledger.sealed import BATCH
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.vault import AesVault, key_id
 from tests.stores.databases import run
 

@@ -11,7 +11,7 @@ import pytest
 from membrane_sync.clients.secret_store import RestStore, secret_store
 from membrane_sync.errors import AppUnavailable, NotConnected, SecretError
 from membrane_sync.ports import Claim, ConnectionRecord, Issued
-from membrane_sync.stores.sql_ledger import SqlLedger
+from membrane_sync.stores.ledger.sql_ledger import SqlLedger
 from membrane_sync.stores.store_vault import StoreVault
 from membrane_sync.stores.vault import AesVault, key_id
 from tests.stores.databases import read

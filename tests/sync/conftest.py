@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from membrane_sync.ports import Lake
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.testing import MemoryLake
 
 

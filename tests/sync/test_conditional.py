@@ -20,7 +20,7 @@ from membrane_sync.errors import AppUnavailable, Fatal
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import Project
 from membrane_sync.records import Answer, Call, Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync.run import pull_and_store
 from membrane_sync.testing import FakeApi, MemoryDestination, MemoryLake
 from membrane_sync.testing.simulator import Simulator, running

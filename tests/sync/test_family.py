@@ -13,7 +13,7 @@ from membrane_sync.errors import AppUnavailable, Fatal
 from membrane_sync.ports import Lake
 from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Batch, Level, Offset, Partition, RawRecord, Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync.cursor import marked
 from membrane_sync.sync.family import consumer_of
 from membrane_sync.sync.pull import Mode

@@ -16,7 +16,7 @@ from membrane_sync.elements.data_schema import DataSchema
 from membrane_sync.elements.field_mapping import FieldMapping
 from membrane_sync.formulas import MISSING, FieldError
 from membrane_sync.records import Batch, Change, RawRecord, Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync.map import MOST_NAMES, import_records, map_stream
 from membrane_sync.sync.mapper import Mapper, exporter, importer, map_texts, map_values
 from membrane_sync.sync.template import lineage_rows

@@ -16,8 +16,8 @@ import pytest
 from membrane_sync.errors import AppUnavailable, Fatal, Fenced, UnexpectedAnswer
 from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Answer, Call, Report
-from membrane_sync.stores import page_log
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake import page_log
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync import resume
 from membrane_sync.sync.run import new_report, pull_and_store
 from membrane_sync.testing import FakeApi, MemoryDestination, answer

@@ -13,7 +13,7 @@ import pytest
 
 from membrane_sync.errors import AppUnavailable, DestinationError, Fatal
 from membrane_sync.records import Answer, Call, LinkKey
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.stores.sql_destination import SqlDestination
 from membrane_sync.sync.cursor import value_of
 from membrane_sync.sync.run import Parties, new_report, run_sync

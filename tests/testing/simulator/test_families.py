@@ -18,7 +18,7 @@ from membrane_sync.clients.api import HttpApi
 from membrane_sync.ports import ConnectionRecord
 from membrane_sync.project.project import Project
 from membrane_sync.records import Report
-from membrane_sync.stores.duckdb_lake import DuckDbLake
+from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import Parties, pull_and_store
 from membrane_sync.testing import MemoryDestination

@@ -1,0 +1,1 @@
+"""The lake: a DuckDB file for each connection."""

@@ -1,0 +1,1 @@
+"""The ledger: what all connections share, in SQLite or PostgreSQL through SQLAlchemy."""
