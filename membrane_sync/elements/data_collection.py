@@ -239,3 +239,15 @@ class DataCollection(Element):
     deletes: Deletes = Field(default_factory=Deletes)
     events: CollectionEvents = Field(default_factory=CollectionEvents)
     extends: Extends | None = None
+
+    @model_validator(mode="after")
+    def _ignores_fields_of_its_own(self) -> DataCollection:
+        declared = self.fields_schema.get("properties") or {}
+        for number, name in enumerate(self.ignored_fields):
+            outer = name.removeprefix("$.").partition(".")[0]
+            if name in declared or outer == name:
+                continue
+            if name.startswith("$.") or outer in declared:
+                message = f"{name} is no field of the record itself; name a whole one, as {outer}"
+                raise Unfit((("ignored_fields", number), message))
+        return self

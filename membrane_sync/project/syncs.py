@@ -112,7 +112,10 @@ def _not_offered(key: str, asked: list[_Offer]) -> Iterator[Problem]:
     if taking and taking == asked and all(offer.named is None for offer in asked):
         source = _source(taking[0].view, key)
         name = "collection_key" if source.get("collection_key") else "udm"
-        message = f"no integration can list {_wanted(*taking)}"
+        message = (
+            f"no integration can list {_wanted(*taking)}; an app counts once it has a "
+            "mappings/integrations/APP/integration.yaml"
+        )
         yield problem_at(source, (name,), message, f"data_source {source['key']}")
 
 

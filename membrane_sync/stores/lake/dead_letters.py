@@ -34,6 +34,21 @@ def replace_misfits(file: LakeFile, stream: str, table: str, misfits: Sequence[M
         _insert(file, "pull", stream, where=f"external_id IN ({alive})")
 
 
+_WORDS = {
+    "BIGINT": "integer",
+    "DOUBLE": "number",
+    "BOOLEAN": "boolean",
+    "VARCHAR": "string",
+    "TIMESTAMP": "date-time",
+    "DATE": "date",
+}
+"""Types of columns in the words of fields_schema."""
+
+
+def _word(type: str) -> str:
+    return "array" if type.endswith("[]") else _WORDS.get(type, "object")
+
+
 _MISFIT = "the value is no {type}, as fields_schema says it is"
 
 # What was refused for the same reason is another value than the one that the lake has.
@@ -78,7 +93,7 @@ def misfit_letters(stream: str, misfits: Sequence[Misfit]) -> list[DeadLetter]:
             element=stream,
             external_id=misfit.external_id,
             field=misfit.field,
-            reason=_MISFIT.format(type=misfit.type),
+            reason=_MISFIT.format(type=_word(misfit.type)),
             value=misfit.value,
         )
         for misfit in misfits
