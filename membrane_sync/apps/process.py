@@ -193,9 +193,11 @@ def _ended(pid: int) -> bool:
         return _ps(pid, "stat=")[:1] in ("", "Z")
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+        # Its first thread may end before others, which still hold the port.
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except OSError:
         return True
-    return state in ("Z", "X")
+    return state in ("Z", "X") and threads <= 1
 
 
 def _has_proc() -> bool:
