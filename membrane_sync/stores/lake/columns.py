@@ -8,7 +8,7 @@ in silence; `misfit` finds those values again by comparing with the JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -85,13 +85,11 @@ def parsed(payload: str, columns: Sequence[Column]) -> str:
 
 def raw_values_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
     """SQL of each column's value as it was parsed; of some, their text."""
-    together = {column.name for column in _together(columns)}
-    return [
-        f"{struct}.{quoted(column.field)}"
-        if column.name in together
-        else f"from_json({_at(payload, column.pointer)}, {literal(json.dumps(column.read_as))})"
-        for column in columns
-    ]
+
+    def alone(column: Column) -> str:
+        return f"from_json({_at(payload, column.pointer)}, {literal(json.dumps(column.read_as))})"
+
+    return _out_of(struct, columns, alone)
 
 
 def value_of(raw: str, column: Column) -> str:
@@ -127,11 +125,18 @@ def texts_found(payload: str, columns: Sequence[Column]) -> str:
 
 def texts_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
     """SQL of each column's value as JSON text, out of `texts_found`."""
+
+    def alone(column: Column) -> str:
+        return f"nullif({_at(payload, column.pointer)}, 'null')"
+
+    return _out_of(struct, columns, alone)
+
+
+def _out_of(struct: str, columns: Sequence[Column], alone: Callable[[Column], str]) -> list[str]:
+    """SQL of each column out of the struct of all; `alone` of one that it can't hold."""
     together = {column.name for column in _together(columns)}
     return [
-        f"{struct}.{quoted(column.field)}"
-        if column.name in together
-        else f"nullif({_at(payload, column.pointer)}, 'null')"
+        f"{struct}.{quoted(column.field)}" if column.name in together else alone(column)
         for column in columns
     ]
 
