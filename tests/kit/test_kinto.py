@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from membrane_sync.apps.kinto import Kinto
+from membrane_sync.apps.kinto import Account, Kinto
 from membrane_sync.elements.data_collection import DataCollection
 from membrane_sync.kit.connector import Target, check_connector
 from membrane_sync.kit.recorded import live_api
@@ -14,23 +14,26 @@ from membrane_sync.project.project import Project
 from tests.docs.pages import REPOSITORY
 
 
-@pytest.mark.parametrize("key", ["contacts", "companies"])
-def test_kinto_keeps_what_its_connector_promises(kinto: Kinto, key: str) -> None:
+def connected(kinto: Kinto, key: str) -> tuple[Account, ConnectionRecord]:
+    """A new account with an empty collection, in a bucket that has the account's name."""
     user = f"kit-{token_hex(4)}"
     account = kinto.create_account(user, f"{user}-password")
     kinto.create_bucket(account, user)
     kinto.create_collection(account, user, key)
-    kinto.write(account, user, key, [{"id": f"r{n}", "name": f"Name {n}"} for n in range(150)])
-    kinto.delete(account, user, key, ["r7", "r8"])
+    given = {"username": user, "password": account.password}
+    place = {"url": kinto.url, "bucket": user}
+    return account, ConnectionRecord("check", "kinto", "check", input=place, credentials=given)
+
+
+@pytest.mark.parametrize("key", ["contacts", "companies"])
+def test_kinto_keeps_what_its_connector_promises(kinto: Kinto, key: str) -> None:
+    account, connection = connected(kinto, key)
+    kinto.write(
+        account, account.user, key, [{"id": f"r{n}", "name": f"Name {n}"} for n in range(150)]
+    )
+    kinto.delete(account, account.user, key, ["r7", "r8"])
     project = Project.load(REPOSITORY)
     connector = project.connector("kinto")
-    connection = ConnectionRecord(
-        "check",
-        "kinto",
-        "check",
-        input={"url": kinto.url, "bucket": user},
-        credentials={"username": user, "password": account.password},
-    )
     collection = project.get(DataCollection, key, integration="kinto")
     target = Target(connector, [collection], connection, live_api(connector, {}))
     found = check_connector(target)
@@ -60,20 +63,12 @@ WRITES: dict[str, Any] = {
 
 
 def test_what_is_written_to_kinto_is_seen_by_the_next_sync(kinto: Kinto) -> None:
-    user = f"kit-{token_hex(4)}"
-    account = kinto.create_account(user, f"{user}-password")
-    kinto.create_bucket(account, user)
-    kinto.create_collection(account, user, "contacts")
-    kinto.write(account, user, "contacts", [{"id": "r1", "name": "Ada", "email": "a@example.org"}])
+    account, connection = connected(kinto, "contacts")
+    kinto.write(
+        account, account.user, "contacts", [{"id": "r1", "name": "Ada", "email": "a@example.org"}]
+    )
     project = Project.load(REPOSITORY)
     connector = project.connector("kinto")
-    connection = ConnectionRecord(
-        "check",
-        "kinto",
-        "check",
-        input={"url": kinto.url, "bucket": user},
-        credentials={"username": user, "password": account.password},
-    )
 
     def checked(**changes: Any) -> dict[str, str]:
         declared = project.get(DataCollection, "contacts", integration="kinto")
