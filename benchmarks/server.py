@@ -64,6 +64,7 @@ def handler(app: App) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             query = parse_qs(urlsplit(self.path).query)

@@ -86,6 +86,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection of a client, kept alive."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     app: App
 
     def do_GET(self) -> None:
