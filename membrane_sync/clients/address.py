@@ -26,17 +26,20 @@ class Address:
         self._base = _base_url(connector, scope)
         self._root = str(self._base).rstrip("/")
         self._query = evaluated(connector.query, scope)
-        self._parsed: dict[str, httpx.URL] = {}
+        self._parsed: dict[str, tuple[httpx.URL, str]] = {}
 
     def url(self, path: str, query: Mapping[str, Any]) -> httpx.URL:
         """The absolute URL; one that the app gave goes as it is, if it's the app's own."""
         if path.startswith(("http://", "https://")):
             return self._own(path)
-        url = self._parsed.get(path) or self._below_base(path)
+        url, text = self._parsed.get(path) or self._below_base(path)
         merged = {**self._query, **query}
         if not merged:
             return url
-        return url.copy_merge_params({name: _query_value(v) for name, v in merged.items()})
+        parameters = httpx.QueryParams({name: _query_value(v) for name, v in merged.items()})
+        if url.query or url.fragment:
+            return url.copy_merge_params(parameters)
+        return httpx.URL(f"{text}?{parameters}")
 
     def exact(self, path: str, query: Sequence[tuple[str, str]]) -> httpx.URL:
         """The URL of a path that a stranger gave: below the base URL, or Rejected is raised.
@@ -70,9 +73,10 @@ class Address:
             )
         return url
 
-    def _below_base(self, path: str) -> httpx.URL:
+    def _below_base(self, path: str) -> tuple[httpx.URL, str]:
+        """The URL without the call's own query, and its text."""
         if not path:
-            return self._base
+            return self._base, str(self._base)
         try:
             url = httpx.URL(f"{self._root}/{path.lstrip('/')}")
         except httpx.InvalidURL:
@@ -82,8 +86,8 @@ class Address:
                 hint="look at the request's `path`, and at the values that it's given",
             ) from None
         if len(self._parsed) < _REMEMBERED:
-            self._parsed[path] = url
-        return url
+            self._parsed[path] = url, str(url)
+        return url, str(url)
 
 
 def evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:

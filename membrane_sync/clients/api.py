@@ -26,8 +26,9 @@ from membrane_sync.clients.live import Signed, Signer
 from membrane_sync.clients.pacing import Pacer, Pauses, shared_quotas
 from membrane_sync.clients.rate_headers import RateStatus, rate_status, retry_after
 from membrane_sync.clients.raw import send_raw
-from membrane_sync.clients.retrying import retrying
+from membrane_sync.clients.retrying import patiently, retrying
 from membrane_sync.clients.transport import http_client
+from membrane_sync.clients.unpacking import whole
 from membrane_sync.elements.connector import Connector
 from membrane_sync.elements.sensitive import sensitive_values
 from membrane_sync.errors import (
@@ -121,13 +122,13 @@ class HttpApi:
     def send(self, call: Call) -> Answer:
         url = self._address.url(call.url, call.query)
         try:
-            return self._retrying(self._attempt, call, url)
+            return patiently(self._retrying, self._attempt, call, url)
         except _Refused as refused:
-            if not self._retrying(self._signer.live.refresh, refused.version):
+            if not patiently(self._retrying, self._signer.live.refresh, refused.version):
                 self._signer.live.refused(refused.version, refused.message)
                 raise
         try:
-            return self._retrying(self._attempt, call, url)
+            return patiently(self._retrying, self._attempt, call, url)
         except _Refused as again:
             self._signer.live.refused(again.version, again.message)
             raise
@@ -232,9 +233,11 @@ class HttpApi:
         with self._counting:
             self.requests += 1
         try:
-            response = self._client.request(
-                call.method, url, headers=dict(call.headers), json=call.body, auth=auth
+            request = self._client.build_request(
+                call.method, url, headers=dict(call.headers), json=call.body
             )
+            response = self._client.send(request, auth=auth, stream=True)
+            content = whole(response)
         except httpx.TimeoutException:
             raise _TimedOut(self._said(call, "gave no answer in time")) from None
         except httpx.HTTPError as error:
@@ -247,12 +250,11 @@ class HttpApi:
         except (AppUnavailable, UnexpectedAnswer) as error:
             said = self._said(call, f"failed: {error.message}")
             raise type(error)(said, hint=error.hint) from None
-        return self._answer(call, response)
+        return self._answer(call, response, content)
 
-    def _answer(self, call: Call, response: httpx.Response) -> Answer:
+    def _answer(self, call: Call, response: httpx.Response, content: bytes) -> Answer:
         headers = dict(response.headers.items())  # their names are in lower case already
         url = _plain_address(response.url)
-        content = response.content
         called_json = "json" in headers.get("content-type", "json")
         # Some apps call it text or HTML.
         may_be = called_json or content.lstrip()[:1] in (b"{", b"[")
@@ -268,7 +270,7 @@ class HttpApi:
                 read=self._read,
                 parts=parts,
             )
-        body: Any = response.text
+        body: Any = httpx.Response(200, headers=headers, content=content).text
         if not content or not called_json:
             return Answer(response.status_code, headers, body, url)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from urllib.request import getproxies
 
 import httpx
@@ -41,7 +41,7 @@ def http_client(
     """
     if transport is None:
         transport = direct_transport(verify) if hosts is None else guarded_transport(hosts, verify)
-    return httpx.Client(
+    return _Client(
         headers={"User-Agent": AGENT, "Accept": "application/json", **headers},
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
         limits=_limits(),
@@ -49,6 +49,20 @@ def http_client(
         transport=transport,
         event_hooks={"response": [bound]},
     )
+
+
+class _Cookies(httpx.Cookies):
+    """Looks for cookies where an answer sets one: httpx makes a request of urllib's for each."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        if "set-cookie" in response.headers:
+            super().extract_cookies(response)
+
+
+class _Client(httpx.Client):
+    @cached_property
+    def cookies(self) -> httpx.Cookies:
+        return _Cookies()
 
 
 def guarded_transport(

@@ -52,6 +52,19 @@ def bound(response: httpx.Response) -> None:
     response.stream = _Pieces(pieces, response.stream.close)  # type: ignore[union-attr]
 
 
+def whole(response: httpx.Response) -> bytes:
+    """The body of an answer that was asked for as a stream; the same as `response.read()`.
+
+    That would look for what is to be uncompressed once more, and count the bytes.
+    """
+    if response.is_stream_consumed:
+        return response.content
+    try:
+        return b"".join(response.stream)  # type: ignore[arg-type]
+    finally:
+        response.close()
+
+
 class _Pieces(httpx.SyncByteStream):
     def __init__(self, pieces: Iterator[bytes], close: Callable[[], None]) -> None:
         self._pieces = pieces

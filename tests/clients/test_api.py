@@ -89,6 +89,23 @@ class App:
         )
 
 
+def test_cookies_come_back_to_the_app_that_set_them() -> None:
+    """Some need them: of several servers, the one that began a list goes on with it."""
+    first = httpx.Response(200, json={}, headers={"Set-Cookie": "server=b; Path=/"})
+    app = App(first, OK)
+    api = app.api()
+    for _ in range(3):
+        api.send(LIST)
+    assert [sent.headers.get("cookie") for sent in app.requests] == [None, "server=b", "server=b"]
+
+
+def test_a_path_keeps_a_query_of_its_own() -> None:
+    app = App(OK)
+    app.api(query={"version": "2"}).send(Call("GET", "/contacts?view=all", {"q": "a&b"}))
+    (sent,) = app.requests
+    assert str(sent.url) == "https://app.test/v1/contacts?view=all&version=2&q=a%26b"
+
+
 def test_a_call_becomes_a_request() -> None:
     app = App(httpx.Response(200, json={"n": 1}, headers={"ETag": "e"}))
     api = app.api(headers={"X-P": {"$var": "$.parameters.p"}}, query={"version": "2"})
