@@ -18,6 +18,9 @@ _TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean
 EXACT = "x-exact"
 """In a field's schema: only values of its very JSON type fit, so that none is read as another's."""
 
+_PARSED_TEXTS = ("BIGINT", "DOUBLE", "BOOLEAN")
+"""Types whose values are parsed as texts, and then read as what they are."""
+
 _ROW_NUMBER = "rowid"
 """A column of this name would hide the number of a row, by which rows are found and replaced."""
 
@@ -105,26 +108,26 @@ def value_of(raw: str, column: Column) -> str:
     return raw
 
 
-def needs_text(value: str, column: Column) -> str:
+def needs_text(raw: str, value: str, column: Column) -> str:
     """SQL that is true where only the JSON tells whether the column took the value as it is."""
     if column.type == "JSON":
         return "false"
-    brackets = _brackets(value) if column.exact and column.structure == "VARCHAR" else "false"
-    return _or(iter((*_doubts(value, column.structure), brackets)))
+    brackets = _brackets(value) if _may_be_brackets(column) else "false"
+    return _or(iter((*_doubts(raw, "true", column.structure), brackets)))
 
 
 def texts_found(payload: str, columns: Sequence[Column]) -> str:
-    """SQL of a struct that has each field's value as JSON text; NULL where it's absent, or null.
+    """SQL of a struct with the JSON text of each field that `needs_text`; NULL where there's none.
 
     Read once for all columns: a function of JSON for each of them would read the payload again for
     each, and hold it meanwhile.
     """
-    structure = {c.field: "JSON" for c in _together(columns) if c.type != "JSON"}
+    structure = {c.field: "JSON" for c in _together(columns) if _is_asked_for(c)}
     return f"from_json({payload}, {literal(json.dumps(structure))})" if structure else "NULL"
 
 
 def texts_of(payload: str, struct: str, columns: Sequence[Column]) -> list[str]:
-    """SQL of each column's value as JSON text, out of `texts_found`."""
+    """SQL of each column's value as JSON text, out of `texts_found`; of others, it isn't used."""
 
     def alone(column: Column) -> str:
         return f"nullif({_at(payload, column.pointer)}, 'null')"
@@ -142,9 +145,10 @@ def _out_of(struct: str, columns: Sequence[Column], alone: Callable[[Column], st
 
 
 def misfit(text: str, raw: str, value: str, column: Column) -> str:
-    """SQL that is true where the JSON text is of a value that the column couldn't take as it is.
+    """SQL that is true where the JSON is of a value that the column couldn't take as it is.
 
-    The text may be missing where `needs_text` is false.
+    Mostly that is seen by what was parsed: of a text, nothing is only what's absent, or null. The
+    JSON text may be missing where `needs_text` is false.
     """
     if column.type == "JSON":
         return "false"
@@ -153,17 +157,20 @@ def misfit(text: str, raw: str, value: str, column: Column) -> str:
 
 
 def _or(conditions: Iterator[str]) -> str:
-    return " OR ".join(f"coalesce({condition}, false)" for condition in conditions) or "false"
+    asked = [f"coalesce({condition}, false)" for condition in conditions if condition != "false"]
+    return " OR ".join(asked) or "false"
 
 
 def _lossless(structure: Any) -> Any:
-    """What's parsed as a text: `from_json` rounds fractions, and makes each number true, silently.
+    """What it's parsed as: `from_json` rounds fractions, and makes each number true, silently.
 
-    Those two only: to parse numbers as such is much faster.
+    Of a number that it can't take it makes nothing, as of null. A text of it says what there was.
     """
     if isinstance(structure, dict):
         return {name: _lossless(inner) for name, inner in structure.items()}
-    return "VARCHAR" if structure in ("BIGINT", "BOOLEAN") else structure
+    if isinstance(structure, list):
+        return [_lossless(structure[0])]
+    return "VARCHAR" if structure in _PARSED_TEXTS else structure
 
 
 def _together(columns: Sequence[Column]) -> list[Column]:
@@ -174,36 +181,43 @@ def _together(columns: Sequence[Column]) -> list[Column]:
     return list(first.values())
 
 
-def _doubts(value: str, structure: Any) -> Iterator[str]:
-    """Conditions of which one is true where `_losses` looks at the JSON text."""
-    yield f"{value} IS NULL"
+def _is_asked_for(column: Column) -> bool:
+    """Whether there are values of which `needs_text` is true."""
+    nested = not isinstance(column.structure, str)
+    return column.type != "JSON" and (nested or _may_be_brackets(column))
+
+
+def _may_be_brackets(column: Column) -> bool:
+    return column.exact and column.structure == "VARCHAR"
+
+
+def _doubts(raw: str, there: str, structure: Any) -> Iterator[str]:
+    """Conditions of which one is true where `_losses` looks at the JSON text.
+
+    `there` is true where what stands around it isn't missing itself.
+    """
     if isinstance(structure, dict):
+        yield _hollow(raw, structure)
         for name, inner in structure.items():
-            yield from _doubts(f"{value}.{quoted(name)}", inner)
+            yield from _doubts(f"{raw}.{quoted(name)}", f"{raw} IS NOT NULL", inner)
     elif isinstance(structure, list):
-        yield f"{_missing(value)} > 0"
-        if structure[0] == "BIGINT":
-            yield f"{value} IS NOT NULL"
-        elif structure[0] == "DOUBLE":
-            yield _has_suspects(value)
-    elif structure == "DOUBLE":
-        yield f"{value} IN (0, 1) OR abs({value}) >= {_LARGE}"
+        yield f"{there} AND {raw} IS NULL"
 
 
 def _losses(text: str, pointer: str, raw: str, value: str, structure: Any) -> Iterator[str]:
     """Conditions, each true for one way in which a value is lost."""
-    kind = _kind(text, pointer)
     if isinstance(structure, dict):
-        yield f"CASE WHEN {_blank(value, structure)} THEN {kind} NOT IN ('OBJECT', 'NULL') END"
+        kind = _kind(text, pointer)
+        yield f"CASE WHEN {_hollow(raw, structure)} THEN {kind} NOT IN ('OBJECT', 'NULL') END"
         for name, inner in structure.items():
             inner_raw, inner_value = f"{raw}.{quoted(name)}", f"{value}.{quoted(name)}"
             yield from _losses(text, pointer + step(name), inner_raw, inner_value, inner)
     elif isinstance(structure, list):
-        yield f"CASE WHEN {value} IS NULL THEN {kind} NOT IN ('ARRAY', 'NULL') END"
-        yield from _item_losses(_at(text, pointer), value, structure[0])
-    else:
-        lost = f"{kind} <> 'NULL'" if pointer else f"{text} IS NOT NULL"
-        yield f"CASE WHEN {value} IS NULL THEN {lost} END"
+        kind = _kind(text, pointer)
+        yield f"CASE WHEN {raw} IS NULL THEN {kind} NOT IN ('ARRAY', 'NULL') END"
+        yield from _item_losses(raw, value, structure[0])
+    elif structure in _PARSED_TEXTS:
+        yield f"{value} IS NULL AND {raw} IS NOT NULL"
         if structure == "BIGINT":
             # Cheap for nearly all: only where the number reads differently, its value is compared.
             yield (
@@ -211,20 +225,19 @@ def _losses(text: str, pointer: str, raw: str, value: str, structure: Any) -> It
                 f"THEN coalesce(TRY_CAST({raw} AS DOUBLE) <> {value}, true) END"
             )
         elif structure == "DOUBLE":
-            digits = f"json_extract_string({text}, {literal(pointer or '$')})"
             yield (
-                f"CASE WHEN {value} IN (0, 1) THEN {kind} = 'BOOLEAN' "
-                f"WHEN abs({value}) >= {_LARGE} "
-                f"THEN NOT isfinite({value}) OR {_rounded(digits)} END"
+                f"CASE WHEN abs({value}) >= {_LARGE} "
+                f"THEN NOT isfinite({value}) OR {_rounded(raw)} END"
             )
 
 
 def _other_losses(text: str, raw: str, value: str, column: Column) -> Iterator[str]:
     """Further ones, of texts that would read as something else."""
     if column.type in ("TIMESTAMP", "DATE"):
+        yield f"{value} IS NULL AND {raw} IS NOT NULL"
         # DuckDB takes these words for times, too.
         yield f"isinf({value}) OR ({value} = '1970-01-01' AND {raw} ILIKE '%epoch%')"
-    elif column.exact and column.structure == "VARCHAR":
+    elif _may_be_brackets(column):
         yield f"CASE WHEN {_brackets(value)} THEN {_kind(text, '')} IN ('OBJECT', 'ARRAY') END"
 
 
@@ -246,11 +259,15 @@ def _rounded(text: str) -> str:
     return f"(regexp_full_match({text}, '-?[0-9]+') AND {differs})"
 
 
-def _blank(value: str, structure: Any) -> str:
-    """SQL that is true where nothing was parsed, as where a text stands for an object."""
+def _hollow(raw: str, structure: Mapping[str, Any]) -> str:
+    """SQL that is true of an object in which nothing was parsed, as where a text stands for it."""
+    return f"({raw} IS NOT NULL AND {_blank(raw, structure)})"
+
+
+def _blank(raw: str, structure: Any) -> str:
     if not isinstance(structure, dict):
-        return f"{value} IS NULL"
-    inner = [_blank(f"{value}.{quoted(name)}", part) for name, part in structure.items()]
+        return f"{raw} IS NULL"
+    inner = [_blank(f"{raw}.{quoted(name)}", part) for name, part in structure.items()]
     return f"({' AND '.join(inner)})"
 
 
@@ -258,32 +275,21 @@ def _kind(text: str, pointer: str) -> str:
     return f"json_type({text}, {literal(pointer)})" if pointer else f"json_type({text})"
 
 
-def _item_losses(array: str, value: str, item: str) -> Iterator[str]:
-    items = f"TRY_CAST({array} AS JSON[])"
-    nulls = f"len(list_filter({items}, lambda x: x IS NULL OR json_type(x) = 'NULL'))"
-    missing = _missing(value)
-    yield f"CASE WHEN {missing} > 0 THEN {missing} <> {nulls} END"
+def _item_losses(raw: str, value: str, item: str) -> Iterator[str]:
+    if item not in _PARSED_TEXTS:
+        return
+    yield f"{_missing(value)} > {_missing(raw)}"
     if item == "BIGINT":
-        number = "lambda x: TRY_CAST(json_extract_string(x, '$') AS DOUBLE)"
-        yield (
-            f"CASE WHEN {value} IS NOT NULL THEN "
-            f"list_transform({items}, {number}) IS DISTINCT FROM CAST({value} AS DOUBLE[]) END"
-        )
+        number = "lambda x: TRY_CAST(x AS DOUBLE)"
+        yield f"list_transform({raw}, {number}) IS DISTINCT FROM CAST({value} AS DOUBLE[])"
     elif item == "DOUBLE":
-        text = "json_extract_string(x, '$')"
-        lost = (
-            f"lambda x: json_type(x) = 'BOOLEAN' OR NOT isfinite(TRY_CAST({text} AS DOUBLE)) "
-            f"OR {_rounded(text)}"
-        )
-        yield (f"CASE WHEN {_has_suspects(value)} THEN len(list_filter({items}, {lost})) > 0 END")
+        lost = f"lambda x: NOT isfinite(TRY_CAST(x AS DOUBLE)) OR {_rounded('x')}"
+        large = f"len(list_filter({value}, lambda x: abs(x) >= {_LARGE})) > 0"
+        yield f"CASE WHEN {large} THEN len(list_filter({raw}, {lost})) > 0 END"
 
 
 def _missing(value: str) -> str:
     return f"(len({value}) - list_aggregate({value}, 'count'))"
-
-
-def _has_suspects(value: str) -> str:
-    return f"len(list_filter({value}, lambda x: x IN (0, 1) OR abs(x) >= {_LARGE})) > 0"
 
 
 def _at(payload: str, pointer: str) -> str:
