@@ -28,11 +28,11 @@ def changes_after(file: LakeFile, table: str, stream: str, after: int, limit: in
 
 
 def append_changes(file: LakeFile, stream: str, run_id: str, changed: str) -> None:
-    """Append to the feed; `changed` selects external ids and kinds in their order."""
+    """Append to the feed; `changed` selects external ids, kinds and their places, 1 and on."""
     first = counter(file, "changes")
     written = file.number(
-        f"INSERT INTO lake.changes SELECT {first} + row_number() OVER (), ?, external_id, "
-        f"kind, ?, ? FROM ({changed}) AS c(external_id, kind)",
+        f"INSERT INTO lake.changes SELECT {first} + place, ?, external_id, kind, ?, ? "
+        f"FROM ({changed}) AS c(external_id, kind, place)",
         [stream, run_id, now()],
     )
     last = first + written

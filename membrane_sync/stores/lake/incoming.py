@@ -1,7 +1,8 @@
 """A batch of records compared with what the lake has of them, before any of it is written.
 
 The records stay in the Arrow arrays that they came in, of which `incoming_records` is a view. The
-temporary tables are small: `incoming_ids`, and `staged`, which says what is to become of each.
+temporary tables are small: `matched` has what was there of them before, and `staged` says what is
+to become of each.
 """
 
 from __future__ import annotations
@@ -53,10 +54,14 @@ class Incoming:
         if discard is not None:
             records, self.discards = discarded(records, discard)
         self._records = RawRecords.of(records)
+        self._source = ""
+
+    def __len__(self) -> int:
+        return len(self._records)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """The view `incoming_records` is there meanwhile, and its `incoming_ids` are made."""
+        """The view `incoming_records` is there meanwhile."""
         records, count = self._records, len(self._records)
         gone = records.gone
         columns: dict[str, Column] = {
@@ -65,9 +70,9 @@ class Incoming:
         }
         if gone:
             columns["gone"] = ["x" if position in gone else None for position in range(count)]
+        self._source = f"({_IDS.format(gone='gone IS NOT NULL' if gone else 'false')})"
         with self._file.lent("incoming", columns):
             self._file.execute(_INCOMING)
-            self._file.execute(_IDS.format(gone="gone IS NOT NULL" if gone else "false"))
             yield
 
     def compare(self, table: TypedTable) -> None:
@@ -75,10 +80,10 @@ class Incoming:
         if self._batch.part:
             self._pass_old_tombstones()
         with self._file.sparing():
-            self._file.execute(_MATCHED.format(table=table.sql))
-        if self._file.number("SELECT count(*) FROM matched WHERE differs"):
+            self._file.execute(_MATCHED.format(source=self._source, table=table.sql))
+        self._file.execute(_STAGED.format(source=self._source))
+        if self._file.number("SELECT count(*) FROM staged WHERE kind = 'updated'"):
             self._leave_unchanged(table)
-        self._file.execute(_STAGED)
 
     def missed(self) -> int:
         """How many of those that the cursor had passed are new or changed."""
@@ -98,8 +103,8 @@ class Incoming:
     def _pass_old_tombstones(self) -> None:
         """A list of deletions may tell one again and again, though its record is there again."""
         stream = self._batch.stream
-        self._file.execute(_UNTOLD, [stream])
-        self._file.execute("CREATE OR REPLACE TEMP TABLE incoming_ids AS SELECT * FROM untold")
+        self._file.execute(_UNTOLD.format(source=self._source), [stream])
+        self._source = "untold"
         self._file.execute(
             "INSERT INTO lake.tombstones SELECT ?, external_id, hash FROM untold", [stream]
         )
@@ -126,8 +131,8 @@ class Incoming:
         if same:
             self._file.stage("same", {"external_id": same})
             self._file.execute(
-                "UPDATE matched SET differs = false FROM same "
-                "WHERE matched.external_id = same.external_id"
+                "UPDATE staged SET kind = 'unchanged' FROM same "
+                "WHERE staged.external_id = same.external_id"
             )
 
 
@@ -145,15 +150,11 @@ CREATE OR REPLACE TEMP VIEW incoming_records AS
 SELECT external_id, payload, position FROM incoming
 """
 
-# A view's hash would be computed after a join, which would then have to carry every payload.
-_IDS = """
-CREATE OR REPLACE TEMP TABLE incoming_ids AS
-SELECT external_id, position, hash(payload) AS hash, {gone} AS deleted FROM incoming
-"""
+_IDS = "SELECT external_id, position, hash(payload) AS hash, {gone} AS deleted FROM incoming"
 
 _UNTOLD = """
 CREATE OR REPLACE TEMP TABLE untold AS
-SELECT * FROM incoming_ids i ANTI JOIN (SELECT * FROM lake.tombstones WHERE stream = ?) t
+SELECT * FROM {source} i ANTI JOIN (SELECT * FROM lake.tombstones WHERE stream = ?) t
 ON t.external_id = i.external_id AND t.hash = i.hash
 """
 
@@ -168,37 +169,37 @@ ON k.external_id = t.external_id AND k.hash = hash(t.payload)
 # for ids in a column of payloads would read the whole of it.
 _MATCHED = """
 CREATE OR REPLACE TEMP TABLE matched AS
-SELECT i.external_id, i.position, r.rowid AS row, r._first_seen_at AS first_seen_at,
-    r._deleted_at IS NOT NULL AS was_deleted,
-    r._hash IS DISTINCT FROM i.hash AND r._deleted_at IS NULL AND NOT i.deleted AS differs
-FROM incoming_ids i JOIN {table} r ON r._external_id = i.external_id
-"""
-
-_DOUBTFUL = """
-CREATE OR REPLACE TEMP TABLE doubtful AS
-SELECT m.external_id, m.position, m.row
-FROM (SELECT * FROM matched WHERE differs) m JOIN {table} r ON r.rowid = m.row
-JOIN incoming_records i ON i.position = m.position
-WHERE NOT ({moved})
-"""
-
-_DIFFERING = """
-SELECT m.external_id, r._payload, i.payload
-FROM doubtful m JOIN {table} r ON r.rowid = m.row
-JOIN incoming_records i ON i.position = m.position
+SELECT i.position, r.rowid AS row, r._hash AS hash, r._first_seen_at AS first_seen_at,
+    r._deleted_at IS NOT NULL AS was_deleted
+FROM {source} i JOIN {table} r ON r._external_id = i.external_id
 """
 
 _STAGED = """
 CREATE OR REPLACE TEMP TABLE staged AS
 SELECT i.external_id, i.hash, i.deleted, i.position, m.first_seen_at,
     CASE
-        WHEN i.deleted AND (m.external_id IS NULL OR m.was_deleted) THEN 'unchanged'
+        WHEN i.deleted AND (m.position IS NULL OR m.was_deleted) THEN 'unchanged'
         WHEN i.deleted THEN 'deleted'
-        WHEN m.external_id IS NULL OR m.was_deleted THEN 'created'
-        WHEN m.differs THEN 'updated'
+        WHEN m.position IS NULL OR m.was_deleted THEN 'created'
+        WHEN m.hash IS DISTINCT FROM i.hash THEN 'updated'
         ELSE 'unchanged'
     END AS kind
-FROM incoming_ids i LEFT JOIN matched m ON m.position = i.position
+FROM {source} i LEFT JOIN matched m ON m.position = i.position
+"""
+
+_DOUBTFUL = """
+CREATE OR REPLACE TEMP TABLE doubtful AS
+SELECT s.external_id, s.position, m.row
+FROM (SELECT * FROM staged WHERE kind = 'updated') s JOIN matched m ON m.position = s.position
+JOIN {table} r ON r.rowid = m.row
+JOIN incoming_records i ON i.position = s.position
+WHERE NOT ({moved})
+"""
+
+_DIFFERING = """
+SELECT d.external_id, r._payload, i.payload
+FROM doubtful d JOIN {table} r ON r.rowid = d.row
+JOIN incoming_records i ON i.position = d.position
 """
 
 _TO_PARSE = f"""

@@ -28,8 +28,8 @@ CREATE TABLE lake.cursors (
 CREATE TABLE lake.tombstones (stream VARCHAR, external_id VARCHAR, hash UBIGINT);
 CREATE TABLE lake.readings (stream VARCHAR, reading VARCHAR, pages BIGINT);
 CREATE TABLE lake.changes (
-    seq BIGINT, stream VARCHAR, external_id VARCHAR, kind VARCHAR, run_id VARCHAR,
-    changed_at TIMESTAMP);
+    seq BIGINT, stream VARCHAR, external_id VARCHAR USING COMPRESSION uncompressed, kind VARCHAR,
+    run_id VARCHAR, changed_at TIMESTAMP);
 CREATE TABLE lake.scans (stream VARCHAR, scan VARCHAR, external_id VARCHAR);
 CREATE TABLE lake.finished_scans (stream VARCHAR, finished_at TIMESTAMP);
 CREATE TABLE lake.offsets (

@@ -56,7 +56,7 @@ class RecordWriter:
             letters += self._refuse(frozen, misfits)
         counts = replace(incoming.counts(), missed=missed)
         if counts.written:
-            misfits += self._write_records(counts)
+            misfits += self._write_records(counts, len(incoming))
         letters += misfit_letters(batch.stream, misfits)
         if batch.scan:
             mark_seen(self._file, batch, letters)
@@ -79,7 +79,10 @@ class RecordWriter:
         self._tables.history.close("SELECT external_id FROM gone")
         self._delete("SELECT external_id FROM gone")
         append_changes(
-            self._file, self._stream, self._run_id, "SELECT external_id, 'deleted' FROM gone"
+            self._file,
+            self._stream,
+            self._run_id,
+            "SELECT external_id, 'deleted', row_number() OVER () FROM gone",
         )
 
     def _refuse(self, declared: Collection[str], misfits: Sequence[Misfit]) -> list[DeadLetter]:
@@ -95,8 +98,8 @@ class RecordWriter:
                 )
         return letters
 
-    def _write_records(self, counts: StoreCounts) -> list[Misfit]:
-        """Write the batch's changes; gives what misfits, unless it's known."""
+    def _write_records(self, counts: StoreCounts, came: int) -> list[Misfit]:
+        """Write the batch's changes, of all that `came`; gives what misfits, unless it's known."""
         moment, tables = now(), self._tables
         tables.history.keep(self._run_id)
         if counts.deleted:
@@ -109,12 +112,8 @@ class RecordWriter:
             "external_id, json, hash, coalesce(first_seen_at, ?), ?, NULL, ?",
             [moment, moment, self._run_id],
         )
-        append_changes(
-            self._file,
-            self._stream,
-            self._run_id,
-            "SELECT external_id, kind FROM staged WHERE kind <> 'unchanged' ORDER BY position",
-        )
+        changed = _ALL_CHANGED if counts.written == came else _CHANGED
+        append_changes(self._file, self._stream, self._run_id, changed)
         return misfits
 
     def _drop_older(self) -> None:
@@ -133,6 +132,15 @@ class RecordWriter:
     def _delete(self, ids: str) -> None:
         self._tables.delete(ids)
         replace_dead_letters(self._file, "pull", self._stream, ids, [])
+
+
+_CHANGED = """
+SELECT external_id, kind, row_number() OVER ()
+FROM (SELECT external_id, kind FROM staged WHERE kind <> 'unchanged' ORDER BY position)
+"""
+
+_ALL_CHANGED = "SELECT external_id, kind, position + 1 FROM staged"
+"""The same where nothing is left out: to sort them takes a third of what the feed does."""
 
 
 def _write_cursor(file: LakeFile, batch: Batch) -> None:
