@@ -158,21 +158,33 @@ class Echo:
     """Knows records that came before in the same state; its memory is a page, or a tie."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Any] = {}
+        self._ids: set[str] = set()
+        self._pages: list[RawRecords] = []
 
     def fresh(self, records: Sequence[RawRecord], again: bool) -> RawRecords:
         """Those that are new; `again` as the page's step says of it."""
-        known, found = self._known, RawRecords.of(records)
-        states = dict(zip(found.ids, found.payloads.pieces, strict=True))
-        self._known = known | states if again else states
-        if states.keys().isdisjoint(known):
-            return found
-        twice = [name for name in states if name in known]
-        before, now = Texts([known[name] for name in twice]), Texts([states[n] for n in twice])
-        told = {name for name, one, two in zip(twice, before, now, strict=True) if one == two}
-        if len(states) == len(found) and told == {*found.ids[: len(told)]}:
-            return found[len(told) :]  # as nearly always: it's the page's beginning, if any
-        return found.at([at for at, name in enumerate(found.ids) if name not in told])
+        found = RawRecords.of(records)
+        ids, known = {*found.ids}, self._ids
+        fresh = found if ids.isdisjoint(known) else _without_echoes(found, self._pages)
+        self._ids = known | ids if again else ids
+        self._pages = [*self._pages, fresh] if again else [found]
+        return fresh
+
+
+def _without_echoes(found: RawRecords, before: Sequence[RawRecords]) -> RawRecords:
+    """Those whose id didn't come on the pages before, or in another state."""
+    known = {name: text for page in before for name, text in _states(page)}
+    states = dict(_states(found))
+    twice = [name for name in states if name in known]
+    was, now = Texts([known[name] for name in twice]), Texts([states[name] for name in twice])
+    told = {name for name, one, two in zip(twice, was, now, strict=True) if one == two}
+    if len(states) == len(found) and told == {*found.ids[: len(told)]}:
+        return found[len(told) :]  # as nearly always: it's the page's beginning, if any
+    return found.at([at for at, name in enumerate(found.ids) if name not in told])
+
+
+def _states(records: RawRecords) -> Iterator[tuple[str, Any]]:
+    return zip(records.ids, records.payloads.pieces, strict=True)
 
 
 def _next(steps: Listing, page: Page) -> Step | None:
