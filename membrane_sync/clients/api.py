@@ -236,7 +236,7 @@ class HttpApi:
             request = self._client.build_request(
                 call.method, url, headers=dict(call.headers), json=call.body
             )
-            response = self._client.send(request, auth=auth, stream=True)
+            response = self._client.exchange(request, auth)
             content = whole(response)
         except httpx.TimeoutException:
             raise _TimedOut(self._said(call, "gave no answer in time")) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 
 import brotli
 import httpx
@@ -10,6 +11,8 @@ import pytest
 
 from membrane_sync.clients.exclusive import Exclusive
 from membrane_sync.clients.transport import direct_transport, http_client, tls
+from membrane_sync.clients.unpacking import whole
+from membrane_sync.errors import UnexpectedAnswer
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("br", brotli.compress)])
@@ -29,6 +32,53 @@ def test_all_clients_share_the_certificates_that_were_read() -> None:
     with http_client({}, timeout_seconds=5) as client:
         made = client._transport._make()  # type: ignore[attr-defined]
         assert made._pool._ssl_context is tls()
+
+
+class Closing(httpx.SyncByteStream):
+    """The body of an answer; notes whether it was closed."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.closed = content, False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.content
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_both_ways_go_through_authentication_and_close_what_they_opened(direct: bool) -> None:
+    """Digest sends a request twice, and needs the first answer closed before."""
+    challenge = 'Digest realm="r", nonce="n", qop="auth", algorithm=MD5'
+    bodies: list[Closing] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        assert all(body.closed for body in bodies)
+        signed = request.headers.get("Authorization", "").startswith("Digest ")
+        bodies.append(Closing(b"in" if signed else b"out"))
+        headers = {} if signed else {"WWW-Authenticate": challenge}
+        return httpx.Response(200 if signed else 401, headers=headers, stream=bodies[-1])
+
+    with http_client({}, timeout_seconds=5, transport=httpx.MockTransport(respond)) as client:
+        if not direct:
+            client.direct = None
+        request = client.build_request("GET", "https://app.test/")
+        assert whole(client.exchange(request, httpx.DigestAuth("ada", "pw"))) == b"in"
+    assert [body.closed for body in bodies] == [True, True]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_an_answer_that_cannot_be_unpacked_is_closed(direct: bool) -> None:
+    body = Closing(b"?")
+    answer = httpx.Response(200, headers={"Content-Encoding": "zstd"}, stream=body)
+    transport = httpx.MockTransport(lambda _: answer)
+    with http_client({}, timeout_seconds=5, transport=transport) as client:
+        if not direct:
+            client.direct = None
+        with pytest.raises(UnexpectedAnswer):
+            client.exchange(client.build_request("GET", "https://app.test/"), None)
+    assert body.closed
 
 
 def test_a_proxy_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
