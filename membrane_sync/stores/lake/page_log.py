@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import xxhash
 
 from membrane_sync.records import Answer
 
@@ -152,7 +153,7 @@ def _entry(file: BinaryIO) -> tuple[str, Answer] | None:
 def _written(entry: Mapping[str, Any], content: bytes) -> tuple[bytes, ...]:
     """A line with the content's length and the checksum of all, then the content."""
     line = json.dumps({**entry, "bytes": len(content)}).encode()
-    return b"%08x %s\n" % (_checksum(line, content), line), content, b"\n"
+    return b"%016x %s\n" % (_checksum(line, content), line), content, b"\n"
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
@@ -168,4 +169,6 @@ def _read(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
 
 
 def _checksum(line: bytes, content: bytes) -> int:
-    return zlib.crc32(content, zlib.crc32(line))
+    summed = xxhash.xxh3_64(line)
+    summed.update(content)
+    return summed.intdigest()
