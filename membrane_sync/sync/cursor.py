@@ -193,16 +193,22 @@ def asked_from(cursor: Cursor, stored: Any) -> Any:
     return Notation(cursor).sent(stored, lag_seconds=cursor.lag_seconds)
 
 
-def asked_again_from(cursor: Cursor, value: Any) -> Any:
+def asked_again_from(cursor: Cursor, value: Any, notation: Notation | None = None) -> Any:
     """The value to send for one that this very reading came to: no lag is needed."""
     if value is None or not (cursor.is_time or cursor.type == "timestamp"):
         return value
-    return Notation(cursor).sent(value)
+    return (notation or Notation(cursor)).sent(value)
+
+
+def marking(cursor: Cursor) -> Callable[[Any], Any]:
+    """What to store for a cursor's value: it, and which declaration it's a value of."""
+    declaration = _declaration(cursor)
+    return lambda value: None if value is None else {"value": value, "of": declaration}
 
 
 def marked(cursor: Cursor, value: Any) -> Any:
-    """What to store for a cursor value: it, and which declaration it's a value of."""
-    return None if value is None else {"value": value, "of": _declaration(cursor)}
+    """The same of one value."""
+    return marking(cursor)(value)
 
 
 def value_of(stored: Any) -> Any:

@@ -15,7 +15,7 @@ from io import BytesIO
 from itertools import accumulate, islice
 from typing import Any
 
-from membrane_sync.records import Batch, DeadLetter, RawRecord, RawRecords, Texts
+from membrane_sync.records import Batch, DeadLetter, Partition, RawRecords, Texts
 from membrane_sync.sync.pull import Pulled
 
 
@@ -37,7 +37,11 @@ class Gathering:
         self._begin()
 
     def _begin(self) -> None:
-        self._pages: list[Pulled] = []
+        self._last: Batch | None = None
+        self._cursor: Any = None
+        self._known: list[str] = []
+        self._parents: list[str] = []
+        self._partitions: dict[str, Partition] = {}
         self._ids: list[str] = []
         self._gone: list[int] = []
         self._ends = array("q", [0])
@@ -61,8 +65,8 @@ class Gathering:
         records = RawRecords.of(page.batch.records)
         self._take_letters(records.ids, page.batch.dead_letters)
         self._take(records)
+        self._take_marks(page.batch)
         self.received += page.received
-        self._pages.append(replace(page, batch=replace(page.batch, records=())))
 
     def _take_letters(self, ids: Sequence[str], letters: Sequence[DeadLetter]) -> None:
         """Of a record that came on several pages, those of the last; one for each field."""
@@ -73,6 +77,15 @@ class Gathering:
         for letter in letters:
             of_page.setdefault(letter.external_id, {})[letter.field] = letter
         self._letters.update(of_page)
+
+    def _take_marks(self, batch: Batch) -> None:
+        """Of what isn't a record's own, the last page's stands for all."""
+        self._last = batch
+        if batch.cursor is not None:
+            self._cursor = batch.cursor
+        self._known += batch.known
+        self._parents += batch.parents
+        self._partitions.update({found.parent: found for found in batch.partitions})
 
     def _take(self, records: RawRecords) -> None:
         self._gone += [len(self._ids) + position for position in records.gone]
@@ -88,11 +101,18 @@ class Gathering:
 
     def batch(self) -> Batch | None:
         """What was gathered; None of nothing."""
-        if not self._pages:
+        if self._last is None:
             return None
         texts = Texts.packed(self._buffer.getbuffer(), self._ends)
-        letters = [letter for letters in self._letters.values() for letter in letters.values()]
-        return _batch(self._pages, RawRecords(self._ids, texts, self._gone), letters)
+        return replace(
+            self._last,
+            records=RawRecords(self._ids, texts, self._gone),
+            cursor=self._cursor,
+            dead_letters=[one for letters in self._letters.values() for one in letters.values()],
+            known=self._known,
+            parents=self._parents,
+            partitions=list(self._partitions.values()),
+        )
 
     def clear(self) -> None:
         """Begin anew, in the same memory unless somebody still holds the last batch."""
@@ -102,21 +122,3 @@ class Gathering:
         except BufferError:
             self._buffer = BytesIO()
         self._begin()
-
-
-def _batch(
-    pages: Sequence[Pulled], records: Sequence[RawRecord], letters: Sequence[DeadLetter]
-) -> Batch:
-    """One batch of several pages; the last one's cursor stands for all."""
-    batches = [page.batch for page in pages]
-    cursors: list[Any] = [batch.cursor for batch in batches if batch.cursor is not None]
-    partitions = {found.parent: found for batch in batches for found in batch.partitions}
-    return replace(
-        batches[-1],
-        known=[external_id for batch in batches for external_id in batch.known],
-        records=records,
-        dead_letters=letters,
-        cursor=cursors[-1] if cursors else None,
-        parents=[parent for batch in batches for parent in batch.parents],
-        partitions=list(partitions.values()),
-    )

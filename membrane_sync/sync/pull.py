@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
@@ -82,14 +82,18 @@ class Sender(Protocol):
 
 
 def pull(
-    reading: Reading, api: Sender, trail: Trail | None = None, condition: Condition | None = None
+    reading: Reading,
+    api: Sender,
+    trail: Trail | None = None,
+    condition: Condition | None = None,
+    mark: Callable[[Any], Any] | None = None,
 ) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
     A record that comes again in the same state is dropped: right after, because an inclusive cursor
     brings the boundary twice, or while records that share a cursor value are read again. With a
     `trail`, the reading can be gone on with after a crash. With a `condition`, there are no pages
-    if the app says that it's met.
+    if the app says that it's met. `mark` makes of each cursor what is to be stored.
     """
     collection = reading.collection
     source = Source(collection, reading.functions)
@@ -125,10 +129,11 @@ def pull(
         fresh = echo.fresh(taken.kept, again)
         again = step is not None and step.again
         name, pages = trail.place if trail else ("", 0)
+        cursor = checkpoints.after(page.heads, step)
         batch = Batch(
             reading.stream,
             fresh,
-            checkpoints.after(page.heads, step),
+            mark(cursor) if mark else cursor,
             reading.run_id,
             reading.scan if _deletes(reading) else "",
             taken.dead,

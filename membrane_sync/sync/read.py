@@ -22,7 +22,7 @@ from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.ancestors import scope_of
 from membrane_sync.sync.collection import Bounds, TokenExpired, deleted_collection
 from membrane_sync.sync.conditional import Condition
-from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.cursor import marking, stored_value
 from membrane_sync.sync.custom_fields import learn_fields
 from membrane_sync.sync.family import Household, is_begun, read_below
 from membrane_sync.sync.pull import Mode, Pulled, Reading, pull
@@ -266,7 +266,9 @@ def _stored(
     task: Task, reading: Reading, trail: Trail, condition: Condition | None
 ) -> tuple[bool, int]:
     total = Total(reading.collection)
-    pages = ahead(_marked(reading, pull(reading, task.parties.api, trail, condition), total))
+    cursor = reading.collection.list_.cursor if reading.collection.list_ else None
+    mark = None if cursor is None else marking(cursor)
+    pages = ahead(_told(reading, pull(reading, task.parties.api, trail, condition, mark), total))
     # However it ends, no thread reads on, or keeps what it has still read.
     with closing(trail), closing(pages):
         guarded = condition.guarded(pages, task.lake) if condition else pages
@@ -274,16 +276,11 @@ def _stored(
     return whole, total.records
 
 
-def _marked(reading: Reading, pages: Iterator[Pulled], total: Total) -> Iterator[Pulled]:
-    cursor = reading.collection.list_.cursor if reading.collection.list_ else None
+def _told(reading: Reading, pages: Iterator[Pulled], total: Total) -> Iterator[Pulled]:
     for page in pages:
         total.saw(page)
-        if reading.part:
-            # It is no total of the list.
-            page = replace(page, total=0)
-        value = page.batch.cursor
-        moved = value if cursor is None else marked(cursor, value)
-        yield replace(page, batch=replace(page.batch, cursor=moved))
+        # Of a part of the stream, it's no total of the list.
+        yield replace(page, total=0) if reading.part else page
 
 
 def _finish(task: Task, done: Read) -> None:

@@ -58,6 +58,9 @@ def unfinished(log: PageLog, of: str, now: datetime | None = None) -> Beginning 
     return begun if begun.of == of and -_CLOSE <= age < LONGEST else None
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+
+
 def forget_uncommitted(lake: Lake, stream: str) -> None:
     """Let what was kept of a reading and isn't in the lake yet be asked for again.
 
@@ -72,7 +75,7 @@ def forget_uncommitted(lake: Lake, stream: str) -> None:
 
 def fingerprint(*parts: Any) -> str:
     """A hash of plain values, by which two readings or two calls are known to be the same."""
-    text = json.dumps(parts, sort_keys=True, default=str)
+    text = _ENCODER.encode(parts)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 

@@ -157,7 +157,8 @@ class Source:
     def moved(self, scope: Scope, value: Any) -> dict[str, Any]:
         """The scope of a request from this value on."""
         assert self.method.cursor is not None
-        sent = asked_again_from(self.method.cursor, value)
+        notation = self.order.notation if self.order else None
+        sent = asked_again_from(self.method.cursor, value, notation)
         moved = {**scope, "cursor": sent}
         window = scope.get("window")
         return {**moved, "window": {**window, "from": sent}} if window else moved
