@@ -85,9 +85,10 @@ class Address:
                 "it's too long",
                 hint="look at the request's `path`, and at the values that it's given",
             ) from None
+        parsed = url, str(url)
         if len(self._parsed) < _REMEMBERED:
-            self._parsed[path] = url, str(url)
-        return url, str(url)
+            self._parsed[path] = parsed
+        return parsed
 
 
 def evaluated(template: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:

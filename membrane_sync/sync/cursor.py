@@ -200,15 +200,12 @@ def asked_again_from(cursor: Cursor, value: Any, notation: Notation | None = Non
     return (notation or Notation(cursor)).sent(value)
 
 
-def marking(cursor: Cursor) -> Callable[[Any], Any]:
-    """What to store for a cursor's value: it, and which declaration it's a value of."""
+def marking(cursor: Cursor | None) -> Callable[[Any], Any]:
+    """Makes what is to be stored of a value: it, and which declaration it's a value of."""
+    if cursor is None:
+        return lambda value: value
     declaration = _declaration(cursor)
     return lambda value: None if value is None else {"value": value, "of": declaration}
-
-
-def marked(cursor: Cursor, value: Any) -> Any:
-    """The same of one value."""
-    return marking(cursor)(value)
 
 
 def value_of(stored: Any) -> Any:

@@ -22,7 +22,7 @@ from membrane_sync.records import Batch, Level, Offset, Parent, Partition, Repor
 from membrane_sync.sync.ahead import ahead
 from membrane_sync.sync.ancestors import ancestors, needed_fields
 from membrane_sync.sync.collection import TokenExpired
-from membrane_sync.sync.cursor import marked, stored_value
+from membrane_sync.sync.cursor import marking, stored_value
 from membrane_sync.sync.pull import Pulled, Reading, pull
 from membrane_sync.sync.resume import Beginning, fingerprint, unfinished
 from membrane_sync.sync.store import Progress, add_counts, new_scan, store
@@ -84,12 +84,11 @@ class Family:
         known = visit.parent.partition
         fresh = known is None or not known.done or visit.parent.seq > known.seq
         state, whole, total = visit.cursor, True, Total(reading.collection)
-        for page in pull(reading, visit):
+        for page in pull(reading, visit, mark=marking(cursor)):
             whole = whole and not page.skipped
             total.saw(page)
-            moved = page.batch.cursor is not None and cursor is not None
-            if moved and cursor is not None:
-                state = marked(cursor, page.batch.cursor)
+            moved = page.batch.cursor is not None
+            state = page.batch.cursor if moved else state
             if not visit.is_stored and (moved or (fresh and page.batch.records)):
                 self._mark(visit, state, done=False, due=True)
                 fresh = True

@@ -86,7 +86,7 @@ def pull(
     api: Sender,
     trail: Trail | None = None,
     condition: Condition | None = None,
-    mark: Callable[[Any], Any] | None = None,
+    mark: Callable[[Any], Any] = lambda value: value,
 ) -> Iterator[Pulled]:
     """Read the collection to its end; storing each batch before asking for the next is safe.
 
@@ -129,11 +129,10 @@ def pull(
         fresh = echo.fresh(taken.kept, again)
         again = step is not None and step.again
         name, pages = trail.place if trail else ("", 0)
-        cursor = checkpoints.after(page.heads, step)
         batch = Batch(
             reading.stream,
             fresh,
-            mark(cursor) if mark else cursor,
+            mark(checkpoints.after(page.heads, step)),
             reading.run_id,
             reading.scan if _deletes(reading) else "",
             taken.dead,

@@ -267,8 +267,8 @@ def _stored(
 ) -> tuple[bool, int]:
     total = Total(reading.collection)
     cursor = reading.collection.list_.cursor if reading.collection.list_ else None
-    mark = None if cursor is None else marking(cursor)
-    pages = ahead(_told(reading, pull(reading, task.parties.api, trail, condition, mark), total))
+    found = pull(reading, task.parties.api, trail, condition, marking(cursor))
+    pages = ahead(_told(reading, found, total))
     # However it ends, no thread reads on, or keeps what it has still read.
     with closing(trail), closing(pages):
         guarded = condition.guarded(pages, task.lake) if condition else pages

@@ -26,6 +26,8 @@ _CLOSE = timedelta(seconds=1)
 REBASE_BYTES = 32_000_000
 """A log as long as this is begun again at a page from which the listing could begin."""
 
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -56,9 +58,6 @@ def unfinished(log: PageLog, of: str, now: datetime | None = None) -> Beginning 
     age = (now or datetime.now(UTC)) - kept_at
     # A file's time may be a little ahead of the clock that is read after it.
     return begun if begun.of == of and -_CLOSE <= age < LONGEST else None
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 
 def forget_uncommitted(lake: Lake, stream: str) -> None:

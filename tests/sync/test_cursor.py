@@ -12,7 +12,7 @@ from membrane_sync.errors import UnexpectedAnswer
 from membrane_sync.sync.cursor import (
     CursorOrder,
     asked_from,
-    marked,
+    marking,
     safe_checkpoint,
     stored_value,
     value_of,
@@ -165,10 +165,10 @@ def test_only_a_time_is_surely_old(declared: dict[str, Any], value: Any, old: bo
 
 
 def test_a_stored_cursor_says_nothing_to_another_declaration() -> None:
-    stored = marked(cursor(), 7)
+    stored = marking(cursor())(7)
     assert (stored_value(cursor(), stored), value_of(stored)) == (7, 7)
     assert stored_value(cursor(sorted="none", nulls="fail"), stored) == 7
     assert stored_value(cursor(type="number"), stored) is None
     assert stored_value(cursor(field="$.changed"), stored) is None
     assert stored_value(cursor(), 7) is None, "nobody knows of which declaration it is"
-    assert marked(cursor(), None) is None
+    assert marking(cursor())(None) is None

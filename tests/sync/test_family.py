@@ -14,7 +14,7 @@ from membrane_sync.ports import Lake
 from membrane_sync.project.resolved_sync import ResolvedSync
 from membrane_sync.records import Batch, Level, Offset, Partition, RawRecord, Report
 from membrane_sync.stores.lake.duckdb_lake import DuckDbLake
-from membrane_sync.sync.cursor import marked
+from membrane_sync.sync.cursor import marking
 from membrane_sync.sync.family import consumer_of
 from membrane_sync.sync.pull import Mode
 from membrane_sync.sync.run import new_report, pull_and_store
@@ -275,7 +275,7 @@ def _with_parents(path: Path, count: int) -> tuple[DuckDbLake, FamilyApp]:
     records = [RawRecord(i, json.dumps(r)) for i, r in app.lists["/accounts"].items()]
     cursor = BY_CHANGE.names.collection("accounts")
     assert cursor is not None and cursor.list_ is not None and cursor.list_.cursor is not None
-    lake.store(Batch("accounts", records, marked(cursor.list_.cursor, app.now)))
+    lake.store(Batch("accounts", records, marking(cursor.list_.cursor)(app.now)))
     upto = lake.latest_change("accounts")
     done = [Partition(raw.external_id, done=True, seq=upto) for raw in records]
     lake.store(Batch("projects", (), partitions=done))

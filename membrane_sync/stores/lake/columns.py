@@ -8,7 +8,7 @@ in silence; `misfit` finds those values again by comparing with the JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -108,12 +108,12 @@ def value_of(raw: str, column: Column) -> str:
     return raw
 
 
-def needs_text(raw: str, value: str, column: Column) -> str:
+def needs_text(raw: str, column: Column) -> str:
     """SQL that is true where only the JSON tells whether the column took the value as it is."""
     if column.type == "JSON":
         return "false"
-    brackets = _brackets(value) if _may_be_brackets(column) else "false"
-    return _or(iter((*_doubts(raw, "true", column.structure), brackets)))
+    brackets = [_brackets(raw)] if _may_be_brackets(column) else []
+    return _or([*_doubts(raw, "true", column.structure), *brackets])
 
 
 def texts_found(payload: str, columns: Sequence[Column]) -> str:
@@ -156,9 +156,8 @@ def misfit(text: str, raw: str, value: str, column: Column) -> str:
     return _or(chain(losses, _other_losses(text, raw, value, column)))
 
 
-def _or(conditions: Iterator[str]) -> str:
-    asked = [f"coalesce({condition}, false)" for condition in conditions if condition != "false"]
-    return " OR ".join(asked) or "false"
+def _or(conditions: Iterable[str]) -> str:
+    return " OR ".join(f"coalesce({condition}, false)" for condition in conditions) or "false"
 
 
 def _lossless(structure: Any) -> Any:

@@ -270,9 +270,7 @@ class TypedTable:
         raws = raw_values_of("json", "parsed", self._columns)
         raw = "".join(f", {value} AS r{i}" for i, value in enumerate(raws))
         values = "".join(f", {value_of(f'r{i}', column)} AS c{i}" for i, column in columns)
-        doubts = (
-            " OR ".join(needs_text(f"r{i}", f"c{i}", column) for i, column in columns) or "false"
-        )
+        doubts = " OR ".join(needs_text(f"r{i}", column) for i, column in columns) or "false"
         found = f"CASE WHEN {doubts} THEN {texts_found('json', self._columns)} END"
         texts = texts_of("json", "found", self._columns)
         checks = "".join(
