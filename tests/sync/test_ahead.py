@@ -32,7 +32,7 @@ def test_one_that_is_there_does_not_wait_for_the_next() -> None:
 
     def items() -> Iterator[int]:
         yield from range(3)
-        go_on.wait(10)
+        assert go_on.wait(5), "what was there came too late"
         yield 3
 
     found = ahead(items())
